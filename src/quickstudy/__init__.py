@@ -1,0 +1,45 @@
+"""quickstudy: few-shot learning by meta-learning.
+
+The names below are imported when they are first used, so that ``import quickstudy`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Conv4": "encoders",
+    "MLP": "encoders",
+    "ResNet12": "encoders",
+    "ClassDataset": "datasets",
+    "load_dataset": "datasets",
+    "Episode": "episodes",
+    "EpisodeSampler": "episodes",
+    "Examples": "episodes",
+    "ImageInputs": "inputs",
+    "Hypernetwork": "strategies",
+    "MAML": "strategies",
+    "NearestNeighbor": "strategies",
+    "PrototypicalNetwork": "strategies",
+    "Strategy": "strategies",
+    "Trainer": "training",
+    "fit": "training",
+    "load": "training",
+    "Report": "evaluation",
+    "evaluate": "evaluation",
+}
+
+__all__ = sorted([*_ROOMS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'quickstudy' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"quickstudy.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

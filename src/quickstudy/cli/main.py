@@ -1,0 +1,61 @@
+"""The command ``quickstudy``: finds the sub-command, and says errors in sentences."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": "learn to learn letters, and show it on scripts never seen (a few minutes)",
+    "train": "meta-train a strategy over many tasks",
+    "evaluate": "measure a trained run on classes it never saw",
+    "compare": "train and evaluate several strategies under one budget",
+    "datasets": "list the data sets by name and where they are",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0 if all went well, 1 after an error, 2 for bad arguments."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        sys.exit(0)
+    if words[0] == "--version":
+        from quickstudy import __version__
+
+        print(f"quickstudy {__version__}")
+        sys.exit(0)
+    if words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
+    command = importlib.import_module(f"quickstudy.cli.{words[0]}")
+    try:
+        sys.exit(command.run(words[1:]))
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        if os.environ.get("QUICKSTUDY_DEBUG"):
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("stopped.", code=130)
+
+
+def usage() -> str:
+    """What ``quickstudy --help`` prints."""
+    lines = "\n".join(f"  {name:<10} {help_}" for name, help_ in COMMANDS.items())
+    return (
+        "usage: quickstudy COMMAND [options]\n\n"
+        "Few-shot learning by meta-learning.\n\n"
+        f"commands:\n{lines}\n\n"
+        "quickstudy COMMAND --help tells a command's options."
+    )
+
+
+def fail(message: str, code: int = 1) -> None:
+    """Prints an error and exits."""
+    print(f"quickstudy: {message}", file=sys.stderr)
+    sys.exit(code)

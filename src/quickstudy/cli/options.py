@@ -1,0 +1,151 @@
+"""What several commands share: options for data, and building what the options describe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
+from quickstudy.datasets import ClassDataset, load_dataset
+from quickstudy.encoders import Encoder
+from quickstudy.inputs import Inputs
+from quickstudy.strategies import Strategy
+from quickstudy.training import Trainer
+from quickstudy.training.description import build
+
+# Derived from the data and the task, so nobody has to say them twice.
+DERIVED_FOR_STRATEGY = {"encoder", "ways"}
+DERIVED_FOR_ENCODER = {"input_shape"}
+
+
+def add_data_options(parser: ArgumentParser, default: str | None) -> None:
+    """Adds --data, --split, --rotations and --unreadable."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        type=str if default else str | None,
+        default=default,
+        help="a benchmark's name, a folder, or a repository of the Hugging Face hub",
+    )
+    group.add_argument(
+        "--split",
+        type=str | None,
+        help="a published split by name, or fractions of the classes such as 0.6,0.2,0.2; by "
+        "default the data's own first",
+    )
+    group.add_argument("--split_seed", type=int, default=0, help="for a split by fractions")
+    group.add_argument(
+        "--rotations",
+        type=bool | None,
+        help="make four classes of each by quarter turns; by default as the benchmark has it",
+    )
+    group.add_argument(
+        "--unreadable",
+        type=Literal["refuse", "skip"],
+        default="refuse",
+        help="what to do about an image that cannot be read",
+    )
+
+
+def training_parser(command: str, description: str) -> ArgumentParser:
+    """All options of a training run: data, strategy, encoder, trainer."""
+    parser = ArgumentParser(prog=f"quickstudy {command}", description=description)
+    parser.add_argument("--config", action=ActionConfigFile, help="a YAML file of these options")
+    add_data_options(parser, default="glyphs")
+    group = parser.add_argument_group("parts of the split")
+    group.add_argument("--train_part", type=str, default="train", help='e.g. "train+validation"')
+    group.add_argument("--validation_part", type=str, default="validation", help="unless absent")
+    parser.add_subclass_arguments(
+        Strategy,
+        "strategy",
+        skip=DERIVED_FOR_STRATEGY,
+        default={"class_path": "quickstudy.PrototypicalNetwork"},
+        required=False,
+        help="a strategy's name or import path; --strategy.ARGUMENT sets its arguments",
+    )
+    parser.add_subclass_arguments(
+        Encoder,
+        "encoder",
+        skip=DERIVED_FOR_ENCODER,
+        default={"class_path": "quickstudy.Conv4"},
+        required=False,
+        help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments",
+    )
+    parser.add_class_arguments(Trainer, None)
+    return parser
+
+
+def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, ClassDataset]:
+    """The parts of the data that the options name."""
+    data = load_dataset(
+        options.data, rotations=options.rotations, unreadable=options.unreadable, inputs=inputs
+    )
+    return data.split(parse_split(options.split), seed=options.split_seed)
+
+
+def parse_split(text: str | None) -> str | list[float] | None:
+    """A split's name, or the fractions that ``text`` lists."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.strip("[]()").split(",")]
+    except ValueError:
+        return text
+
+
+def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
+    """The part called ``name``, or several joined by "+"."""
+    wanted = name.split("+")
+    missing = [part for part in wanted if part not in parts]
+    if missing:
+        raise ValueError(
+            f"The split has no part {missing[0]!r}; its parts are {', '.join(parts)}. Say which "
+            "parts to use (--train_part and --validation_part in training, --part in evaluation)."
+        )
+    return ClassDataset.union([parts[part] for part in wanted], name)
+
+
+def build_strategy(options: Namespace, input_shape: Sequence[int], ways: int) -> Strategy:
+    """The strategy that the options describe, for inputs of ``input_shape``."""
+    encoder, strategy = plain(options.encoder), plain(options.strategy)
+    arguments = strategy.setdefault("init_args", {})
+    accepted = inspect.signature(_class_of(strategy)).parameters
+    if "encoder" in accepted:
+        if "input_shape" in inspect.signature(_class_of(encoder)).parameters:
+            encoder.setdefault("init_args", {})["input_shape"] = list(input_shape)
+        arguments["encoder"] = encoder
+    if "ways" in accepted:
+        arguments["ways"] = ways
+    built = build(strategy)
+    if not isinstance(built, Strategy):
+        raise ValueError(f"{strategy['class_path']} is not a strategy.")
+    return built
+
+
+def _class_of(description: dict[str, Any]) -> type:
+    import importlib
+
+    module, _, name = description["class_path"].rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def build_trainer(options: Namespace) -> Trainer:
+    """The trainer that the options describe."""
+    return Trainer(**{field.name: options[field.name] for field in fields(Trainer)})
+
+
+def plain(options: Any) -> Any:
+    """Namespaces and paths as dictionaries and strings."""
+    if isinstance(options, Namespace):
+        options = options.as_dict()
+    if isinstance(options, dict):
+        return {key: plain(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [plain(value) for value in options]
+    return str(options) if isinstance(options, Path) else options

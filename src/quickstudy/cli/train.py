@@ -1,0 +1,79 @@
+"""``quickstudy train``: meta-train a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from quickstudy.cli.options import (
+    build_strategy,
+    build_trainer,
+    choose_part,
+    load_split,
+    plain,
+    training_parser,
+)
+from quickstudy.training import Run
+from quickstudy.training.run import RunDirectory
+
+DESCRIPTION = (
+    "Meta-train a strategy over many tasks drawn from the training classes. Ctrl-C saves and "
+    "stops; --resume RUN goes on."
+)
+NOT_CONFIG = ("config", "out", "resume")
+
+
+def run(words: Sequence[str]) -> int:
+    """Trains; returns the exit code."""
+    parser = training_parser("train", DESCRIPTION)
+    parser.add_argument(
+        "--out", type=str | None, help="the run directory; runs/<strategy> by default"
+    )
+    parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
+    options = parser.parse_args(_with_config_of_run(list(words)))
+    finished = train(
+        options, options.resume or options.out or _default_out(options), bool(options.resume)
+    )
+    return 0 if finished.progress["finished"] else 130
+
+
+def train(options: Namespace, out: str | Path, resume: bool) -> Run:
+    """One training run, as the options of :func:`training_parser` describe it."""
+    config = {key: value for key, value in plain(options).items() if key not in NOT_CONFIG}
+    parts = load_split(options)
+    training = choose_part(parts, options.train_part)
+    validation = None
+    if options.validation_part in parts or options.validation_part != "validation":
+        validation = choose_part(parts, options.validation_part)
+    torch.manual_seed(options.seed)  # for φ's first values; training seeds every task itself
+    strategy = build_strategy(options, training.shape, options.ways)
+    return build_trainer(options).fit(
+        strategy, training, validation, out, resume=resume, config=config
+    )
+
+
+def _default_out(options: Namespace) -> str:
+    name = options.strategy.class_path.rpartition(".")[2]
+    return str(Path("runs") / f"{name}-{options.data.strip('./').replace('/', '-')}")
+
+
+def _with_config_of_run(words: list[str]) -> list[str]:
+    """Puts the config of the run that is resumed before the options that were typed."""
+    for number, word in enumerate(words):
+        path: Any = None
+        if word == "--resume" and number + 1 < len(words):
+            path = words[number + 1]
+        elif word.startswith("--resume="):
+            path = word.removeprefix("--resume=")
+        if path:
+            config = RunDirectory(path).config
+            if not config.exists():
+                raise FileNotFoundError(
+                    f"There is no run to resume in {path}: it has no config.yaml."
+                )
+            return ["--config", str(config), *words]
+    return words

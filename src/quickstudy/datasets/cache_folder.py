@@ -1,0 +1,74 @@
+"""The folder of decoded data, and files that appear in it only when complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_ABANDONED_AFTER_SECONDS = 24 * 3600
+
+
+def cache_folder() -> Path:
+    """Where decoded data are kept: ``$QUICKSTUDY_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get("QUICKSTUDY_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / "datasets"
+    import platformdirs
+
+    return platformdirs.user_cache_path("quickstudy") / "datasets"
+
+
+def writable_cache_folder() -> Path:
+    """The cache folder, made if need be; where that is impossible, a folder for temporary files."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        temporary = Path(tempfile.mkdtemp(prefix="quickstudy-"))
+        warnings.warn(
+            f"Decoded data cannot be kept in {folder} ({error}), so they go to {temporary} and "
+            "will be decoded again next time. Name a folder in QUICKSTUDY_CACHE.",
+            stacklevel=2,
+        )
+        return temporary
+
+
+@contextmanager
+def appearing_when_complete(path: Path) -> Iterator[BinaryIO]:
+    """A file that readers of ``path`` see either not at all or whole, whoever else writes it."""
+    _remove_abandoned(path.parent)
+    temporary = path.parent / f".{path.stem}-{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk is full: the decoded data do not fit in {path.parent}. Make room, or name "
+            "a folder on another disk in QUICKSTUDY_CACHE",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what processes that were killed while writing have left."""
+    for temporary in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                temporary.unlink()

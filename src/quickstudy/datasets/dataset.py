@@ -1,0 +1,281 @@
+"""Examples grouped by class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.inputs import Inputs
+
+QUARTER_TURN_DEGREES = 90
+
+
+@dataclass(frozen=True, eq=False)
+class ClassDataset:
+    """Examples grouped by class: one tensor, and for each class where its examples lie in it.
+
+    Selecting, splitting and rotating make views: the examples themselves are never copied.
+
+    Args:
+        examples: ``[N, *shape]`` all examples, class after class (uint8 images, integer tokens,
+            waveforms or features); may be memory-mapped.
+        starts: ``[C]`` int64, the row of each class's first example.
+        sizes: ``[C]`` int64, the number of examples of each class.
+        class_names: C different names.
+        inputs: how raw things became these tensors, and how the tensors become a network's input.
+        name: what messages and reports call the data.
+        published_splits: divisions of the classes by name, each ``{part: class names}``.
+        turns: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
+            rotated; zeros by default.
+    """
+
+    examples: Tensor
+    starts: Tensor
+    sizes: Tensor
+    class_names: tuple[str, ...]
+    inputs: Inputs
+    name: str = "data"
+    published_splits: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    turns: Tensor | None = None
+
+    @classmethod
+    def from_arrays(
+        cls, examples: Tensor, labels: Sequence[object], inputs: Inputs, name: str = "data"
+    ) -> ClassDataset:
+        """A data set from examples ``[N, *shape]`` and their N labels, in any order."""
+        if len(examples) != len(labels):
+            raise ValueError(
+                f"There are {len(examples)} examples and {len(labels)} labels; each example needs "
+                "one label."
+            )
+        names, codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+        order = torch.from_numpy(np.argsort(codes, kind="stable"))
+        sizes = torch.from_numpy(np.bincount(codes, minlength=len(names)))
+        class_names = tuple(map(str, names))
+        return cls.contiguous(examples[order], sizes, class_names, inputs, name)
+
+    @classmethod
+    def contiguous(
+        cls,
+        examples: Tensor,
+        sizes: Sequence[int] | Tensor,
+        class_names: Sequence[str],
+        inputs: Inputs,
+        name: str = "data",
+        published_splits: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    ) -> ClassDataset:
+        """A data set from examples that already lie class after class."""
+        sizes = torch.as_tensor(sizes, dtype=torch.int64)
+        empty = [class_names[i] for i in (sizes == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise ValueError(
+                f"Class {empty[0]!r} of {name} is empty ({len(empty)} empty of {len(sizes)}). "
+                "Give it examples or remove it."
+            )
+        starts = torch.cumsum(sizes, 0) - sizes
+        splits = published_splits or {}
+        return cls(examples, starts, sizes, tuple(class_names), inputs, name, splits)
+
+    @classmethod
+    def union(cls, parts: Sequence[ClassDataset], name: str) -> ClassDataset:
+        """The classes of several parts of one data set, as one view.
+
+        Raises:
+            ValueError: when the parts do not share their examples.
+        """
+        first = parts[0]
+        if any(part.examples is not first.examples for part in parts):
+            raise ValueError("Only parts of one data set can be put together.")
+        turns = None
+        if first.turns is not None:
+            turns = torch.cat([part.turns for part in parts if part.turns is not None])
+        return dataclasses.replace(
+            first,
+            starts=torch.cat([part.starts for part in parts]),
+            sizes=torch.cat([part.sizes for part in parts]),
+            class_names=tuple(each for part in parts for each in part.class_names),
+            turns=turns,
+            name=f"{first.name.rpartition('/')[0] or first.name}/{name}",
+        )
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return int(self.sizes.sum())
+
+    def __repr__(self) -> str:
+        smallest, largest = int(self.sizes.min()), int(self.sizes.max())
+        each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+        shape = "x".join(map(str, self.shape))
+        return f"ClassDataset({self.name}: {self.classes} classes, {each} examples each, {shape})"
+
+    @property
+    def classes(self) -> int:
+        """The number of classes C."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.examples.shape[1:])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """For each class the name it had before rotation: rotations of one thing are one group."""
+        return tuple(_without_rotation(name) for name in self.class_names)
+
+    def gather(self, classes: Tensor, positions: Tensor) -> Tensor:
+        """Reads examples as a network takes them.
+
+        Args:
+            classes: ``[*batch]`` int64, class numbers.
+            positions: ``[*batch]`` int64, positions inside the class.
+
+        Returns:
+            ``[*batch, *shape]``, as ``inputs.prepare`` makes it (float32 for images).
+        """
+        rows = (self.starts[classes] + positions).flatten()
+        raw = self.examples[rows.to(self.examples.device)]
+        if self.turns is not None:
+            turns = self.turns[classes].flatten().to(raw.device)
+            for quarter in (1, 2, 3):
+                turned = turns == quarter
+                raw[turned] = torch.rot90(raw[turned], quarter, dims=(-2, -1))
+        return self.inputs.prepare(raw).unflatten(0, classes.shape)
+
+    def select(
+        self, classes: Iterable[int] | Iterable[str], name: str | None = None
+    ) -> ClassDataset:
+        """The data of some classes only, by number or by name, in the order given."""
+        wanted = list(classes)
+        if any(isinstance(entry, str) for entry in wanted):
+            number = {each: i for i, each in enumerate(self.class_names)}
+            missing = [entry for entry in wanted if entry not in number]
+            if missing:
+                raise ValueError(
+                    f"{self.name} has no class {missing[0]!r} ({len(missing)} of {len(wanted)} "
+                    f"names are unknown). Its classes are named like {self.class_names[0]!r}."
+                )
+            wanted = [number[str(entry)] for entry in wanted]
+        if not wanted:
+            raise ValueError(f"No classes of {self.name} were selected; name at least one.")
+        index = torch.tensor(wanted, dtype=torch.int64)
+        return dataclasses.replace(
+            self,
+            starts=self.starts[index],
+            sizes=self.sizes[index],
+            class_names=tuple(self.class_names[i] for i in index.tolist()),
+            turns=None if self.turns is None else self.turns[index],
+            name=name or self.name,
+        )
+
+    def with_at_least(self, examples: int) -> ClassDataset:
+        """The data of the classes that have ``examples`` examples or more."""
+        return self.select((self.sizes >= examples).nonzero().flatten().tolist())
+
+    def expand(self, rotations: int = 4) -> ClassDataset:
+        """Makes each class ``rotations`` classes: its images turned by 0, 90, 180, 270 degrees.
+
+        Santoro et al. 2016 do this to Omniglot. The classes are named like ``"alpha@90"``;
+        splits keep all rotations of a class together.
+        """
+        if not 1 <= rotations <= 4:
+            raise ValueError(f"rotations is {rotations}; it must be 1, 2, 3 or 4 quarter turns.")
+        if len(self.shape) != 3 or self.shape[-1] != self.shape[-2]:
+            raise ValueError(
+                f"Only square images can be rotated; {self.name} has examples of shape {self.shape}."
+            )
+        if self.turns is not None:
+            raise ValueError(f"{self.name} already has rotations as classes.")
+        names = [
+            name if quarter == 0 else f"{name}@{quarter * QUARTER_TURN_DEGREES}"
+            for name in self.class_names
+            for quarter in range(rotations)
+        ]
+        return dataclasses.replace(
+            self,
+            starts=self.starts.repeat_interleave(rotations),
+            sizes=self.sizes.repeat_interleave(rotations),
+            class_names=tuple(names),
+            turns=torch.arange(rotations).repeat(self.classes),
+        )
+
+    def split(
+        self, division: str | Sequence[float] | None = None, seed: int = 0
+    ) -> dict[str, ClassDataset]:
+        """Divides the classes, never the examples of a class.
+
+        Args:
+            division: the name of a published division (``"vinyals"``), or fractions of the
+                classes for train, validation and test (``(0.6, 0.2, 0.2)``; two fractions make
+                train and test). By default the only or first published division, else
+                0.6, 0.2, 0.2.
+            seed: of the draw by fractions.
+
+        Returns:
+            The parts by name, e.g. ``{"train": ..., "validation": ..., "test": ...}``. Rotations
+            of one class are never divided.
+        """
+        if division is None:
+            division = next(iter(self.published_splits), (0.6, 0.2, 0.2))
+        members: dict[str, list[int]] = {}
+        for number, group in enumerate(self.groups):
+            members.setdefault(group, []).append(number)
+        if isinstance(division, str):
+            parts = self._published(division)
+        else:
+            parts = _by_fractions(sorted(members), division, seed, self.name)
+        missing = [name for names in parts.values() for name in names if name not in members]
+        if missing:
+            raise ValueError(
+                f"The split {division!r} names class {missing[0]!r}, which {self.name} does not "
+                f"have ({len(missing)} such names). Was a part of the data selected before?"
+            )
+        return {
+            part: self.select(
+                [number for name in names for number in members[name]], name=f"{self.name}/{part}"
+            )
+            for part, names in parts.items()
+        }
+
+    def _published(self, division: str) -> Mapping[str, Sequence[str]]:
+        if division not in self.published_splits:
+            known = ", ".join(self.published_splits) or "none"
+            raise ValueError(
+                f"{self.name} has no split named {division!r}; it has: {known}. Fractions such as "
+                "0.6,0.2,0.2 divide the classes at random."
+            )
+        return self.published_splits[division]
+
+
+def _by_fractions(
+    groups: list[str], fractions: Sequence[float], seed: int, name: str
+) -> dict[str, list[str]]:
+    parts = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(fractions))
+    if parts is None or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"The split {tuple(fractions)} is not two (train, test) or three (train, validation, "
+            "test) positive fractions that sum to 1."
+        )
+    if len(groups) < len(parts):
+        raise ValueError(f"{name} has {len(groups)} classes, too few to split in {len(parts)}.")
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(groups))
+    ends = np.round(np.cumsum(fractions) * len(groups)).astype(int)
+    # Rounding must leave no part empty.
+    for i in range(len(parts)):
+        least = (ends[i - 1] if i else 0) + 1
+        ends[i] = min(max(ends[i], least), len(groups) - (len(parts) - 1 - i))
+    pieces = np.split(order, ends[:-1])
+    return {
+        part: [groups[i] for i in sorted(piece.tolist())]
+        for part, piece in zip(parts, pieces, strict=True)
+    }
+
+
+def _without_rotation(name: str) -> str:
+    base, mark, angle = name.rpartition("@")
+    return base if mark and angle in {"90", "180", "270"} else name

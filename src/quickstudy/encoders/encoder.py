@@ -1,0 +1,56 @@
+"""What strategies may ask of an encoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+Modulation = Sequence[tuple[Tensor, Tensor]]
+"""For each modulated layer a (scale, shift) pair, each ``[B, channels]``: x becomes (1 + scale) x + shift."""
+
+
+class Encoder(nn.Module, ABC):
+    """A network from inputs to vectors whose arguments the command line can set.
+
+    In Python any ``nn.Module`` that maps ``[B, *shape]`` to ``[B, D]`` will do.
+
+    Attributes:
+        input_shape: of one input; the command line sets it from the data.
+        out_features: D, the length of a vector.
+    """
+
+    input_shape: tuple[int, ...]
+    out_features: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors ``[B, out_features]`` of inputs ``[B, *input_shape]``."""
+
+
+def feature_size(encoder: nn.Module) -> int:
+    """The length D of the encoder's vectors, which it states as ``out_features``."""
+    size = getattr(encoder, "out_features", None)
+    if not isinstance(size, int):
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} does not say how long its vectors are, and this "
+            "strategy needs to know before it sees data: set its attribute `out_features`."
+        )
+    return size
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Feature-wise linear modulation of maps ``[B, C, H, W]`` by ``[B, C]`` (Perez et al. 2018)."""
+    return x * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
+
+
+def image_shape(input_shape: Sequence[int], encoder: str) -> tuple[int, int, int]:
+    """Checks that ``input_shape`` is (channels, height, width)."""
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(
+            f"{encoder} reads images [channels, height, width], but its input_shape is "
+            f"{tuple(input_shape)}."
+        )
+    channels, height, width = input_shape
+    return channels, height, width

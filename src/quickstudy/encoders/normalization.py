@@ -1,0 +1,115 @@
+"""Normalisation layers, and the policy on whose statistics they use.
+
+*Ordinary batch normalisation* (``"batch"``) uses the statistics of the batch in training and
+running averages afterwards, so a prediction depends on its own input alone: inductive.
+
+*Strategies whose encoder adapts inside a task* have no running averages that fit the adapted
+weights. :class:`TaskBatchNorm` makes the choice explicit: in training mode it normalises by the
+batch at hand (transductive when that batch is the query), in evaluation mode by the statistics in
+its buffers, which the strategy fills with those of the task's support (inductive; "conventional
+batch normalisation" in Bronskill et al., "TaskNorm", ICML 2020, with the support as the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Normalization = Literal["batch", "group", "none"]
+
+GROUPS = 8
+
+
+def normalization_layer(kind: Normalization, channels: int) -> nn.Module:
+    """A normalisation of maps ``[B, channels, H, W]``."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"The normalisation {kind!r} is unknown; choose batch, group or none.")
+
+
+class TaskBatchNorm(nn.Module):
+    """Batch normalisation whose statistics can be part of θ.
+
+    In training mode it uses the batch's own mean and variance and keeps nothing. In evaluation mode
+    it uses its buffers ``mean`` and ``var``, and gradients flow into them when they are given by
+    ``torch.func.functional_call``, which ``nn.BatchNorm2d`` does not allow.
+
+    Args:
+        features: the number of channels C of inputs ``[B, C, ...]``.
+        eps: added to the variance.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features), persistent=False)
+        self.register_buffer("var", torch.ones(features), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        scale = self.weight * torch.rsqrt(self.var + self.eps)
+        shift = self.bias - self.mean * scale
+        broadcast = (1, -1) + (1,) * (x.ndim - 2)
+        return x * scale.view(broadcast) + shift.view(broadcast)
+
+
+def use_task_batch_norm(module: nn.Module) -> nn.Module:
+    """Replaces each batch normalisation inside ``module`` by :class:`TaskBatchNorm`, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            replacement = TaskBatchNorm(child.num_features, child.eps)
+            if child.affine:
+                replacement.weight, replacement.bias = child.weight, child.bias
+            setattr(module, name, replacement)
+        else:
+            use_task_batch_norm(child)
+    return module
+
+
+def task_batch_norms(module: nn.Module) -> dict[str, TaskBatchNorm]:
+    """The :class:`TaskBatchNorm` layers of ``module`` by name."""
+    return {name: m for name, m in module.named_modules() if isinstance(m, TaskBatchNorm)}
+
+
+@contextmanager
+def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collects, while it is open, each layer's batch mean and variance under its buffers' names.
+
+    The variance is the biased one, which batch normalisation in training mode divides by.
+    """
+    statistics: dict[str, Tensor] = {}
+
+    def record(name: str) -> object:
+        def hook(layer: nn.Module, args: tuple[Tensor]) -> None:
+            (x,) = args
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            var, mean = torch.var_mean(x, dim=axes, correction=0)
+            statistics[f"{name}.mean"], statistics[f"{name}.var"] = mean, var
+
+        return hook
+
+    hooks = [
+        layer.register_forward_pre_hook(record(name))  # type: ignore[arg-type]
+        for name, layer in task_batch_norms(module).items()
+    ]
+    try:
+        yield statistics
+    finally:
+        for hook in hooks:
+            hook.remove()

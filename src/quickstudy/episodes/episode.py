@@ -1,0 +1,69 @@
+"""Examples and episodes: frozen tensors whose first axis is always the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs with their targets, for a batch of tasks.
+
+    Args:
+        inputs: ``[T, N, *shape]``: N inputs for each of T tasks.
+        targets: ``[T, N]`` int64 (classification: labels 0..ways-1, which mean nothing outside
+            their task) or ``[T, N, D]`` float (regression).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if self.inputs.shape[:2] != self.targets.shape[:2]:
+            raise ValueError(
+                f"Examples need one target for each input: inputs are {list(self.inputs.shape)} "
+                f"and targets {list(self.targets.shape)}, whose first two axes (task, example) "
+                "should be equal. For a single task add a first axis of length 1."
+            )
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks T."""
+        return self.inputs.shape[0]
+
+    def to(self, device: torch.device | str) -> Examples:
+        """These examples on ``device``."""
+        return Examples(self.inputs.to(device), self.targets.to(device))
+
+    def __getitem__(self, tasks: slice) -> Examples:
+        return Examples(self.inputs[tasks], self.targets[tasks])
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A batch of tasks: examples to learn from, and examples to be judged on.
+
+    Args:
+        support: what a strategy adapts to, ``[T, ways * shots, *shape]``.
+        query: what it is then asked, ``[T, ways * queries, *shape]``.
+        ways: the number of classes in each task.
+    """
+
+    support: Examples
+    query: Examples
+    ways: int
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks T."""
+        return self.support.tasks
+
+    def to(self, device: torch.device | str) -> Episode:
+        """This episode on ``device``."""
+        return Episode(self.support.to(device), self.query.to(device), self.ways)
+
+    def __getitem__(self, tasks: slice) -> Episode:
+        return Episode(self.support[tasks], self.query[tasks], self.ways)

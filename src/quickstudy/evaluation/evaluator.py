@@ -1,0 +1,151 @@
+"""Evaluation over many episodes of classes that training never saw."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from quickstudy.datasets import ClassDataset
+from quickstudy.encoders.normalization import TaskBatchNorm
+from quickstudy.episodes.sampler import Count
+from quickstudy.evaluation.report import Estimate, Report
+from quickstudy.strategies import Strategy
+from quickstudy.training.allocator import keep_freed_memory
+from quickstudy.training.run import Run
+from quickstudy.training.validation import mean_and_interval, outcomes
+
+CALIBRATION_BINS = 15
+
+
+def evaluate(
+    strategy: Strategy | Run,
+    data: ClassDataset,
+    *,
+    ways: Count = 5,
+    shots: Count = 1,
+    queries: int = 15,
+    episodes: int = 1000,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Report:
+    """Measures a strategy on ``episodes`` tasks drawn from ``data``.
+
+    Args:
+        strategy: a strategy or a run; it is not changed.
+        data: classes that the strategy was not trained on.
+        ways: classes in a task, or a range ``(low, high)``.
+        shots: support examples a class, or a range.
+        queries: query examples a class.
+        episodes: the number of tasks.
+        seed: of the tasks: the same seed draws the same tasks for every strategy.
+        device: where to compute; by default where the strategy's parameters are.
+        progress: show a progress bar.
+
+    Returns:
+        Accuracy with its confidence interval, likelihood, calibration and times.
+
+    Raises:
+        ValueError: when the data has too few or too small classes, or inputs of another kind than
+            the run was trained on.
+    """
+    keep_freed_memory()
+    if isinstance(strategy, Run):
+        _check_inputs(strategy, data)
+        strategy = strategy.strategy
+    if episodes < 1:
+        raise ValueError(f"{episodes} episodes were asked for; ask for at least 1.")
+    if device is None:
+        device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
+    started = time.perf_counter()
+    accuracies, losses, confidences, hits = [], [], [], []
+    adapt_seconds = predict_seconds = 0.0
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes)
+        for outcome in outcomes(
+            strategy,
+            data,
+            ways=ways,
+            shots=shots,
+            queries=queries,
+            episodes=episodes,
+            seed=seed,
+            device=device,
+        ):
+            probabilities = outcome.logits.softmax(-1)
+            confidence, answer = probabilities.max(-1)
+            accuracies.append(outcome.accuracies)
+            losses.append(
+                F.cross_entropy(
+                    outcome.logits.transpose(1, 2), outcome.targets, reduction="none"
+                ).mean(-1)
+            )
+            confidences.append(confidence.flatten())
+            hits.append((answer == outcome.targets).flatten())
+            adapt_seconds += outcome.adapt_seconds
+            predict_seconds += outcome.predict_seconds
+            bar.advance(task, len(outcome.targets))
+    each = torch.cat(accuracies).cpu()
+    return Report(
+        strategy=type(strategy).__name__,
+        data=data.name,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        episodes=episodes,
+        seed=seed,
+        accuracy=Estimate(*mean_and_interval(each)),
+        nll=float(torch.cat(losses).mean()),
+        ece=calibration_error(torch.cat(confidences), torch.cat(hits)),
+        transductive=strategy.transductive,
+        normalization=normalization_policy(strategy),
+        seconds=time.perf_counter() - started,
+        adapt_seconds=adapt_seconds / episodes,
+        predict_seconds=predict_seconds / episodes,
+        accuracies=each,
+    )
+
+
+def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """The expected calibration error (Guo et al. 2017, equation 3).
+
+    Args:
+        confidences: ``[n]``, the probability given to each answer.
+        hits: ``[n]``, whether the answer was right.
+        bins: bins of equal width over confidences from 0 to 1.
+
+    Returns:
+        The mean over answers of |accuracy − confidence| of the answer's bin.
+    """
+    confidences, hits = confidences.double(), hits.double()
+    number = (confidences * bins).long().clamp(0, bins - 1)
+    gaps = torch.zeros(bins, dtype=torch.float64, device=hits.device)
+    gaps.index_add_(0, number, hits - confidences)
+    return float(gaps.abs().sum() / len(hits))
+
+
+def normalization_policy(strategy: nn.Module) -> str:
+    """Whose statistics the strategy's normalisation layers use in evaluation, in words."""
+    layers = [type(layer) for layer in strategy.modules()]
+    if TaskBatchNorm in layers:
+        of_queries = getattr(strategy, "transductive", False)
+        return f"batch, statistics of the {'queries' if of_queries else 'support'}"
+    if any(issubclass(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+        return "batch, running averages of training"
+    if any(issubclass(layer, nn.GroupNorm) for layer in layers):
+        return "group, each input by itself"
+    return "none"
+
+
+def _check_inputs(run: Run, data: ClassDataset) -> None:
+    here, there = data.inputs.to_dict(), run.inputs.to_dict()
+    if here != there:
+        raise ValueError(
+            f"The run was trained on inputs {there}, but {data.name} was read as {here}. Read it "
+            "the way the run was trained: load_dataset(..., inputs=run.inputs)."
+        )

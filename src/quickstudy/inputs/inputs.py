@@ -1,0 +1,40 @@
+"""What every kind of input can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Inputs(Protocol):
+    """How a raw thing becomes a tensor that is stored, and that one what a network reads."""
+
+    kind: ClassVar[str]
+    """"image" and so on: data of one kind can be exchanged for other data of that kind."""
+
+    def decode(self, raw: Any) -> Tensor:
+        """The stored tensor ``[*shape]`` of one raw thing."""
+        ...
+
+    def prepare(self, stored: Tensor) -> Tensor:
+        """What a network reads, from stored tensors ``[B, *shape]``."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to make this object again, as JSON-ready values."""
+        ...
+
+
+def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
+    """Makes an inputs object from what its ``to_dict`` gave."""
+    from quickstudy.inputs.images import ImageInputs
+
+    kinds = {"image": ImageInputs}
+    settings = dict(description)
+    kind = settings.pop("kind", None)
+    if kind not in kinds:
+        raise ValueError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
+    return kinds[kind](**settings)

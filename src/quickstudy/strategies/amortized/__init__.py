@@ -1,0 +1,1 @@
+"""Strategies whose network emits θ in one pass."""

@@ -1,0 +1,130 @@
+"""The founding idea: a network that reads the support and emits the learners' parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.encoders.encoder import feature_size
+from quickstudy.episodes import Examples
+from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
+from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
+from quickstudy.strategies.functional import class_means
+from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+
+
+class Hypernetwork(EmbeddingStrategy):
+    """A strategy network reads the whole support and emits the weights of one or more learners.
+
+        (h_1..h_K, g) = F(f(x_1), y_1, .., f(x_N), y_N; φ)       codes of the classes and the task
+        θ_m = E_m(h, g),   π = softmax(A g)                      the learners' weights, their shares
+        p(y | x) = Σ_m π_m softmax(learner_m(f(x); θ_m))_y
+
+    With ``modulate``, a second network reads the support first and emits a scale and a shift for
+    each channel of the encoder's layers (feature-wise linear modulation, Perez et al. 2018).
+
+    Ha, Dai, Le, "HyperNetworks", ICLR 2017, for networks that emit networks. The emission for each
+    class, so that any number of ways will do, follows Gordon et al., "Meta-Learning Probabilistic
+    Inference for Prediction", ICLR 2019, without its distribution over weights.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. For
+            ``modulate`` it also states ``modulated_channels`` and takes a modulation.
+        strategy_network: "cnn", "rnn" or "transformer".
+        learners: the learners to emit: "linear", "nearest" (a point for each class), "mlp" (one
+            hidden layer). Several are mixed by shares that depend on the task.
+        modulate: also emit the modulation of the encoder's layers.
+        width: of the strategy network.
+        layers: of the strategy network.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        strategy_network: StrategyNetwork = "transformer",
+        learners: Sequence[LearnerName] = ("linear", "nearest"),
+        modulate: bool = False,
+        width: int = 128,
+        layers: int = 2,
+    ) -> None:
+        super().__init__(encoder)
+        unknown = [name for name in learners if name not in LEARNERS]
+        if unknown or not learners:
+            raise ValueError(
+                f"The learners {list(learners)} cannot be emitted; name one or more of "
+                f"{', '.join(LEARNERS)}."
+            )
+        self.strategy_network = strategy_network
+        self.learners = tuple(learners)
+        self.modulate = modulate
+        self.width = width
+        self.layers = layers
+        features = feature_size(encoder)
+        self.reader = SetNetwork(strategy_network, features, width, layers)
+        self.emitters = nn.ModuleDict(
+            {name: LEARNERS[name](features, width) for name in self.learners}
+        )
+        self.shares = nn.Linear(width, len(self.learners))
+        if modulate:
+            channels = getattr(encoder, "modulated_channels", None)
+            if channels is None:
+                raise ValueError(
+                    f"The encoder {type(encoder).__name__} cannot be modulated: it states no "
+                    "`modulated_channels`. Use Conv4 or ResNet12, or modulate=False."
+                )
+            self.first_encoder = copy.deepcopy(encoder)
+            self.first_reader = SetNetwork(strategy_network, features, width, layers)
+            self.modulations = nn.ModuleList(nn.Linear(width, 2 * wide) for wide in channels)
+            for emitter in self.modulations:  # begin with the encoder as it is
+                nn.init.zeros_(emitter.weight)
+                nn.init.zeros_(emitter.bias)
+
+    def condition(self, support: Examples, ways: int) -> Theta:
+        """The modulation, when there is one: ``[T, channels]`` scale and shift of each layer."""
+        if not self.modulate:
+            return {}
+        features = self.first_encoder(support.inputs.flatten(0, 1))
+        features = features.unflatten(0, support.inputs.shape[:2])
+        _, task = self.first_reader(features, support.targets, ways)
+        theta = {}
+        for number, emitter in enumerate(self.modulations):
+            scale, shift = emitter(task).chunk(2, dim=-1)
+            theta |= {f"modulation.{number}.scale": scale, f"modulation.{number}.shift": shift}
+        return theta
+
+    def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
+        """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``, modulated as θ says."""
+        if not self.modulate:
+            return super().encode(inputs, theta)
+        each = inputs.shape[1]
+        modulation = [
+            (
+                theta[f"modulation.{number}.scale"].repeat_interleave(each, 0),
+                theta[f"modulation.{number}.shift"].repeat_interleave(each, 0),
+            )
+            for number in range(len(self.modulations))
+        ]
+        features: Tensor = self.encoder(inputs.flatten(0, 1), modulation)
+        return features.unflatten(0, inputs.shape[:2])
+
+    def adapt_features(self, support: Examples, ways: int) -> Theta:
+        classes, task = self.reader(support.inputs, support.targets, ways)
+        means = class_means(support.inputs, support.targets, ways)
+        theta = {"log_shares": self.shares(task).log_softmax(-1)}
+        for name, emitter in self.emitters.items():
+            emitted = emitter.emit(classes, task, means)  # type: ignore[operator]
+            theta |= {f"{name}.{key}": value for key, value in emitted.items()}
+        return theta
+
+    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
+        shares = theta["log_shares"]  # [T, learners]
+        mixed = []
+        for number, (name, emitter) in enumerate(self.emitters.items()):
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in theta.items() if k.startswith(prefix)}
+            logits: Tensor = emitter.logits(own, features)  # type: ignore[operator]
+            mixed.append(logits.log_softmax(-1) + shares[:, number, None, None])
+        return torch.stack(mixed).logsumexp(0)

@@ -1,0 +1,1 @@
+"""Plain baselines: nothing about adaptation is learned."""

@@ -1,0 +1,1 @@
+"""Strategies whose adaptation is gradient descent."""

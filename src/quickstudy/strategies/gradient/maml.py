@@ -1,0 +1,134 @@
+"""Model-agnostic meta-learning (Finn, Abbeel, Levine, 2017)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+
+from quickstudy.encoders.encoder import feature_size
+from quickstudy.encoders.normalization import (
+    recorded_statistics,
+    task_batch_norms,
+    use_task_batch_norm,
+)
+from quickstudy.episodes import Examples
+from quickstudy.strategies.functional import map_tasks
+from quickstudy.strategies.strategy import Strategy, Theta
+
+
+class MAML(Strategy):
+    """θ is reached from a learned start by a few gradient steps on the support.
+
+        θ_0 = φ,   θ_{s+1} = θ_s − α ∇ L(support; θ_s),   φ ← φ − η ∇_φ Σ_tasks L(query; θ_S)
+
+    Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
+    2017, algorithm 2; with ``first_order``, ∇_φ takes the inner gradients for constants (section
+    5.2).
+
+    Batch normalisation: the paper normalises the queries of a task by their own joint statistics,
+    so predictions depend on the other queries (``transductive=True``). By default queries are
+    normalised by the statistics of the support, which belong to θ.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
+            batch normalisation layers are replaced by ``TaskBatchNorm``.
+        ways: classes in a task; the start has a linear output for each.
+        inner_steps: gradient steps S in meta-training.
+        test_inner_steps: gradient steps in use; as many as in training by default.
+        inner_learning_rate: the step size α.
+        learn_inner_rates: learn an α for each parameter tensor, starting at
+            ``inner_learning_rate``.
+        first_order: leave out second derivatives.
+        transductive: normalise queries by their own batch, as the paper's experiments do.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        ways: int = 5,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_learning_rate: float = 0.4,
+        learn_inner_rates: bool = False,
+        first_order: bool = False,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__()
+        if inner_steps < 0 or (test_inner_steps or 0) < 0:
+            raise ValueError(
+                f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
+                "may be negative."
+            )
+        self.ways = ways
+        self.inner_steps = inner_steps
+        self.test_inner_steps = test_inner_steps
+        self.inner_learning_rate = inner_learning_rate
+        self.learn_inner_rates = learn_inner_rates
+        self.first_order = first_order
+        self.transductive = transductive
+        head = nn.Linear(feature_size(encoder), ways)
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+        self.encoder = use_task_batch_norm(encoder)
+        self.head = head
+        rates = torch.full((len(self._start()),), inner_learning_rate)
+        self.rates = nn.Parameter(rates) if learn_inner_rates else None
+
+    def _start(self) -> dict[str, Tensor]:
+        """θ_0: the parameters that adapt, by name."""
+        return dict(self._network().named_parameters())
+
+    def _network(self) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
+
+    def _logits(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
+        network = self._network()
+        for layer in task_batch_norms(network).values():
+            layer.train(batch_statistics)
+        logits: Tensor = functional_call(network, theta, (inputs,))
+        return logits
+
+    def _support_loss(self, theta: Theta, support: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = support
+        return F.cross_entropy(self._logits(theta, inputs, batch_statistics=True), targets)
+
+    def _descend(self, inputs: Tensor, targets: Tensor) -> Theta:
+        """θ of one task, from its support ``[N, *shape]`` and ``[N]``."""
+        theta = self._start()
+        names = list(theta)
+        rates = self.rates if self.rates is not None else [self.inner_learning_rate] * len(names)
+        steps = self.inner_steps
+        if not self.training and self.test_inner_steps is not None:
+            steps = self.test_inner_steps
+        for _ in range(steps):
+            gradients = grad(self._support_loss)(theta, (inputs, targets))
+            if self.first_order:
+                gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+            theta = {
+                name: theta[name] - rate * gradients[name]
+                for name, rate in zip(names, rates, strict=True)
+            }
+        if not self.transductive:
+            with recorded_statistics(self._network()) as statistics:
+                self._logits(theta, inputs, batch_statistics=True)
+            theta |= statistics
+        return theta
+
+    def adapt(self, support: Examples, ways: int) -> Theta:
+        if ways != self.ways:
+            raise ValueError(
+                f"This MAML was made for tasks of {self.ways} ways: its start has one output for "
+                f"each. The task has {ways} ways; ask for {self.ways}, or train another."
+            )
+        theta: Theta = map_tasks(self._descend, support.inputs, support.targets)
+        return theta
+
+    def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        logits: Tensor = map_tasks(
+            lambda own, x: self._logits(own, x, batch_statistics=self.transductive), theta, inputs
+        )
+        return logits

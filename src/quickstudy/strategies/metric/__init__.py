@@ -1,0 +1,1 @@
+"""Strategies that compare a query with the support."""

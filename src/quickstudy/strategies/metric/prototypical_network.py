@@ -1,0 +1,38 @@
+"""Prototypical networks (Snell, Swersky, Zemel, 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from quickstudy.episodes import Examples
+from quickstudy.strategies.functional import Distance, class_means, similarity
+from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+
+
+class PrototypicalNetwork(EmbeddingStrategy):
+    """Each class is the mean of its embedded examples; a query belongs to the nearest mean.
+
+        c_k = mean of f(x_i; φ) over the support of class k,   p(y = k | x) ∝ exp(−d(f(x; φ), c_k))
+
+    Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equations
+    1 and 2.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
+        distance: "euclidean" (squared, as in the paper) or "cosine", whose logits are the cosine
+            times ``scale``.
+        scale: multiplies the logits: the paper's 1 for euclidean; 10 is usual for cosine.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, distance: Distance = "euclidean", scale: float = 1.0
+    ) -> None:
+        super().__init__(encoder)
+        self.distance = distance
+        self.scale = scale
+
+    def adapt_features(self, support: Examples, ways: int) -> Theta:
+        return {"prototypes": class_means(support.inputs, support.targets, ways)}
+
+    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
+        return self.scale * similarity(features, theta["prototypes"], self.distance)

@@ -1,0 +1,103 @@
+"""The contract of every learning strategy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.episodes import Episode, Examples
+
+Theta = dict[str, Tensor]
+"""The parameters of the learners of T tasks: tensors whose first axis is the task."""
+
+
+class Strategy(nn.Module, ABC):
+    """F(support; φ) → θ, and the learner f(query; θ).
+
+    φ is ``self.parameters()``. A new strategy says how it adapts and how it predicts; training,
+    evaluation and everything else are written against these two.
+
+    Attributes:
+        transductive: whether a prediction may depend on the other queries.
+    """
+
+    transductive: bool = False
+
+    @abstractmethod
+    def adapt(self, support: Examples, ways: int) -> Theta:
+        """θ = F(support; φ), for each task by itself.
+
+        Args:
+            support: labelled examples, inputs ``[T, N, *shape]``, targets ``[T, N]``.
+            ways: the number of classes; targets are 0..ways-1.
+        """
+
+    @abstractmethod
+    def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        """ŷ = f(inputs; θ): logits ``[T, Q, ways]`` of inputs ``[T, Q, *shape]``."""
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapts to the support and predicts the query: logits ``[T, Q, ways]``."""
+        theta = self.adapt(episode.support, episode.ways)
+        return self.predict(theta, episode.query.inputs)
+
+    def loss(self, episode: Episode) -> Tensor:
+        """What meta-training makes small: the cross-entropy of the query, unless a paper differs."""
+        logits = self(episode)
+        return F.cross_entropy(logits.flatten(0, 1), episode.query.targets.flatten())
+
+
+class EmbeddingStrategy(Strategy):
+    """A strategy that works on an encoder's vectors.
+
+    Subclasses implement :meth:`adapt_features` and :meth:`predict_features`. The encoder is the
+    same for every task, so that features can be computed once and used in many episodes, unless a
+    subclass makes it depend on the support (:meth:`condition`, :meth:`encode`).
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def adapt_features(self, support: Examples, ways: int) -> Theta:
+        """θ from support features, inputs ``[T, N, D]``."""
+
+    @abstractmethod
+    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
+        """Logits ``[T, Q, ways]`` of query features ``[T, Q, D]``."""
+
+    def condition(self, support: Examples, ways: int) -> Theta:
+        """The part of θ that changes the encoder; none by default."""
+        return {}
+
+    def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
+        """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``."""
+        features: Tensor = self.encoder(inputs.flatten(0, 1))
+        return features.unflatten(0, inputs.shape[:2])
+
+    def adapt(self, support: Examples, ways: int) -> Theta:
+        theta = self.condition(support, ways)
+        features = self.encode(support.inputs, theta)
+        return theta | self.adapt_features(Examples(features, support.targets), ways)
+
+    def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        return self.predict_features(theta, self.encode(inputs, theta))
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapts and predicts; support and query are embedded as one batch, as is usual.
+
+        In training, batch normalisation then sees both alike; afterwards it makes no difference.
+        """
+        support, query, ways = episode.support, episode.query, episode.ways
+        shots = support.inputs.shape[1]
+        theta = self.condition(support, ways)
+        features = self.encode(torch.cat([support.inputs, query.inputs], dim=1), theta)
+        theta |= self.adapt_features(Examples(features[:, :shots], support.targets), ways)
+        return self.predict_features(theta, features[:, shots:])

@@ -1,0 +1,317 @@
+"""load_dataset: named benchmarks, repositories of the hub and folders laid out like them."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import errors
+
+from datasets import Dataset, Features, Image, Value
+from datasets import load_dataset as load_any
+from quickstudy.datasets import available_datasets, glyphs, load_dataset
+from quickstudy.datasets.catalogue import BENCHMARKS
+from quickstudy.inputs import ImageInputs
+
+SMALL = ImageInputs(size=6, channels=1)
+
+
+@pytest.fixture
+def data(data_root, monkeypatch):
+    """Makes the real data known to ``load_dataset``."""
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
+    return data_root
+
+
+def repository(folder, columns, splits=("train",)):
+    """Writes a folder laid out like a repository: six images a data split."""
+    folder.mkdir(exist_ok=True)
+    pictures = np.arange(6, dtype=np.uint8)[:, None, None].repeat(6, 1).repeat(6, 2)
+    features = {}
+    table = {}
+    for name, values in columns.items():
+        if isinstance(values, str):
+            table[name], features[name] = list(pictures), Image()
+        else:
+            table[name] = list(values)
+            features[name] = Value("int64" if isinstance(values[0], int) else "string")
+    for number, split in enumerate(splits):
+        shifted = {
+            name: [v + 10 * number for v in values] if isinstance(columns[name], str) else values
+            for name, values in table.items()
+        }
+        Dataset.from_dict(shifted, features=Features(features)).to_parquet(
+            folder / f"{split}.parquet"
+        )
+    return folder
+
+
+def greys(dataset, name):
+    one = dataset.select([name])
+    return sorted(one.examples[int(one.starts) : int(one.starts) + len(one), 0, 0, 0].tolist())
+
+
+# Benchmarks ---------------------------------------------------------------------------------------
+
+
+def test_omniglot_is_loaded_as_its_protocol_has_it(data):
+    dataset = load_dataset("omniglot")
+    assert dataset.classes == 1623 * 4
+    assert dataset.shape == (1, 28, 28)
+    assert dataset.sizes.unique().tolist() == [20]
+    assert list(dataset.published_splits) == ["vinyals", "random", "lake"]
+    sizes = {part: p.classes // 4 for part, p in dataset.split().items()}
+    assert sizes == {"train": 1028, "validation": 172, "test": 423}
+    plain = load_dataset("omniglot", rotations=False)
+    assert plain.classes == BENCHMARKS["omniglot"].classes
+    assert plain.examples.unique().tolist() == [0, 255]
+    # Ink, of which there is little, is 1 once prepared.
+    assert plain.gather(torch.arange(100), torch.zeros(100, dtype=torch.int64)).mean() < 0.3
+
+
+def test_omniglots_images_are_those_of_the_file(data):
+    dataset = load_dataset("omniglot", rotations=False)
+    rows = load_any("parquet", data_files=str(data / "omniglot" / "evaluation.parquet"))["train"]
+    for number in (0, 21, 13179):
+        row = rows[number]
+        klass = dataset.class_names.index(row["character"])
+        start = int(dataset.starts[klass])
+        images = dataset.examples[start : start + 20, 0].numpy()
+        assert (images == np.array(row["image"].convert("L"))).all(axis=(1, 2)).any()
+
+
+def test_the_second_load_is_quick_and_imports_nothing_heavy(data):
+    load_dataset("omniglot")
+    script = (
+        "import sys, time; from quickstudy.datasets import load_dataset; start = time.time(); "
+        "load_dataset('omniglot'); print(time.time() - start, 'datasets' in sys.modules, "
+        "'huggingface_hub' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    seconds, *heavy = done.stdout.split()
+    assert float(seconds) < 1
+    assert heavy == ["False", "False"]
+    assert done.stderr == ""
+
+
+def test_cifar100_and_its_two_splits(data):
+    dataset = load_dataset("cifar100")
+    assert repr(dataset) == "ClassDataset(cifar100: 100 classes, 600 examples each, 3x32x32)"
+    assert list(dataset.published_splits) == ["cifar-fs", "fc100"]
+    start = time.perf_counter()
+    fc100 = load_dataset("fc100")
+    assert time.perf_counter() - start < 2
+    assert list(fc100.published_splits) == ["fc100", "cifar-fs"]
+    assert {part: p.classes for part, p in fc100.split().items()} == {
+        "train": 60,
+        "validation": 20,
+        "test": 20,
+    }
+    assert load_dataset("cifar-fs").split()["test"].name == "cifar-fs/test"
+    prepared = dataset.inputs.prepare(dataset.examples[::100])
+    # Of 600 images, so the statistics are those of all to a few hundredths.
+    assert prepared.mean((0, 2, 3)).abs().max() < 0.1
+    assert (prepared.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def test_the_catalogue_knows_what_the_files_say(data):
+    written = json.loads((data / "cifar100" / "class_splits.json").read_text())
+    remembered = BENCHMARKS["cifar100"].class_splits
+    assert {s: {p: list(c) for p, c in parts.items()} for s, parts in remembered.items()} == written
+    for name in ("omniglot", "cifar100"):
+        dataset, benchmark = load_dataset(name, rotations=False), BENCHMARKS[name]
+        assert dataset.classes == benchmark.classes
+        assert dataset.sizes.unique().tolist() == [benchmark.examples_per_class]
+        assert set(dataset.published_splits) == set(benchmark.splits)
+
+
+def test_other_inputs_replace_the_benchmarks_own(data):
+    dataset = load_dataset("omniglot", inputs=ImageInputs(size=14, channels=3), rotations=False)
+    assert dataset.shape == (3, 14, 14)
+    sound = dataclasses.make_dataclass("Sound", [("kind", str, "sound")])()
+    with pytest.raises(ValueError, match="inputs of kind 'sound' cannot read it"):
+        load_dataset("omniglot", inputs=sound)
+
+
+def test_glyphs_are_drawn_once(monkeypatch):
+    drawings = []
+
+    def draw(seed, per_class):
+        drawings.append(seed)
+        images = np.random.default_rng(seed).integers(0, 256, (9, 1, 28, 28), dtype=np.uint8)
+        splits = {"train": ("a",), "validation": ("b",), "test": ("c",)}
+        return glyphs.Glyphs(images, ("a", "b", "c"), (3, 3, 3), splits)
+
+    monkeypatch.setattr(glyphs, "draw_glyphs", draw)
+    # A drawing code of another version, so that real glyphs in the cache are not found.
+    monkeypatch.setattr("quickstudy.datasets.loading.GLYPHS_SEED", 12345)
+    first, second = load_dataset("glyphs"), load_dataset("glyphs")
+    assert drawings == [12345]
+    assert first.inputs == BENCHMARKS["omniglot"].inputs
+    assert torch.equal(first.examples, second.examples)
+    assert np.array_equal(first.examples.numpy(), draw(12345, 3).images)
+    assert {part: p.class_names for part, p in first.split().items()} == {
+        "train": ("a",),
+        "validation": ("b",),
+        "test": ("c",),
+    }
+    assert load_dataset("glyphs", inputs=ImageInputs(size=8, channels=3)).shape == (3, 8, 8)
+
+
+def test_available_datasets_say_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
+    places = {each.benchmark.name: each for each in available_datasets()}
+    assert places["glyphs"].found
+    assert not places["omniglot"].found
+    assert "QUICKSTUDY_DATA/omniglot" in places["omniglot"].place
+    assert "uoft-cs/cifar100" in places["cifar100"].place
+    (tmp_path / "omniglot").mkdir()
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(tmp_path))
+    (there,) = [each for each in available_datasets() if each.benchmark.name == "omniglot"]
+    assert there.found
+    assert str(tmp_path / "omniglot") in there.place
+    assert there.benchmark.kind == "image"
+
+
+# Names and paths that lead nowhere ----------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(FileNotFoundError, match=r"Did you mean omniglot.*glyphs.*cifar-fs"):
+        load_dataset("omniglut")
+    with pytest.raises(FileNotFoundError, match=r"no folder './omniglot'"):
+        load_dataset("./omniglot")
+
+
+def test_a_missing_folder_and_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*Check the path"):
+        load_dataset(tmp_path / "gone")
+    (tmp_path / "data.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match="is a file"):
+        load_dataset(str(tmp_path / "data.zip"))
+
+
+def test_omniglot_that_is_nowhere_says_where_to_put_it(monkeypatch):
+    monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"QUICKSTUDY_DATA is not set.*'character'"):
+        load_dataset("omniglot")
+
+
+# The hub ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errors.LocalEntryNotFoundError("offline"), "cannot be reached"),
+        (errors.HFValidationError("bad"), "has no data set 'some/thing'"),
+        (ConnectionError("no route"), "cannot be reached"),
+    ],
+)
+def test_the_hub_without_the_repository_or_out_of_reach(monkeypatch, error, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(FileNotFoundError, match=f"no folder 'some/thing' here.*{message}"):
+        load_dataset("some/thing")
+    with pytest.raises(FileNotFoundError, match=r"cifar100 .*not set.*hub.*name that folder"):
+        load_dataset("cifar100")
+
+
+def test_a_repository_of_the_hub_is_downloaded_once(tmp_path, monkeypatch):
+    """With a local folder in the place of the hub, which tests cannot reach."""
+    snapshot = tmp_path / "abc123"
+    there = repository(tmp_path / "there", {"image": "pictures", "label": [0, 0, 0, 1, 1, 1]})
+    snapshot.mkdir()
+    (snapshot / "class_splits.json").write_text('{"mine": {"train": ["0"], "test": ["1"]}}')
+    downloads = []
+
+    def download(name, configuration, revision):
+        downloads.append((name, configuration, revision))
+        return load_any(str(there), cache_dir=str(tmp_path / "copies"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    monkeypatch.setattr("datasets.load_dataset", download)
+    for _ in range(2):
+        dataset = load_dataset("some/thing", inputs=SMALL)
+    assert downloads == [("some/thing", None, "abc123")]
+    assert dataset.name == "some/thing"
+    assert dataset.split()["test"].class_names == ("1",)
+    assert greys(dataset, "1") == [3, 4, 5]
+
+
+# Folders laid out like repositories ---------------------------------------------------------------
+
+
+def test_data_splits_are_pooled_and_columns_found(tmp_path):
+    columns = {"picture": "pictures", "Label": list("bbaaab"), "author": list("uvwxyz")}
+    folder = repository(tmp_path / "own", columns, splits=("train", "test"))
+    dataset = load_dataset(folder, inputs=SMALL)
+    assert dataset.name == "own"
+    assert dataset.class_names == ("a", "b")
+    assert greys(dataset, "a") == [2, 3, 4, 12, 13, 14]
+    by_author = load_dataset(folder, inputs=SMALL, label_column="author")
+    assert greys(by_author, "u") == [0, 10]
+
+
+def test_columns_that_are_not_clear_are_named(tmp_path):
+    columns = {"left": "pictures", "right": "pictures", "breed": list("aabbcc"), "age": [1] * 6}
+    folder = repository(tmp_path / "own", columns)
+    with pytest.raises(ValueError, match=r"several columns of images.* left \(Image\).*image_col"):
+        load_dataset(folder)
+    with pytest.raises(ValueError, match=r"says the class.*age \(int64\).*label_column"):
+        load_dataset(folder, image_column="left")
+    with pytest.raises(ValueError, match="no column 'middle'"):
+        load_dataset(folder, image_column="middle", label_column="breed")
+    with pytest.raises(ValueError, match=r"'age' .*cannot be read as images"):
+        load_dataset(folder, image_column="age", label_column="breed")
+    dataset = load_dataset(folder, inputs=SMALL, image_column="left", label_column="breed")
+    assert dataset.class_names == ("a", "b", "c")
+
+
+def test_class_splits_tell_which_column_holds_the_classes(data):
+    dataset = load_dataset(data / "omniglot", inputs=ImageInputs(size=28, channels=1, invert=True))
+    assert dataset.classes == 1623
+
+
+def test_data_without_images_are_refused(data_root):
+    with pytest.raises(ValueError, match=r"no column of images.* text \(string\)"):
+        load_dataset(data_root / "banking77")
+
+
+def test_examples_without_a_label_are_left_out(tmp_path):
+    folder = repository(tmp_path / "own", {"image": "pictures", "label": ["a", None, *"abab"]})
+    with pytest.warns(UserWarning, match=r"1 examples of .* have no label"):
+        dataset = load_dataset(folder, inputs=SMALL)
+    assert greys(dataset, "a") == [0, 2, 4]
+
+
+def test_changed_contents_are_decoded_again(tmp_path):
+    columns = {"image": "pictures", "label": [1, 1, 2, 2, 10, 10]}
+    folder = repository(tmp_path / "own", columns)
+    assert load_dataset(folder, inputs=SMALL).class_names == ("1", "2", "10")
+    columns["label"] = [1, 1, 2, 2, 2, 2]
+    repository(folder, columns)
+    assert load_dataset(folder, inputs=SMALL).class_names == ("1", "2")
+
+
+def test_damaged_parquet_files_are_said(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"not parquet")
+    with pytest.raises(ValueError, match=r"laid out like a repository .* but cannot be read"):
+        load_dataset(tmp_path)
+
+
+def test_nothing_is_left_beside_the_cache_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICKSTUDY_CACHE", str(tmp_path / "cache"))
+    folder = repository(tmp_path / "own", {"image": "pictures", "label": [0, 0, 0, 1, 1, 1]})
+    load_dataset(folder, inputs=SMALL)
+    left = [Path(path).suffix for path in (tmp_path / "cache" / "datasets").iterdir()]
+    assert left == [".safetensors"]
