@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
+from rich.table import Table
 
+from quickstudy.cli.options import parse
 from quickstudy.datasets import available_datasets
 
 
@@ -18,8 +20,23 @@ def run(words: Sequence[str]) -> int:
         "folder of images (a sub-folder a class), a folder laid out like a repository of the "
         "Hugging Face hub, and a repository's name.",
     )
-    parser.parse_args(list(words))
-    console = Console()
+    parse(parser, words)
+    table = Table(title="Data sets", show_lines=True)
+    for column in ("name", "what", "classes", "each", "splits", "where"):
+        table.add_column(column)
     for entry in available_datasets():
-        console.print(entry.describe() if hasattr(entry, "describe") else entry)
+        benchmark = entry.benchmark
+        turned = " x 4 rotations" if benchmark.rotations else ""
+        table.add_row(
+            benchmark.name,
+            f"{benchmark.description} ({benchmark.kind})",
+            f"{benchmark.classes}{turned}",
+            str(benchmark.examples_per_class),
+            ", ".join(benchmark.splits),
+            entry.place,
+        )
+    console = Console()
+    console.print(table)
+    for entry in available_datasets():
+        console.print(f"{entry.benchmark.name}: {entry.benchmark.citation}", highlight=False)
     return 0

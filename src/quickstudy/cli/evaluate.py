@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from quickstudy.cli.options import add_data_options, choose_part, load_split
+from quickstudy.cli.options import add_data_options, choose_part, load_split, parse
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
 
@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", type=str, default="best", help="best or last")
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     parser.add_argument("--json", type=str | None, help="also write the report to this file")
-    options = parser.parse_args(list(words))
+    options = parse(parser, words)
 
     trained = load(options.run, options.checkpoint)
     trained_here = options.data is None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
 from quickstudy.datasets import ClassDataset, load_dataset
@@ -21,6 +24,38 @@ from quickstudy.training.description import build
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways"}
 DERIVED_FOR_ENCODER = {"input_shape"}
+
+
+def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    """Parses a command's words; what is wrong with them becomes a ValueError.
+
+    Raises:
+        ValueError: naming the option, or the configuration file that cannot be read.
+    """
+    configs = [b for a, b in pairwise(words) if a == "--config"]
+    configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    for config in configs:
+        _check_yaml(Path(config))
+    parser.exit_on_error = False
+    try:
+        return parser.parse_args(list(words))
+    except ArgumentError as error:
+        where = f" (options typed and from {', '.join(configs)})" if configs else ""
+        raise ValueError(f"{error}{where}\nAll options: {parser.prog} --help") from error
+
+
+def _check_yaml(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration file {path}.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"The configuration file {path} is not readable YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"The configuration file {path} should hold lines like `steps: 1000`; it holds "
+            f"{'nothing' if content is None else f'a {type(content).__name__}'}."
+        )
 
 
 def add_data_options(parser: ArgumentParser, default: str | None) -> None:
@@ -55,7 +90,7 @@ def add_data_options(parser: ArgumentParser, default: str | None) -> None:
 def training_parser(command: str, description: str) -> ArgumentParser:
     """All options of a training run: data, strategy, encoder, trainer."""
     parser = ArgumentParser(prog=f"quickstudy {command}", description=description)
-    parser.add_argument("--config", action=ActionConfigFile, help="a YAML file of these options")
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
     add_data_options(parser, default="glyphs")
     group = parser.add_argument_group("parts of the split")
     group.add_argument("--train_part", type=str, default="train", help='e.g. "train+validation"')

@@ -14,6 +14,7 @@ from quickstudy.cli.options import (
     build_trainer,
     choose_part,
     load_split,
+    parse,
     plain,
     training_parser,
 )
@@ -34,7 +35,7 @@ def run(words: Sequence[str]) -> int:
         "--out", type=str | None, help="the run directory; runs/<strategy> by default"
     )
     parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
-    options = parser.parse_args(_with_config_of_run(list(words)))
+    options = parse(parser, _with_config_of_run(list(words)))
     finished = train(
         options, options.resume or options.out or _default_out(options), bool(options.resume)
     )

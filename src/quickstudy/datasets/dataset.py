@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ class ClassDataset:
                 f"There are {len(examples)} examples and {len(labels)} labels; each example needs "
                 "one label."
             )
-        names, codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+        # Numbers sort as numbers, whatever kind of array they came in.
+        names, codes = np.unique(np.asarray(labels), return_inverse=True)
         order = torch.from_numpy(np.argsort(codes, kind="stable"))
         sizes = torch.from_numpy(np.bincount(codes, minlength=len(names)))
         class_names = tuple(map(str, names))
@@ -71,6 +73,16 @@ class ClassDataset:
     ) -> ClassDataset:
         """A data set from examples that already lie class after class."""
         sizes = torch.as_tensor(sizes, dtype=torch.int64)
+        if len(sizes) != len(class_names) or len(set(class_names)) != len(class_names):
+            raise ValueError(
+                f"{name} has {len(sizes)} class sizes and {len(set(class_names))} different names "
+                f"in {len(class_names)}; each class needs one size and a name of its own."
+            )
+        if int(sizes.sum()) != len(examples):
+            raise ValueError(
+                f"The class sizes of {name} sum to {int(sizes.sum())}, but there are "
+                f"{len(examples)} examples."
+            )
         empty = [class_names[i] for i in (sizes == 0).nonzero().flatten().tolist()]
         if empty:
             raise ValueError(
@@ -126,7 +138,12 @@ class ClassDataset:
     @property
     def groups(self) -> tuple[str, ...]:
         """For each class the name it had before rotation: rotations of one thing are one group."""
-        return tuple(_without_rotation(name) for name in self.class_names)
+        if self.turns is None:
+            return self.class_names
+        return tuple(
+            name.rpartition("@")[0] if turned else name
+            for name, turned in zip(self.class_names, self.turns.tolist(), strict=True)
+        )
 
     def gather(self, classes: Tensor, positions: Tensor) -> Tensor:
         """Reads examples as a network takes them.
@@ -145,13 +162,14 @@ class ClassDataset:
             for quarter in (1, 2, 3):
                 turned = turns == quarter
                 raw[turned] = torch.rot90(raw[turned], quarter, dims=(-2, -1))
-        return self.inputs.prepare(raw).unflatten(0, classes.shape)
+        prepared = self.inputs.prepare(raw)
+        return prepared.view(*classes.shape, *prepared.shape[1:])
 
     def select(
         self, classes: Iterable[int] | Iterable[str], name: str | None = None
     ) -> ClassDataset:
         """The data of some classes only, by number or by name, in the order given."""
-        wanted = list(classes)
+        wanted: list[Any] = list(classes)
         if any(isinstance(entry, str) for entry in wanted):
             number = {each: i for i, each in enumerate(self.class_names)}
             missing = [entry for entry in wanted if entry not in number]
@@ -163,7 +181,12 @@ class ClassDataset:
             wanted = [number[str(entry)] for entry in wanted]
         if not wanted:
             raise ValueError(f"No classes of {self.name} were selected; name at least one.")
-        index = torch.tensor(wanted, dtype=torch.int64)
+        if len(set(wanted)) < len(wanted) or not all(0 <= int(n) < self.classes for n in wanted):
+            raise ValueError(
+                f"The selection of {len(wanted)} classes repeats one or names one outside "
+                f"0..{self.classes - 1}; name each of {self.name}'s classes once at most."
+            )
+        index = torch.tensor([int(n) for n in wanted], dtype=torch.int64)
         return dataclasses.replace(
             self,
             starts=self.starts[index],
@@ -187,7 +210,7 @@ class ClassDataset:
             raise ValueError(f"rotations is {rotations}; it must be 1, 2, 3 or 4 quarter turns.")
         if len(self.shape) != 3 or self.shape[-1] != self.shape[-2]:
             raise ValueError(
-                f"Only square images can be rotated; {self.name} has examples of shape {self.shape}."
+                f"Only square images can be rotated; {self.name} has examples of {self.shape}."
             )
         if self.turns is not None:
             raise ValueError(f"{self.name} already has rotations as classes.")
@@ -229,18 +252,17 @@ class ClassDataset:
             parts = self._published(division)
         else:
             parts = _by_fractions(sorted(members), division, seed, self.name)
-        missing = [name for names in parts.values() for name in names if name not in members]
-        if missing:
-            raise ValueError(
-                f"The split {division!r} names class {missing[0]!r}, which {self.name} does not "
-                f"have ({len(missing)} such names). Was a part of the data selected before?"
-            )
-        return {
-            part: self.select(
-                [number for name in names for number in members[name]], name=f"{self.name}/{part}"
-            )
-            for part, names in parts.items()
-        }
+        divided = {}
+        for part, names in parts.items():
+            # Classes that were left out by a selection before are missing from their part too.
+            numbers = [number for name in names for number in members.get(name, [])]
+            if not numbers:
+                raise ValueError(
+                    f"The part {part!r} of the split {division!r} has no class of {self.name}. Was "
+                    "a part of the data selected before? Fractions can divide it further."
+                )
+            divided[part] = self.select(numbers, name=f"{self.name}/{part}")
+        return divided
 
     def _published(self, division: str) -> Mapping[str, Sequence[str]]:
         if division not in self.published_splits:
@@ -274,8 +296,3 @@ def _by_fractions(
         part: [groups[i] for i in sorted(piece.tolist())]
         for part, piece in zip(parts, pieces, strict=True)
     }
-
-
-def _without_rotation(name: str) -> str:
-    base, mark, angle = name.rpartition("@")
-    return base if mark and angle in {"90", "180", "270"} else name

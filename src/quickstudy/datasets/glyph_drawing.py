@@ -5,10 +5,12 @@ field is an outline, so that moving the threshold thickens or thins the strokes 
 the field on a bent grid bends the letter without making its edges ragged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +34,8 @@ IMAGE_SIDE = 28
 _FONT_SIZE = 96
 _CANVAS = (360, 240)
 _SUPERSAMPLING = 2
-_BATCH = 512
-_CACHED = 64
+# So many at a time stay in the processor's cache.
+_BATCH = 64
 _BORDER = 1.0
 
 # How far the hand may stray. Lengths are pixels of the finished picture.
@@ -131,7 +133,7 @@ def _distance(marked: NDArray[np.bool_]) -> NDArray[np.float32]:
             np.minimum(nearest[:-step], farther[step:], out=nearest[:-step])
         squared = nearest
     roots = np.sqrt(np.arange(256, dtype=np.float32))
-    distance: NDArray[np.float32] = roots[squared.transpose(1, 2, 0)]
+    distance: NDArray[np.float32] = roots[squared.transpose(2, 0, 1)]
     return distance
 
 
@@ -170,9 +172,8 @@ def shapes_of(coverage: NDArray[np.uint8]) -> Shapes:
     Returns:
         The shapes, in the same order.
     """
-    # A few at a time stay in the processor's cache.
-    starts = range(0, max(1, len(coverage)), _CACHED)
-    return concatenate_shapes([_measure(coverage[start : start + _CACHED]) for start in starts])
+    starts = range(0, max(1, len(coverage)), _BATCH)
+    return concatenate_shapes([_measure(coverage[start : start + _BATCH]) for start in starts])
 
 
 def _measure(coverage: NDArray[np.uint8]) -> Shapes:
@@ -257,24 +258,41 @@ def draw_pictures(
     lowest = _THINNEST_STROKE / 2 - shapes.half_hairlines[index] * scales
     highest = shapes.half_gaps[index] * scales - _NARROWEST_GAP / 2
     middle = (lowest + highest) / 2
-    gain: NDArray[np.float64] = np.clip(
+    gain = np.clip(
         wanted - shapes.half_strokes[index] * scales,
         np.minimum(lowest, middle),
         np.maximum(highest, middle),
     )
     images = np.empty((len(index), 1, IMAGE_SIDE, IMAGE_SIDE), dtype=np.uint8)
-    for start in range(0, len(index), _BATCH):
-        part = slice(start, start + _BATCH)
-        field = torch.from_numpy(shapes.fields[index[part]])[:, None].float() / 16
-        images[part] = _ink(
-            field, inverse[part], shifts[part], scales[part], gain[part], knots[part]
-        )
+    with _one_thread():
+        for start in range(0, len(index), _BATCH):
+            part = slice(start, start + _BATCH)
+            field = torch.from_numpy(shapes.fields[index[part]])[:, None].float() / 16
+            images[part] = _ink(
+                field, inverse[part], shifts[part], scales[part], gain[part], knots[part]
+            )
     return images
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch to one thread.
+
+    Batches that fit the cache are too small to share: handing them out costs more than drawing
+    them, many times more on a busy machine. One thread also takes the number of threads out of
+    what the last bit could depend on.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ink(
     field: Tensor,
-    inverse: NDArray[np.float64],
+    inverse: NDArray[np.floating[Any]],
     shifts: NDArray[np.float64],
     scales: NDArray[np.float64],
     gain: NDArray[np.float64],
@@ -295,8 +313,6 @@ def _ink(
         uint8 [N, 1, 28, 28], black on white.
     """
     count, side = len(field), IMAGE_SIDE * _SUPERSAMPLING
-    # Only sums, products and per-picture kernels below: their rounding does not depend on how many
-    # threads share the work, so that the pictures are the same to the last bit.
     bend = F.interpolate(
         torch.from_numpy(knots), size=(side, side), mode="bicubic", align_corners=True
     )

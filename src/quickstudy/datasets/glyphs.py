@@ -1,8 +1,8 @@
 """The built-in data set: letters of many scripts, drawn on the spot from matplotlib's own fonts.
 
 Everything comes out of the font files that matplotlib ships and of the seed: no network, no font of
-the system. Some 700 letters of 15 scripts are drawn in up to 16 faces with random rotation, scale,
-shear, stroke weight and elastic warp, so that a class looks like one letter in many hands.
+the system. Nearly 700 letters of 15 scripts are drawn in up to 16 faces with random rotation,
+scale, shear, stroke weight and elastic warp, so that a class looks like one letter in many hands.
 """
 
 import re
@@ -75,7 +75,7 @@ _DERIVED_SYLLABLE = re.compile(r"FINAL|CARRIER I$|W[AEIO]+$|(II|OO|AA|AAI)$|[^AE
 # Two letters look alike if, scaled to the same size, hardly any ink of either lies farther from the
 # other's ink than a small distance. The distance, 1/24 of the letter's length, is a third to a half
 # of a stroke's width and about what the random warp displaces. The shares were found by listing
-# pairs in order. Up to 0.05 nearly all are one picture twice (Cc, Uu, Latin B beside Lisu ꓐ) or
+# pairs in order. Up to 0.05 nearly all are one picture twice (Cc, Uu, the O of five scripts) or
 # differ by a fleck that 28 pixels do not show (Arabic letters with three dots or four); beyond it
 # more and more are letters that a reader tells apart (Єє, Խծ). Between splits some pairs up to 0.08
 # would still pass for each other (Latin S and G beside letters of Armenian and Georgian), and a

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 Modulation = Sequence[tuple[Tensor, Tensor]]
-"""For each modulated layer a (scale, shift) pair, each ``[B, channels]``: x becomes (1 + scale) x + shift."""
+"""For each modulated layer (scale, shift), each ``[B, channels]``: x → (1 + scale) x + shift."""
 
 
 class Encoder(nn.Module, ABC):

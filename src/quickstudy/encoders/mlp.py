@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,9 +29,7 @@ class MLP(Encoder):
         self.input_shape = tuple(input_shape)
         self.hidden = tuple(hidden)
         widths = [math.prod(input_shape), *hidden]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out_features = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -62,23 +62,31 @@ class TaskBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        scale = self.weight * torch.rsqrt(self.var + self.eps)
-        shift = self.bias - self.mean * scale
+            # Weight and bias are applied below: under vmap, torch's batch norm that applies them
+            # itself loses terms of the second derivative.
+            x = F.batch_norm(x, None, None, training=True, eps=self.eps)
+            scale: Tensor = self.weight
+            shift: Tensor = self.bias
+        else:
+            scale = self.weight * torch.rsqrt(self.var + self.eps)
+            shift = self.bias - self.mean * scale
         broadcast = (1, -1) + (1,) * (x.ndim - 2)
         return x * scale.view(broadcast) + shift.view(broadcast)
 
 
 def use_task_batch_norm(module: nn.Module) -> nn.Module:
-    """Replaces each batch normalisation inside ``module`` by :class:`TaskBatchNorm`, in place."""
+    """Replaces each batch normalisation inside ``module`` by :class:`TaskBatchNorm`, in place.
+
+    Returns:
+        The module; its replacement where it is a batch normalisation itself.
+    """
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+        replacement = TaskBatchNorm(module.num_features, module.eps)
+        if module.affine:
+            replacement.weight, replacement.bias = module.weight, module.bias
+        return replacement
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            replacement = TaskBatchNorm(child.num_features, child.eps)
-            if child.affine:
-                replacement.weight, replacement.bias = child.weight, child.bias
-            setattr(module, name, replacement)
-        else:
-            use_task_batch_norm(child)
+        setattr(module, name, use_task_batch_norm(child))
     return module
 
 

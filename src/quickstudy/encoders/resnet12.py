@@ -25,18 +25,31 @@ class DropBlock(nn.Module):
         warmup: training passes until ``rate`` is reached.
     """
 
-    passes: Tensor
-
     def __init__(self, rate: float, size: int, warmup: int) -> None:
         super().__init__()
         self.rate, self.size, self.warmup = rate, size, warmup
-        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        # A number and no buffer: inner gradients (torch.func) may not change a tensor in place.
+        self.passes = 0
+
+    def get_extra_state(self) -> Tensor:
+        """The passes so far, which belong to a checkpoint."""
+        return torch.tensor(self.passes)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes the passes of a checkpoint."""
+        self.passes = int(state)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.passes)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.passes = int(state)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return x
         self.passes += 1
-        rate = self.rate * min(1.0, float(self.passes) / max(1, self.warmup))
+        rate = self.rate * min(1.0, self.passes / max(1, self.warmup))
         height, width = x.shape[-2:]
         side = min(self.size, height, width)
         seeds_high, seeds_wide = height - side + 1, width - side + 1

@@ -21,10 +21,10 @@ class ClassSource(Protocol):
     """What a sampler needs of a data set; ``datasets.ClassDataset`` is one."""
 
     @property
-    def sizes(self) -> Tensor: ...  # noqa: D102
+    def sizes(self) -> Tensor: ...
     @property
-    def class_names(self) -> Sequence[str]: ...  # noqa: D102
-    def gather(self, classes: Tensor, positions: Tensor) -> Tensor: ...  # noqa: D102
+    def class_names(self) -> Sequence[str]: ...
+    def gather(self, classes: Tensor, positions: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class EpisodeSampler:
         self.dataset = dataset
         self.ways = _as_range(ways, "ways", least=1)
         self.shots = _as_range(shots, "shots", least=1)
-        self.queries = _as_range(queries, "queries", least=1)[0]
-        self.tasks = _as_range(tasks, "tasks", least=1)[0]
-        if seed < 0:
-            raise ValueError(f"The seed is {seed}; it must be 0 or more.")
+        self.queries = _as_number(queries, "queries", least=1)
+        self.tasks = _as_number(tasks, "tasks", least=1)
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"The seed is {seed}; it must be at least 0 and less than 2**64.")
         self.seed = seed
         self._sizes = dataset.sizes.numpy().astype(np.int64)
         self._check_sizes()
@@ -142,8 +142,7 @@ class EpisodeSampler:
         generator = np.random.Philox(key=np.array([self.seed, stream], dtype=np.uint64))
         generator.advance(start * blocks)
         raw = generator.random_raw(rows * blocks * 4).reshape(rows, blocks * 4)[:, :columns]
-        uniform: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
-        return uniform
+        return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def indices(self, index: int) -> EpisodeIndices:
         """Which examples make up episode ``index``; nothing is read from the data."""
@@ -184,13 +183,19 @@ class EpisodeSampler:
 
 
 def _as_range(count: Count, name: str, least: int) -> tuple[int, int]:
-    low, high = (count, count) if isinstance(count, int) else tuple(count)
-    if not least <= low <= high:
+    bounds = (count, count) if isinstance(count, int) else tuple(count)
+    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1]:
         raise ValueError(
             f"{name} is {count}; it must be a number of at least {least}, or a range (low, high) "
             "with low <= high."
         )
-    return low, high
+    return bounds[0], bounds[1]
+
+
+def _as_number(count: int, name: str, least: int) -> int:
+    if not isinstance(count, int) or count < least:
+        raise ValueError(f"{name} is {count}; it must be a number of at least {least}.")
+    return count
 
 
 def _draw(bounds: tuple[int, int], uniform: float) -> int:

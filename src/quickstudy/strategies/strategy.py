@@ -45,7 +45,7 @@ class Strategy(nn.Module, ABC):
         return self.predict(theta, episode.query.inputs)
 
     def loss(self, episode: Episode) -> Tensor:
-        """What meta-training makes small: the cross-entropy of the query, unless a paper differs."""
+        """What meta-training makes small: the query's cross-entropy, unless a paper differs."""
         logits = self(episode)
         return F.cross_entropy(logits.flatten(0, 1), episode.query.targets.flatten())
 
@@ -80,7 +80,7 @@ class EmbeddingStrategy(Strategy):
     def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
         """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``."""
         features: Tensor = self.encoder(inputs.flatten(0, 1))
-        return features.unflatten(0, inputs.shape[:2])
+        return features.view(*inputs.shape[:2], -1)
 
     def adapt(self, support: Examples, ways: int) -> Theta:
         theta = self.condition(support, ways)

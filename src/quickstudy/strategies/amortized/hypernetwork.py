@@ -78,18 +78,17 @@ class Hypernetwork(EmbeddingStrategy):
             self.first_encoder = copy.deepcopy(encoder)
             self.first_reader = SetNetwork(strategy_network, features, width, layers)
             self.modulations = nn.ModuleList(nn.Linear(width, 2 * wide) for wide in channels)
-            for emitter in self.modulations:  # begin with the encoder as it is
-                nn.init.zeros_(emitter.weight)
-                nn.init.zeros_(emitter.bias)
+            for parameter in self.modulations.parameters():  # begin with the encoder as it is
+                nn.init.zeros_(parameter)
 
     def condition(self, support: Examples, ways: int) -> Theta:
         """The modulation, when there is one: ``[T, channels]`` scale and shift of each layer."""
         if not self.modulate:
             return {}
         features = self.first_encoder(support.inputs.flatten(0, 1))
-        features = features.unflatten(0, support.inputs.shape[:2])
+        features = features.view(*support.inputs.shape[:2], -1)
         _, task = self.first_reader(features, support.targets, ways)
-        theta = {}
+        theta: Theta = {}
         for number, emitter in enumerate(self.modulations):
             scale, shift = emitter(task).chunk(2, dim=-1)
             theta |= {f"modulation.{number}.scale": scale, f"modulation.{number}.shift": shift}
@@ -108,7 +107,7 @@ class Hypernetwork(EmbeddingStrategy):
             for number in range(len(self.modulations))
         ]
         features: Tensor = self.encoder(inputs.flatten(0, 1), modulation)
-        return features.unflatten(0, inputs.shape[:2])
+        return features.view(*inputs.shape[:2], -1)
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         classes, task = self.reader(support.inputs, support.targets, ways)

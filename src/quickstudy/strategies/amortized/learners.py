@@ -43,8 +43,9 @@ class LinearLearner(Learner):
 
     def __init__(self, features: int, width: int) -> None:
         nn.Module.__init__(self)
-        self.rows = nn.Linear(width + features, features)
-        self.biases = nn.Linear(width, 1)
+        # An offset that all classes share would leave the softmax as it is: no biases.
+        self.rows = nn.Linear(width + features, features, bias=False)
+        self.biases = nn.Linear(width, 1, bias=False)
 
     def emit(self, classes: Tensor, task: Tensor, means: Tensor) -> Theta:
         weight = self.rows(torch.cat([classes, means], dim=-1))
@@ -55,7 +56,7 @@ class LinearLearner(Learner):
 
 
 class NearestLearner(Learner):
-    """A point for each class, moved away from the class mean; logits are −τ times squared distance."""
+    """A point for each class, moved away from its mean; logits are −τ times squared distance."""
 
     def __init__(self, features: int, width: int) -> None:
         nn.Module.__init__(self)
@@ -73,7 +74,7 @@ class NearestLearner(Learner):
 
 
 class MLPLearner(Learner):
-    """One hidden layer: logits = V relu(U x + u) + v; U and u from the task code, V from the classes'."""
+    """One hidden layer: logits = V relu(U x + u) + v, with U and u from the task code."""
 
     hidden = 32
 
@@ -81,8 +82,9 @@ class MLPLearner(Learner):
         nn.Module.__init__(self)
         self.hidden_weight = nn.Linear(width, self.hidden * features)
         self.hidden_bias = nn.Linear(width, self.hidden)
-        self.output_weight = nn.Linear(width, self.hidden)
-        self.output_bias = nn.Linear(width, 1)
+        # As in LinearLearner, an offset that all classes share would change nothing.
+        self.output_weight = nn.Linear(width, self.hidden, bias=False)
+        self.output_bias = nn.Linear(width, 1, bias=False)
         # U's part that every task shares begins as a fresh linear layer's weights would.
         nn.init.normal_(self.hidden_weight.bias, std=features**-0.5)
 

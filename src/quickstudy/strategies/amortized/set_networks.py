@@ -114,7 +114,8 @@ class ClassAwareAttention(nn.Module):
         bias = same_class[:, None].to(tokens.dtype) * self.own_class_bias[:, None, None]
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         tokens = tokens + self.merge(attended.transpose(1, 2).flatten(2))
-        return tokens + self.mlp(tokens)
+        update: Tensor = self.mlp(tokens)
+        return tokens + update
 
 
 class ResidualConvolution(nn.Module):

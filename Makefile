@@ -1,0 +1,42 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test lint types format results clean
+
+help:  ## What there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.setup: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.setup-dev: $(VENV)/.setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.setup  ## Make the virtual environment and install the package
+
+demo: setup  ## Learn to learn letters, and show it (a few minutes)
+	$(BIN)/quickstudy demo
+
+test: $(VENV)/.setup-dev lint types  ## Lint, types and tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.setup-dev  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.setup-dev  ## Check types
+	$(BIN)/mypy
+
+format: $(VENV)/.setup-dev  ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+results: setup  ## Train what configs/omniglot describes (hours, resumable), write docs/results.md
+	$(BIN)/python benchmarks/results.py
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

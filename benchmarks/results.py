@@ -1,0 +1,147 @@
+"""Published results: trains what configs/ describes, evaluates it, and writes docs/results.md.
+
+    python benchmarks/results.py                  train and evaluate what is missing, write the table
+    python benchmarks/results.py --table          write the table from the stored JSON only
+
+Runs go to runs/<data>/<config>; a run that was stopped goes on. What the table is written from lies in
+benchmarks/results/<data>/<config>.json. Data is taken from the folder that QUICKSTUDY_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+EPISODES = 1000
+PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def machine() -> str:
+    """This machine in words."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return f"{os.cpu_count()} cores of {model}, no GPU, torch {torch.__version__.partition('+')[0]}"
+
+
+def train(config: Path) -> Path:
+    """Trains what ``config`` describes, or goes on where it stopped; returns the run."""
+    run = ROOT / "runs" / config.parent.name / config.stem
+    quickstudy = [sys.executable, "-m", "quickstudy", "train"]
+    if (run / "config.yaml").exists():
+        subprocess.run([*quickstudy, "--resume", str(run)], check=True)
+    else:
+        subprocess.run([*quickstudy, "--config", str(config), "--out", str(run)], check=True)
+    return run
+
+
+def measure(config: Path, run: Path) -> None:
+    """Evaluates a finished run on the test classes and stores what was found."""
+    from quickstudy.cli.options import choose_part, parse_split
+    from quickstudy.datasets import load_dataset
+    from quickstudy.evaluation import evaluate
+    from quickstudy.training import load
+
+    trained = load(run)
+    options = trained.config
+    parts = load_dataset(options["data"], inputs=trained.inputs).split(
+        parse_split(options.get("split"))
+    )
+    fixed_ways = getattr(trained.strategy, "ways", None)
+    reports = [
+        evaluate(
+            trained,
+            choose_part(parts, "test"),
+            ways=ways,
+            shots=shots,
+            episodes=EPISODES,
+            progress=True,
+        ).to_dict()
+        for ways, shots in PROTOCOLS
+        if fixed_ways in (None, ways)
+    ]
+    result = {
+        "name": config.stem,
+        "config_digest": hashlib.sha256(config.read_bytes()).hexdigest()[:16],
+        "seed": options["seed"],
+        "steps": trained.progress["step"],
+        "training_seconds": round(trained.progress["seconds"], 1),
+        "machine": machine(),
+        "reports": reports,
+    }
+    path = RESULTS / config.parent.name / f"{config.stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def table(name: str) -> str:
+    """The Markdown table of all results on one data set."""
+    results = [json.loads(path.read_text()) for path in sorted((RESULTS / name).glob("*.json"))]
+    columns = [f"{ways}-way {shots}-shot" for ways, shots in PROTOCOLS]
+    lines = [
+        f"| {name} | {' | '.join(columns)} | predictions | training |",
+        f"| --- | {' | '.join('---' for _ in columns)} | --- | --- |",
+    ]
+    for result in results:
+        cells = {}
+        for report in result["reports"]:
+            accuracy = report["accuracy"]
+            key = f"{report['ways']}-way {report['shots']}-shot"
+            cells[key] = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['ci95']:.2f}"
+        how = "transductive" if result["reports"][0]["transductive"] else "inductive"
+        config = f"[{result['name']}](CONFIGS/{name}/{result['name']}.yaml)"
+        row = [config, *(cells.get(column, "—") for column in columns), how]
+        row.append(f"{result['training_seconds'] / 60:.0f} min, {result['steps']} steps")
+        lines.append(f"| {' | '.join(row)} |")
+    first = results[0]["reports"][0]
+    machines = sorted({result["machine"] for result in results})
+    lines += [
+        "",
+        f"Accuracy in % with its 95 % confidence interval over {first['episodes']} test episodes "
+        f"(seed {first['seed']}), {first['queries']} queries a class, classes never trained on. "
+        f"Measured on {'; '.join(machines)}. Written by `make results`.",
+    ]
+    return "\n".join(lines)
+
+
+def write_tables() -> None:
+    """Puts the tables into docs/results.md and the README."""
+    names = sorted(folder.name for folder in RESULTS.iterdir() if any(folder.glob("*.json")))
+    tables = "\n\n".join(table(name) for name in names)
+    page = f"# Results\n\n{tables.replace('CONFIGS', '../configs')}\n"
+    (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    block = f"{BEGIN}\n{tables.replace('CONFIGS', 'configs')}\n{END}"
+    readme.write_text(before + block + after, encoding="utf-8")
+
+
+def main() -> None:
+    """Trains, evaluates and writes, as far as each is still missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("configs", nargs="*", type=Path, help="by default all")
+    options = parser.parse_args()
+    if not options.table:
+        for config in options.configs or sorted((ROOT / "configs").glob("*/*.yaml")):
+            measure(config, train(config))
+    write_tables()
+
+
+if __name__ == "__main__":
+    main()

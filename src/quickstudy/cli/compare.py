@@ -1,0 +1,138 @@
+"""``quickstudy compare``: several strategies under one budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.table import Table
+
+from quickstudy.cli.options import choose_part, load_split, parse, training_parser
+from quickstudy.cli.train import train
+from quickstudy.evaluation import Report, evaluate
+from quickstudy.evaluation.plots import plot_comparison
+from quickstudy.training.run import Run, RunDirectory, write_atomically
+
+DESCRIPTION = (
+    "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
+    "same test tasks. Each contender is a strategy's name or a YAML file of training options, "
+    "which the options typed here overrule. A comparison that was stopped goes on when it is "
+    "started again."
+)
+
+
+def run(words: Sequence[str]) -> int:
+    """Compares; returns the exit code."""
+    contenders, rest = _contenders(list(words))
+    base = training_parser("compare NAME_OR_YAML ...", DESCRIPTION)
+    base.add_argument("--out", type=str, default="runs/compare", help="for runs, table and picture")
+    base.add_argument("--part", type=str, default="test", help="the part of the split to test on")
+    base.add_argument("--test_ways", type=int, help="by default as in training, at most 5")
+    base.add_argument("--test_shots", type=list[int], default=[1, 5], help="e.g. [1,5]")
+    base.add_argument("--test_queries", type=int, default=15)
+    base.add_argument("--episodes", type=int, default=1000)
+    if not contenders:
+        parse(base, rest)  # --help and --print_config end here
+        raise ValueError(
+            "Name the strategies to compare, e.g. quickstudy compare PrototypicalNetwork MAML."
+        )
+    names = _names(contenders)
+    options = {
+        name: parse(base, [*_as_options(contender), *rest])
+        for name, contender in zip(names, contenders, strict=True)
+    }
+    reports: dict[str, list[Report]] = {}
+    runs: dict[str, Run] = {}
+    for name, own in options.items():
+        out = Path(own.out) / name
+        done = RunDirectory(out)
+        trained = train(own, out, resume=done.last.exists())
+        if not trained.progress["finished"]:
+            return 130
+        runs[name] = trained
+        reports[name] = _test(trained, own)
+    _write(reports, runs, Path(next(iter(options.values())).out))
+    return 0
+
+
+def _contenders(words: list[str]) -> tuple[list[str], list[str]]:
+    """The leading words that are no options, and the rest."""
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:first], words[first:]
+
+
+def _as_options(contender: str) -> list[str]:
+    if contender.endswith((".yaml", ".yml")):
+        if not Path(contender).is_file():
+            raise FileNotFoundError(f"There is no configuration file {contender}.")
+        return ["--config", contender]
+    return ["--strategy", contender]
+
+
+def _names(contenders: list[str]) -> list[str]:
+    names = [Path(c).stem if c.endswith((".yaml", ".yml")) else c for c in contenders]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"Two contenders are called {twice[0]!r}. Give each variant a YAML file of its own."
+        )
+    return names
+
+
+def _test(trained: Run, options: Namespace) -> list[Report]:
+    part = choose_part(load_split(options, trained.inputs), options.part)
+    return [
+        evaluate(
+            trained,
+            part,
+            ways=options.test_ways or min(options.ways, 5),
+            shots=shots,
+            queries=options.test_queries,
+            episodes=options.episodes,
+            progress=True,
+        )
+        for shots in options.test_shots
+    ]
+
+
+def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) -> None:
+    ranking = sorted(reports, key=lambda name: -reports[name][0].accuracy.mean)
+    first = reports[ranking[0]]
+    table = Table(title=f"{first[0].data}, {first[0].episodes} episodes, mean ± 95 % interval")
+    table.add_column("strategy")
+    for report in first:
+        table.add_column(report.protocol, justify="right")
+    for column in ("training", "steps", "adaptation", "prediction", "predictions"):
+        table.add_column(column, justify="right")
+    for name in ranking:
+        own, progress = reports[name], runs[name].progress
+        table.add_row(
+            name,
+            *(str(report.accuracy) for report in own),
+            f"{progress['seconds']:.0f} s",
+            str(progress["step"]),
+            f"{1000 * own[0].adapt_seconds:.1f} ms",
+            f"{1000 * own[0].predict_seconds:.1f} ms",
+            "transductive" if own[0].transductive else "inductive",
+        )
+    Console().print(table)
+    results: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "training_seconds": runs[name].progress["seconds"],
+            "steps": runs[name].progress["step"],
+            "reports": [report.to_dict() for report in reports[name]],
+        }
+        for name in ranking
+    ]
+    write_atomically(out / "comparison.json", json.dumps(results, indent=2) + "\n")
+    plot_comparison(
+        {name: reports[name] for name in ranking},
+        {name: runs[name].history for name in ranking},
+        out / "comparison.png",
+    )
+    print(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")

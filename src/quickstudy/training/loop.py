@@ -1,0 +1,456 @@
+"""The loop of one training run: its state, and the steps that change it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from quickstudy.datasets import ClassDataset
+from quickstudy.episodes import EpisodeSampler
+from quickstudy.strategies import Strategy
+from quickstudy.training.allocator import keep_freed_memory
+from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.training.description import Description, describe, differences
+from quickstudy.training.progress import TrainingProgress
+from quickstudy.training.run import Run, RunDirectory
+from quickstudy.training.schedule import learning_rate_factor
+from quickstudy.training.validation import outcomes
+
+if TYPE_CHECKING:
+    from quickstudy.training.trainer import Trainer
+
+MAY_CHANGE_ON_RESUME = {
+    "steps", "max_minutes", "patience", "accelerator", "devices", "nodes", "show_progress"
+}  # fmt: skip
+
+
+class Fit:
+    """One call of :meth:`Trainer.fit`: its state, and the steps that change it."""
+
+    def __init__(
+        self,
+        settings: Trainer,
+        strategy: Strategy,
+        train: ClassDataset,
+        validation: ClassDataset | None,
+        out: str | os.PathLike[str] | None,
+        config: Mapping[str, Any] | None,
+    ) -> None:
+        keep_freed_memory()
+        self.settings = settings
+        self.strategy = strategy
+        self.validation = validation
+        self.inputs = train.inputs
+        self.directory = None if out is None else RunDirectory(out)
+        self.description: Description | None = None
+        if self.directory is not None:
+            self.description = describe(strategy)
+            self.config = config or self._default_config()
+        self.sampler = EpisodeSampler(
+            train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
+        )
+        self.validation_protocol: dict[str, Any] = {
+            "ways": settings.validation_ways or min(settings.ways, 5),
+            "shots": settings.validation_shots or settings.shots,
+            "queries": settings.validation_queries,
+            "episodes": settings.validation_episodes,
+            "seed": settings.seed,
+        }
+        if validation is not None:  # a class too small is better found now than after an hour
+            EpisodeSampler(validation, *list(self.validation_protocol.values())[:3])
+        self.fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
+            precision=settings.precision,
+        )
+        self.fabric.launch()
+        self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
+        self._place_strategy()
+        self.optimizer = self._make_optimizer()
+        self.progress: dict[str, Any] = {
+            "step": 0,
+            "seconds": 0.0,
+            "best_accuracy": None,
+            "best_step": 0,
+            "stale": 0,
+            "window": [0.0, 0.0, 0],
+            "finished": False,
+        }
+        self.history: list[dict[str, float | None]] = []
+        self.logits: Tensor | None = None
+        self.asked_to_stop = False  # this process was; the ranks agree on `interrupted`
+        self.interrupted = False
+
+    def _default_config(self) -> dict[str, Any]:
+        return {"strategy": self.description} | dataclasses.asdict(self.settings)
+
+    def _place_strategy(self) -> None:
+        self.strategy.to(self.fabric.device)
+        self.strategy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.ranks > 1:  # all begin with the same φ, however it was initialised
+            for tensor in self.strategy.state_dict().values():
+                tensor.copy_(self.fabric.broadcast(tensor))
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        parameters = [p for p in self.strategy.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError(f"{type(self.strategy).__name__} has no parameters to learn.")
+        if settings.optimizer == "adam":
+            return torch.optim.Adam(
+                parameters, settings.learning_rate, weight_decay=settings.weight_decay
+            )
+        if settings.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                settings.learning_rate,
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=settings.weight_decay,
+            )
+        raise ValueError(f"The optimizer {settings.optimizer!r} is unknown; choose adam or sgd.")
+
+    # -- the run ------------------------------------------------------------------------------
+
+    def run(self, resume: bool) -> Run:
+        self._open_directory(resume)
+        settings, progress = self.settings, self.progress
+        started = time.perf_counter() - progress["seconds"]
+        board = self._open_tensorboard()
+        hook = self.strategy.register_forward_hook(self._keep_logits)
+        shown = settings.show_progress and self.rank == 0
+        show = TrainingProgress(settings.steps, progress["step"], shown)
+        logged = (progress["step"], progress["seconds"])
+        try:
+            with show, self._stop_signals():
+                if progress["step"]:
+                    show.say(f"Resuming after step {progress['step']}.")
+                while not self._over():
+                    self._step(time.perf_counter() - started)
+                    step = progress["step"]
+                    show.step(step)
+                    validated = self.validation is not None and (
+                        step % settings.validate_every == 0 or step == settings.steps
+                    )
+                    if validated:
+                        self._validate()
+                    if validated or step % settings.log_every == 0 or self._over():
+                        row = self._log(board)
+                        elapsed = progress["seconds"] - logged[1]
+                        tasks = (step - logged[0]) * settings.tasks
+                        show.log(row, tasks / max(elapsed, 1e-9))
+                        logged = (step, progress["seconds"])
+                    if validated or step % settings.checkpoint_every == 0:
+                        self._save()
+                progress["finished"] = not self.interrupted
+                self._save()
+                self._say_the_end(show)
+        finally:
+            hook.remove()
+            if board is not None:
+                board.close()
+        if self.directory is not None and self.directory.best.exists() and self.validation:
+            Checkpoint.load(self.directory.best).restore_model(self.strategy)
+        elif self.best_model is not None:
+            self.strategy.load_state_dict(self.best_model)
+        return Run(
+            self.strategy.eval(),
+            self.inputs,
+            self.directory.path if self.directory else None,
+            dict(self.config) if self.directory else self._settings(),
+            progress,
+            self.history,
+        )
+
+    best_model: dict[str, Tensor] | None = None
+
+    def _over(self) -> bool:
+        settings, progress = self.settings, self.progress
+        return bool(
+            self.interrupted
+            or progress["step"] >= settings.steps
+            or (settings.max_minutes and progress["seconds"] >= 60 * settings.max_minutes)
+            or (settings.patience is not None and progress["stale"] >= settings.patience)
+        )
+
+    def _step(self, seconds: float) -> None:
+        """One update of φ from this rank's share of the meta-batch, averaged over ranks."""
+        settings, step = self.settings, self.progress["step"]
+        done = step / settings.steps
+        if settings.max_minutes:
+            done = max(done, self.progress["seconds"] / (60 * settings.max_minutes))
+        factor = learning_rate_factor(settings.schedule, done, step, settings.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+
+        self.strategy.train()
+        share = self.sampler.episode(step, slice(self.rank, None, self.ranks))
+        share = share.to(self.fabric.device)
+        buffers = list(self.strategy.buffers())
+        before = [b.clone() for b in buffers]
+        averages = [b for b in buffers if b.is_floating_point()]
+        after = [torch.zeros_like(b) for b in averages]
+        counters = [(m, m.get_extra_state()) for m in self.strategy.modules() if _has_state(m)]
+        loss_sum = accuracy_sum = 0.0
+        self.optimizer.zero_grad()
+        for number in range(share.tasks):
+            # Each task begins with the same buffers (running averages, counters) and its own random
+            # numbers, so that it does not matter which rank computes it, nor after what.
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            for module, state in counters:
+                module.set_extra_state(state)
+            _seed_torch(settings.seed, step, self.rank + number * self.ranks)
+            task = share[number : number + 1]
+            with self.fabric.autocast():
+                loss = self.strategy.loss(task)
+            self.fabric.backward(loss / settings.tasks)
+            loss_sum += loss.item()
+            accuracy_sum += self._accuracy(task.query.targets)
+            for total, buffer in zip(after, averages, strict=True):
+                total += buffer / settings.tasks
+        numbers = [loss_sum, accuracy_sum, float(self.asked_to_stop), seconds * (self.rank == 0)]
+        numbers = self._sum_over_ranks(after, numbers)
+        for buffer, value in zip(averages, after, strict=True):
+            buffer.copy_(value)
+        if not np.isfinite(numbers[0]):
+            raise FloatingPointError(
+                f"The loss is not finite after step {step}. A smaller learning rate, clip_norm or "
+                "warm-up may help; the last checkpoint is from before."
+            )
+        if settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.strategy.parameters(), settings.clip_norm)
+        self.optimizer.step()
+
+        window = self.progress["window"]
+        window[0] += numbers[0] / settings.tasks
+        window[1] += numbers[1] / settings.tasks
+        window[2] += 1
+        self.interrupted = numbers[2] > 0
+        self.progress["seconds"] = numbers[3]
+        self.progress["step"] = step + 1
+
+    def _sum_over_ranks(self, averages: list[Tensor], numbers: list[float]) -> list[float]:
+        """Sums gradients and running averages in place, and the numbers, over all ranks."""
+        if self.ranks == 1:
+            return numbers
+        gradients = []
+        for parameter in self.strategy.parameters():
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        tensors = [*gradients, *averages]
+        scalars = torch.tensor(numbers, device=self.fabric.device, dtype=torch.float64)
+        flat = torch.cat([t.flatten().double() for t in tensors] + [scalars])
+        flat = self._sum(flat)
+        start = 0
+        for tensor in tensors:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
+        return [float(x) for x in flat[start:]]
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        total = self.fabric.all_reduce(tensor, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
+
+    def _keep_logits(self, strategy: Any, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.logits = output.detach()
+
+    def _accuracy(self, targets: Tensor) -> float:
+        """The accuracy of the latest forward pass; not a number if the loss made none."""
+        logits, self.logits = self.logits, None
+        if logits is None or logits.shape[:2] != targets.shape or targets.is_floating_point():
+            return float("nan")
+        return float((logits.argmax(-1) == targets).float().mean())
+
+    def _validate(self) -> None:
+        """Measures the accuracy on validation classes, each rank on its share of the episodes."""
+        assert self.validation is not None
+        mine = outcomes(
+            self.strategy,
+            self.validation,
+            **self.validation_protocol,
+            device=self.fabric.device,
+            shard=(self.rank, self.ranks),
+        )
+        own = torch.cat([outcome.accuracies for outcome in mine] or [torch.empty(0)]).double()
+        moments = torch.stack([own.new_tensor(len(own)), own.sum(), own.square().sum()])
+        if self.ranks > 1:
+            moments = self._sum(moments)
+        count, total, squares = moments.tolist()
+        mean = total / count
+        deviation = max(0.0, squares - count * mean**2) / max(1, count - 1)
+        self.validated = (mean, 1.96 * (deviation / count) ** 0.5)
+        best = self.progress["best_accuracy"]
+        if best is None or mean > best:
+            self.progress |= {"best_accuracy": mean, "best_step": self.progress["step"], "stale": 0}
+            if self.directory is None:
+                self.best_model = {
+                    k: v.detach().clone() for k, v in self.strategy.state_dict().items()
+                }
+            elif self.rank == 0:
+                self._checkpoint().save(self.directory.best)
+        else:
+            self.progress["stale"] += 1
+
+    validated: tuple[float, float] | None = None
+
+    # -- what is written ----------------------------------------------------------------------
+
+    def _log(self, board: Any) -> dict[str, float | None]:
+        loss, accuracy, count = self.progress["window"]
+        self.progress["window"] = [0.0, 0.0, 0]
+        validated, self.validated = self.validated, None
+        mean = accuracy / max(1, count)
+        row: dict[str, float | None] = {
+            "step": self.progress["step"],
+            "loss": loss / max(1, count),
+            "accuracy": None if np.isnan(mean) else mean,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "validation_accuracy": validated[0] if validated else None,
+            "validation_ci95": validated[1] if validated else None,
+            "seconds": round(self.progress["seconds"], 3),
+        }
+        self.history.append(row)
+        if self.directory is not None and self.rank == 0:
+            self.directory.append_metrics(row)
+            for name, value in row.items():
+                if value is not None and name != "step":
+                    board.add_scalar(name, value, self.progress["step"])
+        return row
+
+    def _settings(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.settings)
+
+    def _checkpoint(self) -> Checkpoint:
+        assert self.description is not None
+        return Checkpoint(
+            self.description,
+            self.inputs.to_dict(),
+            self.strategy.state_dict(),
+            optimizer_tensors(self.optimizer),
+            self.progress,
+            self._settings(),
+        )
+
+    def _save(self) -> None:
+        if self.directory is not None and self.rank == 0:
+            self._checkpoint().save(self.directory.last)
+
+    def _open_directory(self, resume: bool) -> None:
+        """Makes the run directory, or takes up the run that it holds."""
+        directory = self.directory
+        if directory is None:
+            if resume:
+                raise ValueError("Resuming needs the run directory: say which with `out`.")
+            return
+        if not resume:
+            if directory.holds_a_run():
+                raise ValueError(
+                    f"{directory.path} holds a run already. Go on with it (resume), or choose "
+                    "another folder."
+                )
+            self.fabric.barrier()
+            if self.rank == 0:
+                directory.write_config(self.config)
+                directory.keep_metrics_until(0)
+            self.fabric.barrier()
+            return
+        if not directory.last.exists() and not directory.config.exists():
+            raise FileNotFoundError(f"There is no run to resume in {directory.path}.")
+        if directory.last.exists():
+            self._restore(Checkpoint.load(directory.last), directory)
+        self.fabric.barrier()
+        if self.rank == 0:
+            self.history = directory.keep_metrics_until(self.progress["step"])
+        self.fabric.barrier()
+
+    def _restore(self, saved: Checkpoint, directory: RunDirectory) -> None:
+        other = differences(saved.strategy, self.description)
+        if other:
+            raise ValueError(
+                f"{directory.path} holds a run of another strategy. There and here differ: "
+                f"{'; '.join(other)}."
+            )
+        changed = differences(
+            {k: v for k, v in saved.settings.items() if k not in MAY_CHANGE_ON_RESUME},
+            {k: v for k, v in self._settings().items() if k not in MAY_CHANGE_ON_RESUME},
+        )
+        if changed:
+            raise ValueError(
+                f"The run in {directory.path} was started with other settings: "
+                f"{'; '.join(changed)}. A resumed run may only change "
+                f"{', '.join(sorted(MAY_CHANGE_ON_RESUME))}."
+            )
+        saved.restore_model(self.strategy)
+        saved.restore_optimizer(self.optimizer)
+        self.progress |= saved.progress
+
+    def _open_tensorboard(self) -> Any:
+        if self.directory is None or self.rank != 0:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.directory.path, purge_step=self.progress["step"] + 1)
+
+    def _say_the_end(self, show: TrainingProgress) -> None:
+        progress = self.progress
+        if self.interrupted:
+            show.say(f"Stopped after step {progress['step']}.")
+        elif progress["step"] < self.settings.steps:
+            show.say(f"Ended after step {progress['step']}, before all {self.settings.steps}.")
+        if progress["best_accuracy"] is not None:
+            show.say(
+                f"Best validation accuracy {progress['best_accuracy']:.2%}, "
+                f"after step {progress['best_step']}."
+            )
+        if self.directory is not None:
+            show.say(f"The run is in {self.directory.path}.")
+
+    @contextmanager
+    def _stop_signals(self) -> Iterator[None]:
+        """Lets the first Ctrl-C or SIGTERM end the run after the current step."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.asked_to_stop:
+                raise KeyboardInterrupt
+            self.asked_to_stop = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        watched = (signal.SIGINT, signal.SIGTERM)
+        previous = [signal.signal(number, stop) for number in watched]
+        try:
+            yield
+        finally:
+            for number, handler in zip(watched, previous, strict=True):
+                signal.signal(number, handler)
+
+
+def _has_state(module: nn.Module) -> bool:
+    """Whether a module keeps state that is neither parameter nor buffer."""
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
+def _seed_torch(seed: int, step: int, task: int) -> None:
+    """Makes torch's random numbers a function of (seed, step, task)."""
+    state = np.random.SeedSequence([seed, step, task]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(state))

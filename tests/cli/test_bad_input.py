@@ -1,0 +1,144 @@
+"""Bad input ends in a sentence and a non-zero exit code, never in a traceback."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from .conftest import TINY
+
+
+@pytest.fixture
+def copy(pictures, tmp_path):
+    return shutil.copytree(pictures, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    from quickstudy.cli.main import main
+
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--data", str(pictures), *TINY, "--out", str(run)])
+    assert ended.value.code == 0
+    return run
+
+
+def refused(result, *words):
+    code, _, err = result
+    assert code in (1, 2)
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err, err
+    return True
+
+
+def test_missing_folder(quickstudy, tmp_path):
+    missing = tmp_path / "missing"
+    assert refused(quickstudy("train", "--data", missing, *TINY), str(missing))
+
+
+def test_unknown_benchmark(quickstudy):
+    assert refused(quickstudy("train", "--data", "omniglott", *TINY), "omniglott", "omniglot")
+
+
+def test_empty_class(quickstudy, copy, tmp_path):
+    (copy / "nothing").mkdir()
+    assert refused(quickstudy("train", "--data", copy, *TINY, "--out", tmp_path / "r"), "nothing")
+
+
+def test_class_too_small(quickstudy, copy, tmp_path):
+    result = quickstudy("train", "--data", copy, *TINY, "--shots", 5, "--out", tmp_path / "r")
+    assert refused(result, "thing", "6 examples", "5 shots + 2 queries")
+
+
+def test_more_ways_than_classes(quickstudy, copy, tmp_path):
+    result = quickstudy("train", "--data", copy, *TINY, "--ways", 50, "--out", tmp_path / "r")
+    assert refused(result, "50 ways", "8 classes")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_unreadable_image(quickstudy, copy, tmp_path, content):
+    (copy / "thing03" / "bad.png").write_bytes(content)
+    words = ["train", "--data", copy, *TINY, "--out", tmp_path / "r"]
+    assert refused(quickstudy(*words), "bad.png", "skip")
+    with pytest.warns(UserWarning, match=r"bad\.png"):
+        code, _, err = quickstudy(*words, "--unreadable", "skip")
+    assert code == 0, err
+
+
+def test_truncated_image(quickstudy, copy, tmp_path):
+    path = copy / "thing03" / "cut.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    result = quickstudy("train", "--data", copy, *TINY, "--out", tmp_path / "r")
+    assert refused(result, "cut.png")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty"])
+def test_corrupt_checkpoint(quickstudy, trained, tmp_path, damage):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for path in (run / "checkpoints").iterdir():
+        content = path.read_bytes()
+        new = {"truncate": content[: len(content) // 2], "garbage": b"x" * 500, "empty": b""}
+        path.write_bytes(new[damage])
+    assert refused(quickstudy("evaluate", run, "--episodes", 5, "--queries", 3), "safetensors")
+    assert refused(quickstudy("train", "--resume", run), "safetensors")
+
+
+def test_run_of_another_strategy(quickstudy, trained):
+    result = quickstudy("train", "--resume", trained, "--strategy", "MAML")
+    assert refused(result, "another strategy", "MAML", "PrototypicalNetwork")
+
+
+def test_directory_that_holds_a_run(quickstudy, trained, pictures):
+    result = quickstudy("train", "--data", pictures, *TINY, "--out", trained)
+    assert refused(result, "holds a run already")
+
+
+def test_not_a_run(quickstudy, tmp_path):
+    assert refused(quickstudy("evaluate", tmp_path), "not a run")
+    assert refused(quickstudy("train", "--resume", tmp_path), "no run to resume")
+
+
+def test_config_with_an_unknown_key(quickstudy, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("data: glyphs\nlearning_rat: 0.1\n")
+    assert refused(quickstudy("train", "--config", config), "learning_rat")
+    config.write_text("strategy:\n  class_path: MAML\n  init_args:\n    inner_stepz: 3\n")
+    assert refused(quickstudy("train", "--config", config), "inner_stepz")
+    config.write_text("data: [unclosed\n")
+    assert refused(quickstudy("train", "--config", config), "config.yaml")
+
+
+def test_missing_config(quickstudy, tmp_path):
+    assert refused(quickstudy("train", "--config", tmp_path / "none.yaml"), "none.yaml")
+
+
+def test_unknown_command_and_strategy(quickstudy):
+    assert refused(quickstudy("trian"), "trian", "train")
+    assert refused(quickstudy("train", "--strategy", "MAMLL"), "MAMLL")
+
+
+def test_wrong_ways_for_a_maml(quickstudy, pictures, tmp_path):
+    run = tmp_path / "maml"
+    words = ["train", "--data", pictures, *TINY, "--strategy", "MAML", "--out", run]
+    code, _, err = quickstudy(*words)
+    assert code == 0, err
+    result = quickstudy("evaluate", run, "--ways", 4, "--queries", 3, "--episodes", 5)
+    assert refused(result, "3 ways", "4 ways")
+
+
+def test_unknown_split_and_part(quickstudy, pictures, trained, tmp_path):
+    words = ["train", "--data", pictures, *TINY, "--out", tmp_path / "r"]
+    assert refused(quickstudy(*words, "--split", "vinyals"), "vinyals")
+    assert refused(quickstudy("evaluate", trained, "--part", "exam"), "exam", "test")
+
+
+def test_unwritable_json(quickstudy, trained, tmp_path):
+    target = tmp_path / "file"
+    target.write_text("in the way")
+    result = quickstudy(
+        "evaluate", trained, "--episodes", 5, "--queries", 3, "--json", target / "r.json"
+    )
+    assert refused(result, "file")

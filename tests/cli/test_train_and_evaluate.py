@@ -1,0 +1,190 @@
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from quickstudy.training.checkpoint import Checkpoint
+
+from .conftest import TINY
+
+
+def model_of(run):
+    return Checkpoint.load(run / "checkpoints" / "last.safetensors").model
+
+
+def rows_of(run):
+    with (run / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_train_then_evaluate(quickstudy, pictures, tmp_path):
+    run, report = tmp_path / "run", tmp_path / "report.json"
+    code, _, err = quickstudy("train", "--data", pictures, *TINY, "--out", run)
+    assert code == 0, err
+    assert str(run) in err
+    code, out, err = quickstudy(
+        "evaluate",
+        run,
+        "--ways",
+        4,
+        "--shots",
+        2,
+        "--queries",
+        3,
+        "--episodes",
+        30,
+        "--json",
+        report,
+    )
+    assert code == 0, err
+    assert "4-way 2-shot" in out
+    found = json.loads(report.read_text())
+    assert found["accuracy"]["mean"] > 0.25
+    assert found["accuracy"]["ci95"] > 0
+    expected = {"ways": 4, "shots": 2, "queries": 3, "episodes": 30, "transductive": False}
+    assert found.items() >= expected.items()
+    assert {"ece", "nll", "seconds"} <= found.keys()
+
+
+def test_evaluate_on_other_data_of_the_same_kind(quickstudy, pictures, tmp_path):
+    run = tmp_path / "run"
+    quickstudy("train", "--data", pictures, *TINY, "--out", run)
+    code, out, err = quickstudy(
+        "evaluate", run, "--data", "glyphs", "--ways", 3, "--queries", 3, "--episodes", 10
+    )
+    assert code == 0, err
+    assert "glyphs/test" in out
+
+
+def test_config_repeats_the_run(quickstudy, pictures, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    quickstudy("train", "--data", pictures, *TINY, "--out", first)
+    code, _, err = quickstudy("train", "--config", first / "config.yaml", "--out", second)
+    assert code == 0, err
+    assert rows_of(first) == rows_of(second)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model_of(first).values(), model_of(second).values(), strict=True)
+    )
+
+
+def test_print_config_is_a_config(quickstudy, pictures, tmp_path):
+    code, out, _ = quickstudy("train", "--data", pictures, *TINY, "--print_config")
+    assert code == 0
+    assert yaml.safe_load(out)["encoder"]["init_args"]["hidden"] == [16]
+
+
+def test_every_parameter_is_reachable(quickstudy):
+    code, out, _ = quickstudy(
+        "train", "--strategy", "MAML", "--strategy.inner_steps", 3, "--strategy.first_order",
+        "true", "--encoder", "Conv4", "--encoder.channels", 32, "--print_config",
+    )  # fmt: skip
+    assert code == 0
+    config = yaml.safe_load(out)
+    assert config["strategy"]["init_args"]["inner_steps"] == 3
+    assert config["strategy"]["init_args"]["first_order"] is True
+    assert config["encoder"]["init_args"]["channels"] == 32
+
+
+def in_a_process(*words, **kwargs):
+    command = [sys.executable, "-m", "quickstudy", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def test_killed_run_resumes_to_the_same_weights(pictures, tmp_path):
+    """SIGKILL at random moments, resumed each time, against a run left alone."""
+    options = [*TINY, "--data", pictures, "--steps", 400]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = in_a_process("train", *options, "--out", whole)
+    assert process.wait(120) == 0, process.stderr.read()
+
+    moments = random.Random(7)
+    process = in_a_process("train", *options, "--out", killed)
+    kills = 0
+    for _ in range(2):
+        deadline = time.monotonic() + 60
+        before = (
+            rows_of(killed)[-1]["step"]
+            if (killed / "metrics.csv").exists() and rows_of(killed)
+            else "0"
+        )
+        while time.monotonic() < deadline and process.poll() is None:  # until it makes progress
+            if (killed / "metrics.csv").exists():
+                rows = rows_of(killed)
+                if rows and rows[-1]["step"] and int(rows[-1]["step"]) > int(before) + 30:
+                    break
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.2)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(30)
+        process = in_a_process("train", "--resume", killed)
+    assert process.wait(120) == 0, process.stderr.read()
+    assert kills, "the run was over before it could be killed"
+    assert rows_of(killed) == rows_of(whole)
+    expected, found = model_of(whole), model_of(killed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(pictures, tmp_path):
+    run = tmp_path / "run"
+    process = in_a_process("train", *TINY, "--data", pictures, "--steps", 100000, "--out", run)
+    while not (run / "checkpoints" / "last.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    stopped = Checkpoint.load(run / "checkpoints" / "last.safetensors").progress["step"]
+    assert f"Stopped after step {stopped}." in process.stderr.read()
+
+
+@pytest.mark.parametrize("launch", ["devices", "torchrun"])
+def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
+    options = [
+        *TINY,
+        "--data",
+        pictures,
+        "--strategy",
+        "PrototypicalNetwork",
+        "--accelerator",
+        "cpu",
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+    process = in_a_process("train", *options, "--out", one)
+    assert process.wait(120) == 0, process.stderr.read()
+    if launch == "devices":
+        process = in_a_process("train", *options, "--devices", 2, "--out", two)
+    else:
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "quickstudy", "train", *map(str, options), "--devices", "2", "--out", str(two),
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+        )
+    assert process.wait(120) == 0, process.stderr.read()
+    rows = list(zip(rows_of(one), rows_of(two), strict=True))
+    assert rows
+    for a, b in rows:
+        assert a["step"] == b["step"]
+        # Sums of float32 gradients in another order: a relative 1e-7 a step, grown by training.
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
+    for name, tensor in model_of(one).items():
+        torch.testing.assert_close(tensor, model_of(two)[name], rtol=1e-4, atol=1e-6)

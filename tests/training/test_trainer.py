@@ -1,0 +1,178 @@
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import quickstudy
+from quickstudy.encoders import MLP, Conv4
+from quickstudy.strategies import MAML, Hypernetwork, PrototypicalNetwork
+from quickstudy.training import Trainer, load
+from quickstudy.training.checkpoint import Checkpoint
+
+SETTINGS = {
+    "ways": 4,
+    "shots": 1,
+    "queries": 3,
+    "tasks": 2,
+    "learning_rate": 3e-3,
+    "validate_every": 10,
+    "validation_episodes": 20,
+    "validation_queries": 5,
+    "log_every": 5,
+    "checkpoint_every": 5,
+    "show_progress": False,
+}
+
+
+def make(kind=PrototypicalNetwork, **arguments):
+    torch.manual_seed(0)
+    return kind(Conv4((1, 8, 8), channels=8, blocks=2), **arguments)
+
+
+def metrics_without_time(path):
+    with (path / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        lambda: make(),
+        lambda: make(MAML, ways=4, inner_learning_rate=0.1),
+        lambda: make(Hypernetwork, width=16, layers=1),
+    ],
+    ids=["prototypes", "maml", "hypernetwork"],
+)
+def test_training_learns_to_learn_classes_it_never_saw(parts, strategy):
+    untrained = quickstudy.evaluate(strategy(), parts["test"], ways=4, queries=5, episodes=100)
+    run = quickstudy.fit(strategy(), parts["train"], parts["validation"], steps=100, **SETTINGS)
+    trained = quickstudy.evaluate(run, parts["test"], ways=4, queries=5, episodes=100)
+    gap = trained.accuracy.mean - untrained.accuracy.mean
+    assert gap > trained.accuracy.ci95 + untrained.accuracy.ci95
+
+
+def test_run_directory_is_complete_and_loads(parts, tmp_path):
+    run = Trainer(steps=20, **SETTINGS).fit(
+        make(), parts["train"], parts["validation"], tmp_path / "run"
+    )
+    names = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.csv", "last.safetensors", "best.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.startswith(".") for name in names), "temporary files left"
+    loaded = load(tmp_path / "run")
+    assert loaded.inputs == parts["train"].inputs
+    assert loaded.progress["step"] == run.progress["best_step"]
+    for name, tensor in run.strategy.state_dict().items():
+        assert torch.equal(tensor, loaded.strategy.state_dict()[name])
+    alone = load(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    assert type(alone.strategy) is PrototypicalNetwork
+    rows = metrics_without_time(tmp_path / "run")
+    assert [row["step"] for row in rows] == ["5", "10", "15", "20"]
+    assert [bool(row["validation_accuracy"]) for row in rows] == [False, True, False, True]
+
+
+def test_same_seed_same_run_and_other_seed_another(parts):
+    def final(seed):
+        run = quickstudy.fit(make(), parts["train"], steps=6, seed=seed, **SETTINGS)
+        return torch.cat([p.flatten() for p in run.strategy.parameters()])
+
+    assert torch.equal(final(1), final(1))
+    assert not torch.equal(final(1), final(2))
+
+
+def test_the_caller_keeps_its_random_numbers(parts):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    strategy = PrototypicalNetwork(MLP((1, 8, 8), (8,)))
+    torch.manual_seed(5)
+    quickstudy.fit(strategy, parts["train"], steps=2, **SETTINGS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_resume_continues_exactly(parts, tmp_path, optimizer):
+    settings = SETTINGS | {"optimizer": optimizer, "warmup_steps": 4, "clip_norm": 1.0}
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    Trainer(steps=20, **settings).fit(make(), parts["train"], parts["validation"], whole)
+    Trainer(steps=8, **settings).fit(make(), parts["train"], parts["validation"], halves)
+    Trainer(steps=20, **settings).fit(
+        make(), parts["train"], parts["validation"], halves, resume=True
+    )
+    # Stopping at step 8 added a row and a validation there; all later rows must agree.
+    later = [row for row in metrics_without_time(halves) if int(row["step"]) > 10]
+    assert later == [row for row in metrics_without_time(whole) if int(row["step"]) > 10]
+    first = Checkpoint.load(whole / "checkpoints" / "last.safetensors").model
+    second = Checkpoint.load(halves / "checkpoints" / "last.safetensors").model
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_early_stopping_and_best_checkpoint(parts, tmp_path):
+    settings = SETTINGS | {"learning_rate": 1e-12, "validate_every": 2}
+    torch.manual_seed(0)
+    run = Trainer(steps=50, patience=3, **settings).fit(
+        PrototypicalNetwork(MLP((1, 8, 8), (8,))),
+        parts["train"],
+        parts["validation"],
+        tmp_path / "run",
+    )
+    # So small a rate never does better than the first validation: it stops after three more.
+    assert run.progress["best_step"] == 2
+    assert run.progress["step"] == 8
+
+
+def test_max_minutes_ends_the_run(parts):
+    run = quickstudy.fit(make(), parts["train"], steps=10**6, max_minutes=0.01, **SETTINGS)
+    assert run.progress["finished"]
+    assert 0 < run.progress["step"] < 10**6
+
+
+def test_bfloat16_trains(parts):
+    run = quickstudy.fit(make(), parts["train"], steps=30, precision="bf16-mixed", **SETTINGS)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert all(p.dtype == torch.float32 for p in run.strategy.parameters())
+
+
+def test_plain_errors(parts, tmp_path):
+    trainer = Trainer(steps=2, **SETTINGS)
+    run = tmp_path / "run"
+    trainer.fit(make(), parts["train"], None, run)
+    with pytest.raises(ValueError, match="holds a run already"):
+        trainer.fit(make(), parts["train"], None, run)
+    with pytest.raises(
+        ValueError,
+        match=r"another strategy.*class_path.*MAML.*Prototypical|"
+        r"another strategy.*class_path.*Prototypical.*MAML",
+    ):
+        trainer.fit(make(MAML, ways=4), parts["train"], None, run, resume=True)
+    with pytest.raises(ValueError, match="other settings: seed: 0, not 9"):
+        Trainer(steps=2, seed=9, **SETTINGS).fit(make(), parts["train"], None, run, resume=True)
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
+        trainer.fit(make(), parts["train"], None, tmp_path / "nothing", resume=True)
+    with pytest.raises(ValueError, match="cannot share"):
+        Trainer(tasks=1, devices=2)
+    with pytest.raises(ValueError, match="50 ways"):
+        quickstudy.fit(make(), parts["train"], steps=2, ways=50)
+    with pytest.raises(ValueError, match="8 shots"):
+        quickstudy.fit(
+            make(), parts["train"], parts["validation"], steps=2, **SETTINGS | {"shots": 8}
+        )
+    with pytest.raises(FileNotFoundError, match="not a run"):
+        load(tmp_path / "nothing")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(parts):
+    class Broken(PrototypicalNetwork):
+        def loss(self, episode):
+            return super().loss(episode) * float("nan")
+
+    with pytest.raises(FloatingPointError, match="not finite"):
+        quickstudy.fit(Broken(MLP((1, 8, 8), (8,))), parts["train"], steps=2, **SETTINGS)
+
+
+def test_import_is_light():
+    code = "import sys, quickstudy; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
