@@ -1,5 +1,7 @@
 """ResNet12 and DropBlock."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,9 +51,7 @@ def test_the_standard_network_maps_84_pixels_to_640_numbers():
     assert encoder.out_features == 640
     assert ResNet12(pool=False).out_features == 640 * 25
     widths = (3, 64, 160, 320, 640)
-    expected = sum(
-        9 * b * (a + 2 * b) + a * b + 8 * b for a, b in zip(widths, widths[1:], strict=False)
-    )
+    expected = sum(9 * b * (a + 2 * b) + a * b + 8 * b for a, b in pairwise(widths))
     assert sum(p.numel() for p in encoder.parameters()) == expected
     encoder.train()
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_modulation_scales_and_shifts_what_is_added_to_the_shortcut():
 
 @pytest.mark.parametrize("input_shape", [(3, 15, 84), (3, 84, 8)])
 def test_images_that_cannot_be_halved_are_refused(input_shape):
-    with pytest.raises(ValueError, match="too small to be halved 4 times.*at least 16 pixels"):
+    with pytest.raises(ValueError, match=r"too small to be halved 4 times.*at least 16 pixels"):
         ResNet12(input_shape)
 
 

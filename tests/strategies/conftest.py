@@ -1,4 +1,4 @@
-"""What tests of strategies share: small episodes, in double precision so that tolerances mean it."""
+"""What tests of strategies share: small episodes, in float64 so that tolerances mean something."""
 
 import pytest
 import torch

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from quickstudy.encoders import MLP, Conv4
+from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import Hypernetwork, PrototypicalNetwork
 
 KINDS = ["cnn", "rnn", "transformer"]
@@ -134,8 +135,6 @@ def test_an_offset_shared_by_all_classes_is_not_learned(make_episode):
 
 
 def blobs(generator, tasks=8, ways=3, shots=2, queries=5):
-    from quickstudy.episodes import Episode, Examples
-
     centres = 1.5 * torch.randn(tasks, ways, 1, 6, generator=generator)
     examples = centres + torch.randn(tasks, ways, shots + queries, 6, generator=generator)
     targets = torch.arange(ways)[:, None].expand(tasks, ways, shots + queries)
@@ -182,7 +181,7 @@ def test_an_unknown_strategy_network_is_refused():
 
 
 def test_an_encoder_that_cannot_be_modulated_is_refused():
-    with pytest.raises(ValueError, match="MLP cannot be modulated.*or modulate=False"):
+    with pytest.raises(ValueError, match=r"MLP cannot be modulated.*or modulate=False"):
         Hypernetwork(MLP((6,)), modulate=True)
 
 

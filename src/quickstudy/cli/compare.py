@@ -106,18 +106,16 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
     table.add_column("strategy")
     for report in first:
         table.add_column(report.protocol, justify="right")
-    for column in ("training", "steps", "adaptation", "prediction", "predictions"):
+    for column in ("trained in", "a task takes"):
         table.add_column(column, justify="right")
     for name in ranking:
         own, progress = reports[name], runs[name].progress
+        task_seconds = own[0].adapt_seconds + own[0].predict_seconds
         table.add_row(
-            name,
+            f"{name} (transductive)" if own[0].transductive else name,
             *(str(report.accuracy) for report in own),
             f"{progress['seconds']:.0f} s",
-            str(progress["step"]),
-            f"{1000 * own[0].adapt_seconds:.1f} ms",
-            f"{1000 * own[0].predict_seconds:.1f} ms",
-            "transductive" if own[0].transductive else "inductive",
+            f"{1000 * task_seconds:.1f} ms",
         )
     Console().print(table)
     results: list[dict[str, Any]] = [

@@ -39,12 +39,6 @@ class DropBlock(nn.Module):
         """Takes the passes of a checkpoint."""
         self.passes = int(state)
 
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.passes)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.passes = int(state)
-
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return x
