@@ -1,10 +1,10 @@
 """Published results: trains what configs/ describes, evaluates it, and writes docs/results.md.
 
-    python benchmarks/results.py                  train and evaluate what is missing, write the table
-    python benchmarks/results.py --table          write the table from the stored JSON only
+    python benchmarks/results.py            train and evaluate what configs/ says, write the table
+    python benchmarks/results.py --table    write the table from the stored JSON only
 
-Runs go to runs/<data>/<config>; a run that was stopped goes on. What the table is written from lies in
-benchmarks/results/<data>/<config>.json. Data is taken from the folder that QUICKSTUDY_DATA names.
+Runs go to runs/<data>/<config>; a run that was stopped goes on. What the table is written from
+lies in benchmarks/results/<data>/<config>.json. Data is taken from $QUICKSTUDY_DATA.
 """
 
 from __future__ import annotations

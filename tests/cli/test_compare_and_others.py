@@ -25,7 +25,7 @@ def test_compare_ranks_and_resumes(quickstudy, pictures, tmp_path):
     assert {result["name"] for result in results} == {"PrototypicalNetwork", "wide", "MAML"}
     assert "3-way 2-shot" in out
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    code, again, err = quickstudy(*words)  # nothing is trained twice
+    code, _, err = quickstudy(*words)  # nothing is trained twice
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())[0]["steps"] == 12
 

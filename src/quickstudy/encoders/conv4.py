@@ -39,6 +39,11 @@ class Conv4(Encoder):
         in_channels, height, width = image_shape(input_shape, "Conv4")
         if pooling not in ("max", "stride"):
             raise ValueError(f"The pooling {pooling!r} is unknown; choose max or stride.")
+        if channels < 1 or blocks < 1:
+            raise ValueError(
+                f"Conv4 was asked for {blocks} blocks of {channels} channels; both must be at "
+                "least 1."
+            )
         self.input_shape = tuple(input_shape)
         self.channels = channels
         self.pooling = pooling

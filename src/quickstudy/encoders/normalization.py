@@ -84,6 +84,8 @@ def use_task_batch_norm(module: nn.Module) -> nn.Module:
         replacement = TaskBatchNorm(module.num_features, module.eps)
         if module.affine:
             replacement.weight, replacement.bias = module.weight, module.bias
+        else:
+            replacement.requires_grad_(False)
         return replacement
     for name, child in module.named_children():
         setattr(module, name, use_task_batch_norm(child))

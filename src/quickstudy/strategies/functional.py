@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,31 @@ from torch.utils._pytree import tree_map
 Distance = Literal["euclidean", "cosine"]
 
 
+def check_distance(distance: str) -> None:
+    """Refuses a distance that :func:`similarity` does not know."""
+    if distance not in get_args(Distance):
+        raise ValueError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
+
+
+def in_full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Computes in float32 at least, also under autocast.
+
+    Means of few and distances, which are differences of large numbers, do not bear less.
+    """
+
+    def widened(value: Any) -> Any:
+        half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+        return value.float() if half else value
+
+    @functools.wraps(function)
+    def wrapped(first: Tensor, *others: Any) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(widened(first), *map(widened, others))
+
+    return wrapped
+
+
+@in_full_precision
 def class_means(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     """The mean feature of each class.
 
@@ -29,27 +55,17 @@ def class_means(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     return members.transpose(1, 2) @ features / counts[:, :, None]
 
 
+@in_full_precision
 def similarity(queries: Tensor, references: Tensor, distance: Distance) -> Tensor:
     """How near queries ``[T, Q, D]`` are to references ``[T, K, D]``: ``[T, Q, K]``.
 
-    "euclidean" is minus the squared distance, "cosine" the cosine of the angle. Computed in float32
-    even under autocast: distances are differences of large numbers.
+    "euclidean" is minus the squared distance, "cosine" the cosine of the angle.
     """
-    with torch.autocast(queries.device.type, enabled=False):
-        return _similarity(_at_least_float32(queries), _at_least_float32(references), distance)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _similarity(queries: Tensor, references: Tensor, distance: Distance) -> Tensor:
-    if distance == "euclidean":
-        squares = queries.square().sum(-1)[:, :, None] + references.square().sum(-1)[:, None, :]
-        return 2 * queries @ references.transpose(1, 2) - squares
+    check_distance(distance)
     if distance == "cosine":
         return F.normalize(queries, dim=-1) @ F.normalize(references, dim=-1).transpose(1, 2)
-    raise ValueError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
+    squares = queries.square().sum(-1)[:, :, None] + references.square().sum(-1)[:, None, :]
+    return 2 * queries @ references.transpose(1, 2) - squares
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Any) -> Any:

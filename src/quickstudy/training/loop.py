@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +19,11 @@ from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.description import Description, describe, differences
+from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
+from quickstudy.training.ranks import gradients, same_everywhere, sum_over_ranks
 from quickstudy.training.run import Run, RunDirectory
-from quickstudy.training.schedule import learning_rate_factor
+from quickstudy.training.signals import StopRequest, stop_requests
 from quickstudy.training.validation import outcomes
 
 if TYPE_CHECKING:
@@ -80,7 +78,10 @@ class Fit:
         self.fabric.launch()
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
         self._place_strategy()
-        self.optimizer = self._make_optimizer()
+        parameters = [p for p in strategy.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(
+            settings.optimizer, parameters, settings.learning_rate, settings.weight_decay
+        )
         self.progress: dict[str, Any] = {
             "step": 0,
             "seconds": 0.0,
@@ -91,9 +92,11 @@ class Fit:
             "finished": False,
         }
         self.history: list[dict[str, float | None]] = []
-        self.logits: Tensor | None = None
-        self.asked_to_stop = False  # this process was; the ranks agree on `interrupted`
-        self.interrupted = False
+        self.logits: Tensor | None = None  # of the latest forward pass
+        self.validated: tuple[float, float] | None = None  # since the latest row
+        self.best_model: dict[str, Tensor] | None = None  # of a run that is not saved
+        self.stop_request = StopRequest()  # of this process
+        self.interrupted = False  # what the ranks agreed on
 
     def _default_config(self) -> dict[str, Any]:
         return {"strategy": self.description} | dataclasses.asdict(self.settings)
@@ -101,28 +104,7 @@ class Fit:
     def _place_strategy(self) -> None:
         self.strategy.to(self.fabric.device)
         self.strategy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.ranks > 1:  # all begin with the same φ, however it was initialised
-            for tensor in self.strategy.state_dict().values():
-                tensor.copy_(self.fabric.broadcast(tensor))
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        settings = self.settings
-        parameters = [p for p in self.strategy.parameters() if p.requires_grad]
-        if not parameters:
-            raise ValueError(f"{type(self.strategy).__name__} has no parameters to learn.")
-        if settings.optimizer == "adam":
-            return torch.optim.Adam(
-                parameters, settings.learning_rate, weight_decay=settings.weight_decay
-            )
-        if settings.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                settings.learning_rate,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=settings.weight_decay,
-            )
-        raise ValueError(f"The optimizer {settings.optimizer!r} is unknown; choose adam or sgd.")
+        same_everywhere(self.fabric, self.strategy)  # however φ was initialised
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -136,19 +118,20 @@ class Fit:
         show = TrainingProgress(settings.steps, progress["step"], shown)
         logged = (progress["step"], progress["seconds"])
         try:
-            with show, self._stop_signals():
+            with show, stop_requests() as self.stop_request:
                 if progress["step"]:
                     show.say(f"Resuming after step {progress['step']}.")
                 while not self._over():
                     self._step(time.perf_counter() - started)
                     step = progress["step"]
                     show.step(step)
+                    ended = self._over() and not self.interrupted
                     validated = self.validation is not None and (
-                        step % settings.validate_every == 0 or step == settings.steps
+                        step % settings.validate_every == 0 or ended
                     )
                     if validated:
                         self._validate()
-                    if validated or step % settings.log_every == 0 or self._over():
+                    if validated or step % settings.log_every == 0 or ended:
                         row = self._log(board)
                         elapsed = progress["seconds"] - logged[1]
                         tasks = (step - logged[0]) * settings.tasks
@@ -175,8 +158,6 @@ class Fit:
             progress,
             self.history,
         )
-
-    best_model: dict[str, Tensor] | None = None
 
     def _over(self) -> bool:
         settings, progress = self.settings, self.progress
@@ -223,8 +204,13 @@ class Fit:
             accuracy_sum += self._accuracy(task.query.targets)
             for total, buffer in zip(after, averages, strict=True):
                 total += buffer / settings.tasks
-        numbers = [loss_sum, accuracy_sum, float(self.asked_to_stop), seconds * (self.rank == 0)]
-        numbers = self._sum_over_ranks(after, numbers)
+        numbers = [
+            loss_sum,
+            accuracy_sum,
+            float(self.stop_request.made),
+            seconds * (self.rank == 0),
+        ]
+        numbers = sum_over_ranks(self.fabric, [*gradients(self.strategy), *after], numbers)
         for buffer, value in zip(averages, after, strict=True):
             buffer.copy_(value)
         if not np.isfinite(numbers[0]):
@@ -243,31 +229,6 @@ class Fit:
         self.interrupted = numbers[2] > 0
         self.progress["seconds"] = numbers[3]
         self.progress["step"] = step + 1
-
-    def _sum_over_ranks(self, averages: list[Tensor], numbers: list[float]) -> list[float]:
-        """Sums gradients and running averages in place, and the numbers, over all ranks."""
-        if self.ranks == 1:
-            return numbers
-        gradients = []
-        for parameter in self.strategy.parameters():
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                gradients.append(parameter.grad)
-        tensors = [*gradients, *averages]
-        scalars = torch.tensor(numbers, device=self.fabric.device, dtype=torch.float64)
-        flat = torch.cat([t.flatten().double() for t in tensors] + [scalars])
-        flat = self._sum(flat)
-        start = 0
-        for tensor in tensors:
-            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-            start += tensor.numel()
-        return [float(x) for x in flat[start:]]
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        total = self.fabric.all_reduce(tensor, reduce_op="sum")
-        assert isinstance(total, Tensor)
-        return total
 
     def _keep_logits(self, strategy: Any, args: Any, output: Any) -> None:
         if isinstance(output, Tensor):
@@ -291,10 +252,8 @@ class Fit:
             shard=(self.rank, self.ranks),
         )
         own = torch.cat([outcome.accuracies for outcome in mine] or [torch.empty(0)]).double()
-        moments = torch.stack([own.new_tensor(len(own)), own.sum(), own.square().sum()])
-        if self.ranks > 1:
-            moments = self._sum(moments)
-        count, total, squares = moments.tolist()
+        moments = [float(len(own)), float(own.sum()), float(own.square().sum())]
+        count, total, squares = sum_over_ranks(self.fabric, [], moments)
         mean = total / count
         deviation = max(0.0, squares - count * mean**2) / max(1, count - 1)
         self.validated = (mean, 1.96 * (deviation / count) ** 0.5)
@@ -309,8 +268,6 @@ class Fit:
                 self._checkpoint().save(self.directory.best)
         else:
             self.progress["stale"] += 1
-
-    validated: tuple[float, float] | None = None
 
     # -- what is written ----------------------------------------------------------------------
 
@@ -423,26 +380,6 @@ class Fit:
             )
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
-
-    @contextmanager
-    def _stop_signals(self) -> Iterator[None]:
-        """Lets the first Ctrl-C or SIGTERM end the run after the current step."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.asked_to_stop:
-                raise KeyboardInterrupt
-            self.asked_to_stop = True
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        watched = (signal.SIGINT, signal.SIGTERM)
-        previous = [signal.signal(number, stop) for number in watched]
-        try:
-            yield
-        finally:
-            for number, handler in zip(watched, previous, strict=True):
-                signal.signal(number, handler)
 
 
 def _has_state(module: nn.Module) -> bool:

@@ -12,8 +12,8 @@ import torch
 from quickstudy.datasets import ClassDataset
 from quickstudy.strategies import Strategy
 from quickstudy.training.loop import Fit
+from quickstudy.training.optimizer import OptimizerName, Schedule
 from quickstudy.training.run import Run
-from quickstudy.training.schedule import Schedule
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -60,7 +60,7 @@ class Trainer:
     queries: int = 15
     tasks: int = 1
     steps: int = 1000
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: Schedule = "constant"

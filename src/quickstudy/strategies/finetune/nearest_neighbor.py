@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
-from quickstudy.strategies.functional import Distance, similarity
+from quickstudy.strategies.functional import Distance, check_distance, similarity
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 
@@ -26,6 +26,7 @@ class NearestNeighbor(EmbeddingStrategy):
 
     def __init__(self, encoder: nn.Module | None = None, distance: Distance = "euclidean") -> None:
         super().__init__(nn.Flatten() if encoder is None else encoder)
+        check_distance(distance)
         self.distance = distance
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:

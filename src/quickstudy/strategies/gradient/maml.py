@@ -79,8 +79,8 @@ class MAML(Strategy):
         self.rates = nn.Parameter(rates) if learn_inner_rates else None
 
     def _start(self) -> dict[str, Tensor]:
-        """θ_0: the parameters that adapt, by name."""
-        return dict(self._network().named_parameters())
+        """θ_0: the parameters that adapt, by name; frozen ones do not."""
+        return {n: p for n, p in self._network().named_parameters() if p.requires_grad}
 
     def _network(self) -> nn.Sequential:
         return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))

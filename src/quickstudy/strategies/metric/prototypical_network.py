@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
-from quickstudy.strategies.functional import Distance, class_means, similarity
+from quickstudy.strategies.functional import Distance, check_distance, class_means, similarity
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 
@@ -28,6 +28,7 @@ class PrototypicalNetwork(EmbeddingStrategy):
         self, encoder: nn.Module, distance: Distance = "euclidean", scale: float = 1.0
     ) -> None:
         super().__init__(encoder)
+        check_distance(distance)
         self.distance = distance
         self.scale = scale
 
