@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, ParamSpec, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+P = ParamSpec("P")
 Distance = Literal["euclidean", "cosine"]
 
 
@@ -20,7 +21,7 @@ def check_distance(distance: str) -> None:
         raise ValueError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
 
 
-def in_full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """Computes in float32 at least, also under autocast.
 
     Means of few and distances, which are differences of large numbers, do not bear less.
@@ -31,9 +32,11 @@ def in_full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return value.float() if half else value
 
     @functools.wraps(function)
-    def wrapped(first: Tensor, *others: Any) -> Tensor:
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> Tensor:
+        arguments, named = tree_map(widened, (arguments, named))
+        first = next(a for a in (*arguments, *named.values()) if isinstance(a, Tensor))
         with torch.autocast(first.device.type, enabled=False):
-            return function(widened(first), *map(widened, others))
+            return function(*arguments, **named)
 
     return wrapped
 
