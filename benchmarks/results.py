@@ -20,6 +20,12 @@ from pathlib import Path
 
 import torch
 
+from quickstudy.cli.options import choose_part, parse_split
+from quickstudy.datasets import load_dataset
+from quickstudy.evaluation import evaluate
+from quickstudy.training import Checkpoint, load
+from quickstudy.training.run import RunDirectory
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 EPISODES = 1000
@@ -41,6 +47,9 @@ def train(config: Path) -> Path:
     """Trains what ``config`` describes, or goes on where it stopped; returns the run."""
     run = ROOT / "runs" / config.parent.name / config.stem
     quickstudy = [sys.executable, "-m", "quickstudy", "train"]
+    last = RunDirectory(run).last
+    if last.exists() and Checkpoint.load(last).progress["finished"]:
+        return run
     if (run / "config.yaml").exists():
         subprocess.run([*quickstudy, "--resume", str(run)], check=True)
     else:
@@ -50,11 +59,6 @@ def train(config: Path) -> Path:
 
 def measure(config: Path, run: Path) -> None:
     """Evaluates a finished run on the test classes and stores what was found."""
-    from quickstudy.cli.options import choose_part, parse_split
-    from quickstudy.datasets import load_dataset
-    from quickstudy.evaluation import evaluate
-    from quickstudy.training import load
-
     trained = load(run)
     options = trained.config
     parts = load_dataset(options["data"], inputs=trained.inputs).split(

@@ -161,8 +161,8 @@ def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
         *TINY,
         "--data",
         pictures,
-        "--strategy",
-        "PrototypicalNetwork",
+        "--augmentation.degrees",
+        10,
         "--accelerator",
         "cpu",
     ]

@@ -200,3 +200,10 @@ def test_rendering_fills_the_same_box_for_every_letter() -> None:
 def test_refuses_what_makes_no_sense(arguments: dict[str, int], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         draw_glyphs(**arguments)
+
+
+def test_the_catalogue_knows_how_many_there_are(glyphs):
+    from quickstudy.datasets.catalogue import BENCHMARKS
+
+    assert BENCHMARKS["glyphs"].classes == len(glyphs.class_names)
+    assert BENCHMARKS["glyphs"].examples_per_class == glyphs.sizes[0]

@@ -115,7 +115,7 @@ def test_the_policy_of_normalisation_is_stated():
 
 def test_inputs_of_another_kind_are_refused():
     run = Run(NearestNeighbor(), ImageInputs(28, 1))
-    with pytest.raises(ValueError, match="inputs=run.inputs"):
+    with pytest.raises(ValueError, match=r"inputs=run\.inputs"):
         evaluate(run, dataset())
 
 

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Encoder
-from quickstudy.inputs import Inputs
+from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
 from quickstudy.training.description import build
@@ -94,7 +94,12 @@ def training_parser(command: str, description: str) -> ArgumentParser:
     add_data_options(parser, default="glyphs")
     group = parser.add_argument_group("parts of the split")
     group.add_argument("--train_part", type=str, default="train", help='e.g. "train+validation"')
-    group.add_argument("--validation_part", type=str, default="validation", help="unless absent")
+    group.add_argument(
+        "--validation_part",
+        type=str | None,
+        default="validation",
+        help="for meta-validation, where the split has it; null for none",
+    )
     parser.add_subclass_arguments(
         Strategy,
         "strategy",
@@ -172,7 +177,9 @@ def _class_of(description: dict[str, Any]) -> type:
 
 def build_trainer(options: Namespace) -> Trainer:
     """The trainer that the options describe."""
-    return Trainer(**{field.name: options[field.name] for field in fields(Trainer)})
+    settings = {field.name: options[field.name] for field in fields(Trainer)}
+    settings["augmentation"] = Augmentation(**plain(options.augmentation))
+    return Trainer(**settings)
 
 
 def plain(options: Any) -> Any:

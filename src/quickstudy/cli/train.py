@@ -48,7 +48,7 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     parts = load_split(options)
     training = choose_part(parts, options.train_part)
     validation = None
-    if options.validation_part in parts or options.validation_part != "validation":
+    if options.validation_part in parts or options.validation_part not in (None, "validation"):
         validation = choose_part(parts, options.validation_part)
     torch.manual_seed(options.seed)  # for φ's first values; training seeds every task itself
     strategy = build_strategy(options, training.shape, options.ways)

@@ -62,7 +62,7 @@ class _DrawnGlyphs:
     def read(self) -> Iterator[RawExamples]:
         from quickstudy.datasets.glyphs import draw_glyphs
 
-        print("Drawing the letters of glyphs, once (about half a minute) ...", file=sys.stderr)
+        print("Drawing the letters of glyphs, once (some seconds) ...", file=sys.stderr)
         drawn = draw_glyphs(seed=GLYPHS_SEED, per_class=GLYPHS_PER_CLASS)
         rows = ((f"Glyph {number}", image[0]) for number, image in enumerate(drawn.images))
         (split,) = BENCHMARKS["glyphs"].splits

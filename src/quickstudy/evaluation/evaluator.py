@@ -65,7 +65,9 @@ def evaluate(
     started = time.perf_counter()
     accuracies, losses, confidences, hits = [], [], [], []
     adapt_seconds = predict_seconds = 0.0
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)
+    with Progress(console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes)
         for outcome in outcomes(
             strategy,

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset
-from quickstudy.episodes import EpisodeSampler
+from quickstudy.episodes import Episode, EpisodeSampler, Examples
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
@@ -196,7 +196,7 @@ class Fit:
             for module, state in counters:
                 module.set_extra_state(state)
             _seed_torch(settings.seed, step, self.rank + number * self.ranks)
-            task = share[number : number + 1]
+            task = self._augmented(share[number : number + 1])
             with self.fabric.autocast():
                 loss = self.strategy.loss(task)
             self.fabric.backward(loss / settings.tasks)
@@ -229,6 +229,16 @@ class Fit:
         self.interrupted = numbers[2] > 0
         self.progress["seconds"] = numbers[3]
         self.progress["step"] = step + 1
+
+    def _augmented(self, task: Episode) -> Episode:
+        augmentation = self.settings.augmentation
+        if not augmentation.changes:
+            return task
+        support, query = (
+            Examples(augmentation(e.inputs.flatten(0, 1)).view_as(e.inputs), e.targets)
+            for e in (task.support, task.query)
+        )
+        return Episode(support, query, task.ways)
 
     def _keep_logits(self, strategy: Any, args: Any, output: Any) -> None:
         if isinstance(output, Tensor):

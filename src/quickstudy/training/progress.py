@@ -70,8 +70,8 @@ class TrainingProgress:
             step = int(row["step"] or 0)
             seconds = row["seconds"] or 0.0
             line = f"step {step}/{self.steps}  {'  '.join(words)}  {seconds:.0f} s"
-            self.console.print(line, highlight=False)
+            self.say(line)
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)

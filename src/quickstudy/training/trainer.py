@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from quickstudy.datasets import ClassDataset
+from quickstudy.inputs import Augmentation
 from quickstudy.strategies import Strategy
 from quickstudy.training.loop import Fit
 from quickstudy.training.optimizer import OptimizerName, Schedule
@@ -38,6 +39,7 @@ class Trainer:
         schedule: of the learning rate: "constant", "cosine" or "linear" (both fall to 0).
         warmup_steps: steps in which the learning rate grows to its value.
         clip_norm: gradients longer than this are shortened to it.
+        augmentation: random changes to the training images, support and query alike.
         precision: "32-true", or "bf16-mixed" (activations in bfloat16).
         max_minutes: stop after so long, and let schedules end then, if it comes before ``steps``.
         validate_every: steps between meta-validations.
@@ -66,6 +68,7 @@ class Trainer:
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     clip_norm: float | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "32-true"
     max_minutes: float | None = None
     validate_every: int = 250
