@@ -161,6 +161,10 @@ def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
         *TINY,
         "--data",
         pictures,
+        "--encoder",
+        "Conv4",  # whose running averages the ranks must share too
+        "--encoder.channels",
+        8,
         "--augmentation.degrees",
         10,
         "--accelerator",
