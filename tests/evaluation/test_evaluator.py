@@ -57,7 +57,7 @@ def test_calibration_error_by_hand():
 
 
 def test_interval_by_hand():
-    mean, half = mean_and_interval([0.0, 1.0, 1.0, 0.0])
+    mean, half = mean_and_interval(torch.tensor([0.0, 1.0, 1.0, 0.0]))
     assert mean == 0.5
     assert half == pytest.approx(1.96 * math.sqrt(1 / 3) / 2)
 
@@ -120,8 +120,9 @@ def test_inputs_of_another_kind_are_refused():
 
 
 def test_plain_errors():
-    with pytest.raises(ValueError, match="0 episodes"):
-        evaluate(NearestNeighbor(), dataset(), episodes=0)
+    for few in (0, 1):
+        with pytest.raises(ValueError, match=f"{few} episodes"):
+            evaluate(NearestNeighbor(), dataset(), episodes=few)
     with pytest.raises(ValueError, match="40 ways"):
         evaluate(NearestNeighbor(), dataset(), ways=40)
 

@@ -15,8 +15,10 @@ from quickstudy.cli.options import choose_part, load_split, parse, training_pars
 from quickstudy.cli.train import train
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
-from quickstudy.training.run import Run, RunDirectory, write_atomically
+from quickstudy.files import write_text_atomically
+from quickstudy.training.run import Run, RunDirectory
 
+UNLIMITED_STEPS = 10**9
 DESCRIPTION = (
     "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
     "same test tasks. Each contender is a strategy's name or a YAML file of training options, "
@@ -38,13 +40,21 @@ def run(words: Sequence[str]) -> int:
     if not contenders:
         parse(base, rest)  # --help and --print_config end here
         raise ValueError(
-            "Name the strategies to compare, e.g. quickstudy compare PrototypicalNetwork MAML."
+            "Name the strategies to compare, before the options: "
+            "quickstudy compare PrototypicalNetwork MAML --max_minutes 2."
         )
     names = _names(contenders)
+    if "--max_minutes" in rest and "--steps" not in rest:
+        rest = [*rest, "--steps", str(UNLIMITED_STEPS)]  # the time is the budget then
     options = {
         name: parse(base, [*_as_options(contender), *rest])
         for name, contender in zip(names, contenders, strict=True)
     }
+    if any(own.devices * own.nodes > 1 for own in options.values()):
+        raise ValueError(
+            "compare trains with one process. Train contenders on several devices with "
+            "`quickstudy train`, then evaluate them."
+        )
     reports: dict[str, list[Report]] = {}
     runs: dict[str, Run] = {}
     for name, own in options.items():
@@ -89,7 +99,7 @@ def _test(trained: Run, options: Namespace) -> list[Report]:
         evaluate(
             trained,
             part,
-            ways=options.test_ways or min(options.ways, 5),
+            ways=options.test_ways or trained.strategy.usual_ways(options.ways),
             shots=shots,
             queries=options.test_queries,
             episodes=options.episodes,
@@ -103,7 +113,7 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
     ranking = sorted(reports, key=lambda name: -reports[name][0].accuracy.mean)
     first = reports[ranking[0]]
     table = Table(title=f"{first[0].data}, {first[0].episodes} episodes, mean ± 95 % interval")
-    table.add_column("strategy")
+    table.add_column("strategy", no_wrap=True)
     for report in first:
         table.add_column(report.protocol, justify="right")
     for column in ("trained in", "a task takes"):
@@ -127,7 +137,7 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
         }
         for name in ranking
     ]
-    write_atomically(out / "comparison.json", json.dumps(results, indent=2) + "\n")
+    write_text_atomically(out / "comparison.json", json.dumps(results, indent=2) + "\n")
     plot_comparison(
         {name: reports[name] for name in ranking},
         {name: runs[name].history for name in ranking},

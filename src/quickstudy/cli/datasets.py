@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import parse
+from quickstudy.cli.options import new_parser, parse
 from quickstudy.datasets import available_datasets
 
 
 def run(words: Sequence[str]) -> int:
     """Lists the data sets; returns the exit code."""
-    parser = ArgumentParser(
-        prog="quickstudy datasets",
-        description="List the data sets that are known by name. Besides them, --data takes a "
+    parser = new_parser(
+        "datasets",
+        "List the data sets that are known by name. Besides them, --data takes a "
         "folder of images (a sub-folder a class), a folder laid out like a repository of the "
         "Hugging Face hub, and a repository's name.",
     )

@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import parse
+from quickstudy.cli.options import new_parser, parse
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_demo
+from quickstudy.files import write_text_atomically
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
-from quickstudy.training.run import RunDirectory, write_atomically
+from quickstudy.training.run import RunDirectory
 
 PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
 
 
 def run(words: Sequence[str]) -> int:
     """Runs the demo; returns the exit code."""
-    parser = ArgumentParser(
-        prog="quickstudy demo",
-        description="Meta-train a prototypical network on letters of some scripts, then let it "
+    parser = new_parser(
+        "demo",
+        "Meta-train a prototypical network on letters of some scripts, then let it "
         "learn letters of scripts it never saw from one or five examples each, beside an untrained "
         "network and nearest neighbour on pixels. Nothing is downloaded.",
     )
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
     }
     _print_table(reports)
     results = {name: [report.to_dict() for report in own] for name, own in reports.items()}
-    write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
     episode = EpisodeSampler(parts["test"], ways=5, shots=1, queries=6, seed=3).episode(0)
     plot_demo(strategy, episode, reports, {"trained": run.history}, out / "demo.png")
     print(f"Picture: {out / 'demo.png'}\nNumbers: {out / 'results.json'}\nRun:     {out / 'run'}")

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from quickstudy.cli.options import add_data_options, choose_part, load_split, parse
+from quickstudy.cli.options import add_data_options, choose_part, load_split, new_parser, parse
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
 
 
 def run(words: Sequence[str]) -> int:
     """Evaluates; returns the exit code."""
-    parser = ArgumentParser(
-        prog="quickstudy evaluate",
-        description="Measure a trained run on tasks of classes that it never saw: accuracy with "
+    parser = new_parser(
+        "evaluate",
+        "Measure a trained run on tasks of classes that it never saw: accuracy with "
         "its 95 % confidence interval, likelihood, calibration, time.",
     )
     parser.add_argument("run", type=str, help="a run directory or a checkpoint file")
-    add_data_options(parser, default=None)
+    add_data_options(parser, data=None, split_seed=None)
     parser.add_argument("--part", type=str, default="test", help='of the split, e.g. "test"')
     parser.add_argument(
         "--ways",
         type=int | tuple[int, int] | None,
-        help="classes a task; as trained, at most 5, by default",
+        help="classes a task, or a range such as [5,20]; as trained, at most 5, by default",
     )
     parser.add_argument("--shots", type=int | tuple[int, int] | None, help="as trained by default")
     parser.add_argument("--queries", type=int, default=15, help="query examples a class")
@@ -38,20 +38,24 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
 
     trained = load(options.run, options.checkpoint)
-    trained_here = options.data is None
-    for name in ("data", "split", "rotations", "split_seed") if trained_here else ():
-        setattr(options, name, trained.config.get(name, options[name]))
+    config = trained.config
+    if options.data is None or _same_place(options.data, config.get("data")):
+        # What is not said is as it was in training, so that the test classes are new.
+        for name in ("data", "split", "split_seed", "rotations"):
+            if options[name] is None:
+                setattr(options, name, config.get(name))
     if options.data is None:
         raise ValueError(
             f"{options.run} does not say which data it was trained on; name some with --data."
         )
-    if options.split is None and options.data == trained.config.get("data"):
-        options.split = trained.config.get("split")
-    ways = options.ways or min(trained.config.get("ways", 5), 5)
-    shots = options.shots or trained.config.get("shots", 1)
+    ways, shots = options.ways, options.shots
+    if ways is None:
+        ways = trained.strategy.usual_ways(config.get("ways", 5))
+    if shots is None:
+        shots = config.get("shots", 1)
     part = choose_part(load_split(options, trained.inputs), options.part)
     report = evaluate(
-        trained.to(torch.device(options.device)) if options.device else trained,
+        trained.to(_device(options.device)) if options.device else trained,
         part,
         ways=ways,
         shots=shots,
@@ -65,3 +69,18 @@ def run(words: Sequence[str]) -> int:
         report.save(options.json)
         print(f"Written to {options.json}.")
     return 0
+
+
+def _same_place(data: str, trained_on: str | None) -> bool:
+    return data == trained_on or (
+        trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"The device {name!r} cannot be used here: {error}") from error
+    return device

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
+    sys.path.insert(0, "")  # strategies in files of the current folder, as with python -m
     command = importlib.import_module(f"quickstudy.cli.{words[0]}")
     try:
         sys.exit(command.run(words[1:]))

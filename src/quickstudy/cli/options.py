@@ -26,6 +26,16 @@ DERIVED_FOR_STRATEGY = {"encoder", "ways"}
 DERIVED_FOR_ENCODER = {"input_shape"}
 
 
+def new_parser(command: str, description: str) -> ArgumentParser:
+    """A parser that takes options by their full names only."""
+    return ArgumentParser(
+        prog=f"quickstudy {command}",
+        description=description,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+
+
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     """Parses a command's words; what is wrong with them becomes a ValueError.
 
@@ -36,7 +46,6 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
     for config in configs:
         _check_yaml(Path(config))
-    parser.exit_on_error = False
     try:
         return parser.parse_args(list(words))
     except ArgumentError as error:
@@ -58,22 +67,24 @@ def _check_yaml(path: Path) -> None:
         )
 
 
-def add_data_options(parser: ArgumentParser, default: str | None) -> None:
-    """Adds --data, --split, --rotations and --unreadable."""
+def add_data_options(parser: ArgumentParser, data: str | None, split_seed: int | None) -> None:
+    """Adds --data, --split, --split_seed, --rotations and --unreadable, with two defaults."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
-        type=str if default else str | None,
-        default=default,
+        type=str | None,
+        default=data,
         help="a benchmark's name, a folder, or a repository of the Hugging Face hub",
     )
     group.add_argument(
         "--split",
-        type=str | None,
+        type=str | list[float] | None,
         help="a published split by name, or fractions of the classes such as 0.6,0.2,0.2; by "
         "default the data's own first",
     )
-    group.add_argument("--split_seed", type=int, default=0, help="for a split by fractions")
+    group.add_argument(
+        "--split_seed", type=int | None, default=split_seed, help="for a split by fractions"
+    )
     group.add_argument(
         "--rotations",
         type=bool | None,
@@ -89,9 +100,9 @@ def add_data_options(parser: ArgumentParser, default: str | None) -> None:
 
 def training_parser(command: str, description: str) -> ArgumentParser:
     """All options of a training run: data, strategy, encoder, trainer."""
-    parser = ArgumentParser(prog=f"quickstudy {command}", description=description)
+    parser = new_parser(command, description)
     parser.add_argument("--config", action="config", help="a YAML file of these options")
-    add_data_options(parser, default="glyphs")
+    add_data_options(parser, data="glyphs", split_seed=0)
     group = parser.add_argument_group("parts of the split")
     group.add_argument("--train_part", type=str, default="train", help='e.g. "train+validation"')
     group.add_argument(
@@ -125,13 +136,13 @@ def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, Cl
     data = load_dataset(
         options.data, rotations=options.rotations, unreadable=options.unreadable, inputs=inputs
     )
-    return data.split(parse_split(options.split), seed=options.split_seed)
+    return data.split(parse_split(options.split), seed=options.split_seed or 0)
 
 
-def parse_split(text: str | None) -> str | list[float] | None:
+def parse_split(text: str | list[float] | None) -> str | list[float] | None:
     """A split's name, or the fractions that ``text`` lists."""
-    if text is None:
-        return None
+    if not isinstance(text, str):
+        return text
     try:
         return [float(part) for part in text.strip("[]()").split(",")]
     except ValueError:

@@ -25,7 +25,6 @@ DESCRIPTION = (
     "Meta-train a strategy over many tasks drawn from the training classes. Ctrl-C saves and "
     "stops; --resume RUN goes on."
 )
-NOT_CONFIG = ("config", "out", "resume")
 
 
 def run(words: Sequence[str]) -> int:
@@ -36,6 +35,10 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
     options = parse(parser, _with_config_of_run(list(words)))
+    if options.resume and options.out:
+        raise ValueError(
+            "Say --resume RUN to go on with a run or --out RUN to begin one, not both."
+        )
     finished = train(
         options, options.resume or options.out or _default_out(options), bool(options.resume)
     )
@@ -44,7 +47,11 @@ def run(words: Sequence[str]) -> int:
 
 def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     """One training run, as the options of :func:`training_parser` describe it."""
-    config = {key: value for key, value in plain(options).items() if key not in NOT_CONFIG}
+    known = training_parser("train", "").get_defaults()
+    config = {key: value for key, value in plain(options).items() if key in known}
+    config.pop("config")
+    if Path(options.data).exists():  # so that the run can be used from another folder
+        config["data"] = str(Path(options.data).resolve())
     parts = load_split(options)
     training = choose_part(parts, options.train_part)
     validation = None
@@ -75,6 +82,11 @@ def _with_config_of_run(words: list[str]) -> list[str]:
             if not config.exists():
                 raise FileNotFoundError(
                     f"There is no run to resume in {path}: it has no config.yaml."
+                )
+            if "data" not in RunDirectory(path).read_config():
+                raise ValueError(
+                    f"The run in {path} was started from Python, so its data are not known here. "
+                    "Go on with it there: fit(..., resume=True)."
                 )
             return ["--config", str(config), *words]
     return words

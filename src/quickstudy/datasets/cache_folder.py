@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-import time
-import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_ABANDONED_AFTER_SECONDS = 24 * 3600
+from quickstudy.files import atomically
 
 
 def cache_folder() -> Path:
@@ -46,14 +44,9 @@ def writable_cache_folder() -> Path:
 @contextmanager
 def appearing_when_complete(path: Path) -> Iterator[BinaryIO]:
     """A file that readers of ``path`` see either not at all or whole, whoever else writes it."""
-    _remove_abandoned(path.parent)
-    temporary = path.parent / f".{path.stem}-{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("xb") as file:
+        with atomically(path) as temporary, temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -62,13 +55,3 @@ def appearing_when_complete(path: Path) -> Iterator[BinaryIO]:
             f"The disk is full: the decoded data do not fit in {path.parent}. Make room, or name "
             "a folder on another disk in QUICKSTUDY_CACHE",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes what processes that were killed while writing have left."""
-    for temporary in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if time.time() - temporary.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-                temporary.unlink()

@@ -101,6 +101,9 @@ class ClassDataset:
             ValueError: when the parts do not share their examples.
         """
         first = parts[0]
+        names = [name for part in parts for name in part.class_names]
+        if len(set(names)) < len(names):
+            raise ValueError(f"The parts {name!r} share classes; name each part once.")
         if any(part.examples is not first.examples for part in parts):
             raise ValueError("Only parts of one data set can be put together.")
         turns = None
@@ -110,7 +113,7 @@ class ClassDataset:
             first,
             starts=torch.cat([part.starts for part in parts]),
             sizes=torch.cat([part.sizes for part in parts]),
-            class_names=tuple(each for part in parts for each in part.class_names),
+            class_names=tuple(names),
             turns=turns,
             name=f"{first.name.rpartition('/')[0] or first.name}/{name}",
         )
@@ -278,7 +281,7 @@ def _by_fractions(
     groups: list[str], fractions: Sequence[float], seed: int, name: str
 ) -> dict[str, list[str]]:
     parts = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(fractions))
-    if parts is None or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if parts is None or not all(0 < f < 1 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             f"The split {tuple(fractions)} is not two (train, test) or three (train, validation, "
             "test) positive fractions that sum to 1."

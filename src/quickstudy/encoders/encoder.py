@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 Modulation = Sequence[tuple[Tensor, Tensor]]
@@ -27,6 +28,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Vectors ``[B, out_features]`` of inputs ``[B, *input_shape]``."""
+
+
+def use_channels_last(module: nn.Module) -> nn.Module:
+    """Lays the weights of 2-D convolutions out channels-last, in place: faster, the same values."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def feature_size(encoder: nn.Module) -> int:

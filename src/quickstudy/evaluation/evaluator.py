@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -57,9 +58,14 @@ def evaluate(
     keep_freed_memory()
     if isinstance(strategy, Run):
         _check_inputs(strategy, data)
+        _warn_of_seen_classes(strategy, data)
         strategy = strategy.strategy
-    if episodes < 1:
-        raise ValueError(f"{episodes} episodes were asked for; ask for at least 1.")
+    if episodes < 2:
+        raise ValueError(
+            f"{episodes} episodes were asked for; an interval needs at least 2, and 1000 are usual."
+        )
+    if isinstance(ways, int):
+        strategy.check_ways(ways)
     if device is None:
         device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
     started = time.perf_counter()
@@ -142,6 +148,17 @@ def normalization_policy(strategy: nn.Module) -> str:
     if any(issubclass(layer, nn.GroupNorm) for layer in layers):
         return "group, each input by itself"
     return "none"
+
+
+def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:
+    seen = {name for names in run.classes.values() for name in names} & set(data.class_names)
+    if seen:
+        warnings.warn(
+            f"{len(seen)} of the {data.classes} classes of {data.name} have names of classes that "
+            f"the run was trained or validated on, {min(seen)!r} among them: if they are the same, "
+            "this does not measure how well it learns new ones.",
+            stacklevel=3,
+        )
 
 
 def _check_inputs(run: Run, data: ClassDataset) -> None:

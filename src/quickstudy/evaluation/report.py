@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from quickstudy.training.run import write_atomically
+from quickstudy.files import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as JSON."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:

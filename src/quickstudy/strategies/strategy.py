@@ -22,9 +22,24 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         transductive: whether a prediction may depend on the other queries.
+        ways: the only number of classes that the strategy is made for, if there is one.
     """
 
     transductive: bool = False
+    ways: int | None = None
+
+    def check_ways(self, ways: int) -> None:
+        """Refuses tasks of more or fewer classes than the strategy was made for (ValueError)."""
+        if self.ways is not None and ways != self.ways:
+            raise ValueError(
+                f"This {type(self).__name__} was made for tasks of {self.ways} ways: it has one "
+                f"output for each. The task has {ways} ways; ask for {self.ways}, or make and "
+                "train another."
+            )
+
+    def usual_ways(self, trained_ways: int) -> int:
+        """How many ways to test where nothing is said: as in training, but 5 at most if free."""
+        return self.ways or min(trained_ways, 5)
 
     @abstractmethod
     def adapt(self, support: Examples, ways: int) -> Theta:

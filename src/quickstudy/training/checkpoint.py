@@ -8,8 +8,6 @@ pickled.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from quickstudy.files import atomically
 from quickstudy.training.description import Description
 
 FORMAT = 1
@@ -35,6 +34,7 @@ class Checkpoint:
         optimizer: the optimiser's state by parameter number and name, ``"3.exp_avg"``.
         progress: where training stood, JSON-ready.
         settings: the trainer's settings, JSON-ready.
+        classes: the names of the classes used, under "train" and "validation".
     """
 
     strategy: Description
@@ -43,6 +43,7 @@ class Checkpoint:
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the file beside ``path``, flushes it to the disk, and renames it."""
@@ -54,25 +55,15 @@ class Checkpoint:
             "inputs": self.inputs,
             "progress": self.progress,
             "settings": self.settings,
+            "classes": self.classes,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        try:
-            save_file(
-                # Tensors may share memory or lie in channels-last order; files hold plain copies.
-                {
-                    k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
-                    for k, v in tensors.items()
-                },
-                temporary,
-                metadata={"quickstudy": json.dumps(header)},
-            )
-            with Path(temporary).open("rb+") as file:
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        # Tensors may share memory or lie in channels-last order; files hold plain copies.
+        plain = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+        with atomically(path) as temporary:
+            save_file(plain, temporary, metadata={"quickstudy": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -104,6 +95,7 @@ class Checkpoint:
                 },
                 header["progress"],
                 header["settings"],
+                header.get("classes", {}),
             )
         except (SafetensorError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(

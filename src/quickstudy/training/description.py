@@ -85,7 +85,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     }
     try:
         return cls(**arguments)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be made from {arguments}: {error}.") from error
 
 

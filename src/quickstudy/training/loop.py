@@ -10,28 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset
+from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.episodes import Episode, EpisodeSampler, Examples
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.description import Description, describe, differences
+from quickstudy.training.checks import check_disjoint, check_same_run
+from quickstudy.training.description import Description, describe
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
-from quickstudy.training.ranks import gradients, same_everywhere, sum_over_ranks
+from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
 from quickstudy.training.run import Run, RunDirectory
 from quickstudy.training.signals import StopRequest, stop_requests
-from quickstudy.training.validation import outcomes
+from quickstudy.training.validation import interval_of_moments, outcomes
 
 if TYPE_CHECKING:
     from quickstudy.training.trainer import Trainer
-
-MAY_CHANGE_ON_RESUME = {
-    "steps", "max_minutes", "patience", "accelerator", "devices", "nodes", "show_progress"
-}  # fmt: skip
 
 
 class Fit:
@@ -51,6 +48,10 @@ class Fit:
         self.strategy = strategy
         self.validation = validation
         self.inputs = train.inputs
+        self.classes = {"train": list(train.class_names)}
+        if validation is not None:
+            self.classes["validation"] = list(validation.class_names)
+            check_disjoint(train, validation)
         self.directory = None if out is None else RunDirectory(out)
         self.description: Description | None = None
         if self.directory is not None:
@@ -59,23 +60,16 @@ class Fit:
         self.sampler = EpisodeSampler(
             train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
         )
+        strategy.check_ways(settings.ways)
         self.validation_protocol: dict[str, Any] = {
-            "ways": settings.validation_ways or min(settings.ways, 5),
+            "ways": settings.validation_ways or strategy.usual_ways(settings.ways),
             "shots": settings.validation_shots or settings.shots,
             "queries": settings.validation_queries,
-            "episodes": settings.validation_episodes,
-            "seed": settings.seed,
         }
-        if validation is not None:  # a class too small is better found now than after an hour
-            EpisodeSampler(validation, *list(self.validation_protocol.values())[:3])
-        self.fabric = Fabric(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
-            strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
-            precision=settings.precision,
-        )
-        self.fabric.launch()
+        if validation is not None:  # what does not fit is better found now than after an hour
+            strategy.check_ways(self.validation_protocol["ways"])
+            EpisodeSampler(validation, **self.validation_protocol)
+        self.fabric = launch(settings)
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
         self._place_strategy()
         parameters = [p for p in strategy.parameters() if p.requires_grad]
@@ -103,7 +97,7 @@ class Fit:
 
     def _place_strategy(self) -> None:
         self.strategy.to(self.fabric.device)
-        self.strategy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        use_channels_last(self.strategy)
         same_everywhere(self.fabric, self.strategy)  # however φ was initialised
 
     # -- the run ------------------------------------------------------------------------------
@@ -121,11 +115,12 @@ class Fit:
             with show, stop_requests() as self.stop_request:
                 if progress["step"]:
                     show.say(f"Resuming after step {progress['step']}.")
-                while not self._over():
+                progress["finished"] = False
+                while not (self.interrupted or self._complete()):
                     self._step(time.perf_counter() - started)
                     step = progress["step"]
                     show.step(step)
-                    ended = self._over() and not self.interrupted
+                    ended = self._complete()
                     validated = self.validation is not None and (
                         step % settings.validate_every == 0 or ended
                     )
@@ -139,14 +134,15 @@ class Fit:
                         logged = (step, progress["seconds"])
                     if validated or step % settings.checkpoint_every == 0:
                         self._save()
-                progress["finished"] = not self.interrupted
+                progress["finished"] = self._complete()
                 self._save()
                 self._say_the_end(show)
         finally:
             hook.remove()
             if board is not None:
                 board.close()
-        if self.directory is not None and self.directory.best.exists() and self.validation:
+        self.fabric.barrier()  # rank 0 has written the best
+        if self.directory is not None and progress["best_accuracy"] is not None:
             Checkpoint.load(self.directory.best).restore_model(self.strategy)
         elif self.best_model is not None:
             self.strategy.load_state_dict(self.best_model)
@@ -157,13 +153,13 @@ class Fit:
             dict(self.config) if self.directory else self._settings(),
             progress,
             self.history,
+            self.classes,
         )
 
-    def _over(self) -> bool:
+    def _complete(self) -> bool:
         settings, progress = self.settings, self.progress
         return bool(
-            self.interrupted
-            or progress["step"] >= settings.steps
+            progress["step"] >= settings.steps
             or (settings.max_minutes and progress["seconds"] >= 60 * settings.max_minutes)
             or (settings.patience is not None and progress["stale"] >= settings.patience)
         )
@@ -213,13 +209,13 @@ class Fit:
         numbers = sum_over_ranks(self.fabric, [*gradients(self.strategy), *after], numbers)
         for buffer, value in zip(averages, after, strict=True):
             buffer.copy_(value)
-        if not np.isfinite(numbers[0]):
+        limit = torch.inf if settings.clip_norm is None else settings.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.strategy.parameters(), limit)
+        if not (np.isfinite(numbers[0]) and torch.isfinite(norm)):
             raise FloatingPointError(
-                f"The loss is not finite after step {step}. A smaller learning rate, clip_norm or "
-                "warm-up may help; the last checkpoint is from before."
+                f"The loss or its gradient is not finite in step {step + 1}; φ was left as it was "
+                "before. A smaller learning rate, clip_norm or warm-up may help."
             )
-        if settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.strategy.parameters(), settings.clip_norm)
         self.optimizer.step()
 
         window = self.progress["window"]
@@ -258,15 +254,15 @@ class Fit:
             self.strategy,
             self.validation,
             **self.validation_protocol,
+            episodes=self.settings.validation_episodes,
+            seed=self.settings.seed,
             device=self.fabric.device,
             shard=(self.rank, self.ranks),
         )
         own = torch.cat([outcome.accuracies for outcome in mine] or [torch.empty(0)]).double()
         moments = [float(len(own)), float(own.sum()), float(own.square().sum())]
-        count, total, squares = sum_over_ranks(self.fabric, [], moments)
-        mean = total / count
-        deviation = max(0.0, squares - count * mean**2) / max(1, count - 1)
-        self.validated = (mean, 1.96 * (deviation / count) ** 0.5)
+        self.validated = interval_of_moments(*sum_over_ranks(self.fabric, [], moments))
+        mean = self.validated[0]
         best = self.progress["best_accuracy"]
         if best is None or mean > best:
             self.progress |= {"best_accuracy": mean, "best_step": self.progress["step"], "stale": 0}
@@ -315,6 +311,7 @@ class Fit:
             optimizer_tensors(self.optimizer),
             self.progress,
             self._settings(),
+            self.classes,
         )
 
     def _save(self) -> None:
@@ -331,8 +328,8 @@ class Fit:
         if not resume:
             if directory.holds_a_run():
                 raise ValueError(
-                    f"{directory.path} holds a run already. Go on with it (resume), or choose "
-                    "another folder."
+                    f"{directory.path} holds a run already. Go on with it (--resume "
+                    f"{directory.path}; in Python resume=True), or choose another folder."
                 )
             self.fabric.barrier()
             if self.rank == 0:
@@ -346,26 +343,13 @@ class Fit:
             self._restore(Checkpoint.load(directory.last), directory)
         self.fabric.barrier()
         if self.rank == 0:
+            directory.write_config(self.config)  # with what a resumed run may change
             self.history = directory.keep_metrics_until(self.progress["step"])
         self.fabric.barrier()
 
     def _restore(self, saved: Checkpoint, directory: RunDirectory) -> None:
-        other = differences(saved.strategy, self.description)
-        if other:
-            raise ValueError(
-                f"{directory.path} holds a run of another strategy. There and here differ: "
-                f"{'; '.join(other)}."
-            )
-        changed = differences(
-            {k: v for k, v in saved.settings.items() if k not in MAY_CHANGE_ON_RESUME},
-            {k: v for k, v in self._settings().items() if k not in MAY_CHANGE_ON_RESUME},
-        )
-        if changed:
-            raise ValueError(
-                f"The run in {directory.path} was started with other settings: "
-                f"{'; '.join(changed)}. A resumed run may only change "
-                f"{', '.join(sorted(MAY_CHANGE_ON_RESUME))}."
-            )
+        now = self._checkpoint()
+        check_same_run(saved, now, directory.path)
         saved.restore_model(self.strategy)
         saved.restore_optimizer(self.optimizer)
         self.progress |= saved.progress

@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from quickstudy.training.trainer import Trainer
+
+
+def launch(settings: Trainer) -> Fabric:
+    """Starts the processes that ``settings`` ask for.
+
+    Raises:
+        ValueError: when this machine does not have what they name.
+    """
+    ranks = settings.devices * settings.nodes
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy="ddp" if ranks > 1 else "auto",
+            precision=settings.precision,
+        )
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"{settings.devices} devices of accelerator {settings.accelerator!r} cannot be had "
+            f"here: {error}"
+        ) from error
+    fabric.launch()
+    return fabric
 
 
 def sum_over_ranks(fabric: Fabric, tensors: Sequence[Tensor], numbers: list[float]) -> list[float]:

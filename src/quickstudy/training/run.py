@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import yaml
 
+from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.files import write_text_atomically
 from quickstudy.inputs import Inputs, inputs_from_dict
 from quickstudy.strategies import Strategy
 from quickstudy.training.checkpoint import Checkpoint
@@ -40,6 +42,7 @@ class Run:
         config: what the run was started with.
         progress: where training stood: ``step``, ``best_accuracy``, ``seconds``, ...
         history: the rows of ``metrics.csv``.
+        classes: the names of the classes used, under "train" and "validation".
     """
 
     strategy: Strategy
@@ -48,6 +51,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Run:
         """The run with its strategy on ``device``."""
@@ -85,6 +89,7 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
     if not isinstance(strategy, Strategy):
         raise ValueError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
     saved.restore_model(strategy)
+    use_channels_last(strategy)
     return Run(
         strategy.eval(),
         inputs_from_dict(saved.inputs),
@@ -92,6 +97,7 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
         directory.read_config() if directory else {},
         saved.progress,
         directory.read_metrics() if directory else [],
+        saved.classes,
     )
 
 
@@ -115,7 +121,7 @@ class RunDirectory:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes ``config.yaml``."""
-        write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """What ``config.yaml`` says; empty when there is none."""
@@ -147,7 +153,7 @@ class RunDirectory:
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(_printable(row) for row in rows)
-        write_atomically(self.metrics, text.getvalue())
+        write_text_atomically(self.metrics, text.getvalue())
         return rows
 
     def append_metrics(self, row: Mapping[str, float | None]) -> None:
@@ -158,14 +164,3 @@ class RunDirectory:
 
 def _printable(row: Mapping[str, float | None]) -> dict[str, object]:
     return {k: int(v) if k == "step" and v is not None else v for k, v in row.items()}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file beside its place, flushes it to the disk, and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ def stop_requests() -> Iterator[StopRequest]:
         if request.made:
             raise KeyboardInterrupt
         request.made = True
+        print("Stopping after this step; once more stops at once.", file=sys.stderr)
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -19,6 +19,28 @@ from quickstudy.training.run import Run
 Precision = Literal["32-true", "bf16-mixed"]
 
 
+LEAST = {
+    "ways": 2,
+    "shots": 1,
+    "queries": 1,
+    "tasks": 1,
+    "steps": 1,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "validate_every": 1,
+    "validation_episodes": 2,
+    "validation_ways": 2,
+    "validation_shots": 1,
+    "validation_queries": 1,
+    "patience": 1,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "seed": 0,
+    "devices": 1,
+    "nodes": 1,
+}
+
+
 @dataclass(kw_only=True)
 class Trainer:
     """Learns a strategy's φ over many tasks.
@@ -41,7 +63,8 @@ class Trainer:
         clip_norm: gradients longer than this are shortened to it.
         augmentation: random changes to the training images, support and query alike.
         precision: "32-true", or "bf16-mixed" (activations in bfloat16).
-        max_minutes: stop after so long, and let schedules end then, if it comes before ``steps``.
+        max_minutes: stop after so long, and let schedules end then, if it comes before ``steps``;
+            such a run depends on the machine's speed too.
         validate_every: steps between meta-validations.
         validation_episodes: tasks a meta-validation.
         validation_ways: classes in them; by default as in training but at most 5.
@@ -86,17 +109,20 @@ class Trainer:
     show_progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "steps", "validate_every", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        for name in ("learning_rate", "max_minutes", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be more than 0.")
         ranks = self.devices * self.nodes
         if ranks < 1 or self.tasks < ranks:
             raise ValueError(
                 f"{ranks} processes cannot share {self.tasks} tasks a step: each needs at least "
                 "one. Ask for more tasks or fewer devices."
             )
-        if self.learning_rate <= 0:
-            raise ValueError(f"The learning rate is {self.learning_rate}; it must be positive.")
 
     def fit(
         self,

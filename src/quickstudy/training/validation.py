@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -102,9 +102,19 @@ def _now(device: torch.device | str) -> float:
     return time.perf_counter()
 
 
-def mean_and_interval(values: Tensor | Sequence[float]) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % confidence interval, 1.96 standard errors."""
-    numbers = torch.as_tensor(values, dtype=torch.float64)
-    if len(numbers) < 2:
-        return float(numbers.mean()), float("nan")
-    return float(numbers.mean()), float(1.96 * numbers.std() / len(numbers) ** 0.5)
+def mean_and_interval(values: Tensor) -> tuple[float, float]:
+    """The mean of ``[n]`` values, and the half-width of its 95 % confidence interval."""
+    values = values.double()
+    return interval_of_moments(len(values), float(values.sum()), float(values.square().sum()))
+
+
+def interval_of_moments(count: float, total: float, squares: float) -> tuple[float, float]:
+    """The same from the number of values, their sum and the sum of their squares.
+
+    The half-width is 1.96 standard errors; not a number for a single value.
+    """
+    mean = total / count
+    if count < 2:
+        return mean, math.nan
+    variance = max(0.0, squares - count * mean**2) / (count - 1)
+    return mean, 1.96 * math.sqrt(variance / count)

@@ -63,7 +63,7 @@ class MAML(Strategy):
                 f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
                 "may be negative."
             )
-        self.ways = ways
+        self.ways: int = ways
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_learning_rate = inner_learning_rate
@@ -119,11 +119,7 @@ class MAML(Strategy):
         return theta
 
     def adapt(self, support: Examples, ways: int) -> Theta:
-        if ways != self.ways:
-            raise ValueError(
-                f"This MAML was made for tasks of {self.ways} ways: its start has one output for "
-                f"each. The task has {ways} ways; ask for {self.ways}, or train another."
-            )
+        self.check_ways(ways)
         theta: Theta = map_tasks(self._descend, support.inputs, support.targets)
         return theta
 
