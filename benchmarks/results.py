@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from quickstudy.cli.options import choose_part, parse_split
+from quickstudy.cli.options import parse_split
 from quickstudy.datasets import load_dataset
 from quickstudy.evaluation import evaluate
 from quickstudy.training import Checkpoint, load
@@ -40,54 +40,54 @@ def machine() -> str:
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
-    return f"{os.cpu_count()} cores of {model}, no GPU, torch {torch.__version__.partition('+')[0]}"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()} cores of {model}, {gpu}, torch {torch.__version__.partition('+')[0]}"
 
 
 def train(config: Path) -> Path:
     """Trains what ``config`` describes, or goes on where it stopped; returns the run."""
     run = ROOT / "runs" / config.parent.name / config.stem
-    quickstudy = [sys.executable, "-m", "quickstudy", "train"]
-    last = RunDirectory(run).last
-    if last.exists() and Checkpoint.load(last).progress["finished"]:
-        return run
-    if (run / "config.yaml").exists():
-        subprocess.run([*quickstudy, "--resume", str(run)], check=True)
+    started_with = run / "published.yaml"
+    if started_with.exists():
+        if started_with.read_bytes() != config.read_bytes():
+            raise SystemExit(
+                f"{config} has changed since {run} was begun. Remove or move that run."
+            )
+        last = RunDirectory(run).last
+        if last.exists() and Checkpoint.load(last).progress["finished"]:
+            return run
+        options = ["--resume", str(run)]
     else:
-        subprocess.run([*quickstudy, "--config", str(config), "--out", str(run)], check=True)
+        run.mkdir(parents=True)
+        started_with.write_bytes(config.read_bytes())
+        options = ["--config", str(config), "--out", str(run)]
+    subprocess.run([sys.executable, "-m", "quickstudy", "train", *options], check=True)
     return run
 
 
 def measure(config: Path, run: Path) -> None:
     """Evaluates a finished run on the test classes and stores what was found."""
-    trained = load(run)
-    options = trained.config
-    parts = load_dataset(options["data"], inputs=trained.inputs).split(
-        parse_split(options.get("split"))
-    )
-    fixed_ways = getattr(trained.strategy, "ways", None)
-    reports = [
-        evaluate(
-            trained,
-            choose_part(parts, "test"),
-            ways=ways,
-            shots=shots,
-            episodes=EPISODES,
-            progress=True,
-        ).to_dict()
-        for ways, shots in PROTOCOLS
-        if fixed_ways in (None, ways)
-    ]
-    result = {
+    path = RESULTS / config.parent.name / f"{config.stem}.json"
+    trained, last = load(run), Checkpoint.load(RunDirectory(run).last)
+    about = {
         "name": config.stem,
         "config_digest": hashlib.sha256(config.read_bytes()).hexdigest()[:16],
-        "seed": options["seed"],
-        "steps": trained.progress["step"],
-        "training_seconds": round(trained.progress["seconds"], 1),
-        "machine": machine(),
-        "reports": reports,
+        "seed": last.settings["seed"],
+        "steps": last.progress["step"],
+        "training_seconds": round(last.progress["seconds"], 1),
     }
-    path = RESULTS / config.parent.name / f"{config.stem}.json"
+    if path.exists() and about.items() <= json.loads(path.read_text()).items():
+        return
+    options = trained.config
+    data = load_dataset(options["data"], rotations=options["rotations"], inputs=trained.inputs)
+    parts = data.split(parse_split(options["split"]), seed=options["split_seed"])
+    reports = [
+        evaluate(trained, parts["test"], ways=ways, shots=shots, episodes=EPISODES).to_dict()
+        for ways, shots in PROTOCOLS
+        if trained.strategy.ways in (None, ways)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
+    result = {**about, "machine": machine(), "reports": reports}
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
@@ -126,6 +126,7 @@ def write_tables() -> None:
     names = sorted(folder.name for folder in RESULTS.iterdir() if any(folder.glob("*.json")))
     tables = "\n\n".join(table(name) for name in names)
     page = f"# Results\n\n{tables.replace('CONFIGS', '../configs')}\n"
+    (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")

@@ -142,3 +142,58 @@ def test_unwritable_json(quickstudy, trained, tmp_path):
         "evaluate", trained, "--episodes", 5, "--queries", 3, "--json", target / "r.json"
     )
     assert refused(result, "file")
+
+
+def test_resume_with_other_data(quickstudy, trained):
+    result = quickstudy("train", "--resume", trained, "--split_seed", 3)
+    assert refused(result, "other train classes")
+    assert refused(quickstudy("train", "--resume", trained, "--out", trained), "--out")
+    assert refused(quickstudy("train", "--resum", trained), "--resum")
+
+
+def test_validation_on_training_classes(quickstudy, pictures, tmp_path):
+    words = ["train", "--data", pictures, *TINY, "--out", tmp_path / "r"]
+    assert refused(quickstudy(*words, "--train_part", "train+validation"), "--validation_part null")
+    assert refused(quickstudy(*words, "--train_part", "train+train"), "share classes")
+    options = ["--train_part", "train+validation", "--validation_part", "null"]
+    code, _, err = quickstudy(*words, *options)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("clip_norm", -1),
+        ("warmup_steps", -5),
+        ("validation_episodes", 0),
+        ("max_minutes", 0),
+        ("patience", 0),
+        ("validation_ways", 0),
+        ("ways", 1),
+        ("shots", 0),
+        ("learning_rate", "nan"),
+        ("split", "0.5,nan"),
+        ("split", "0.5,abc"),
+        ("devices", 0),
+        ("accelerator", "tpuu"),
+        ("augmentation.degrees", -3),
+    ],
+)
+def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
+    words = ["train", "--data", pictures, *TINY, f"--{option}", value, "--out", tmp_path / "r"]
+    assert refused(quickstudy(*words), option.partition(".")[0])
+
+
+def test_unusable_device(quickstudy, trained):
+    assert refused(quickstudy("evaluate", trained, "--device", "cud"), "'cud' cannot be used")
+
+
+def test_diverging_training_says_so(quickstudy, pictures, tmp_path):
+    run = tmp_path / "r"
+    words = ["train", "--data", pictures, *TINY, "--learning_rate", 1e30, "--out", run]
+    assert refused(quickstudy(*words), "not finite in step")
+
+
+def test_compare_with_several_devices(quickstudy, pictures):
+    result = quickstudy("compare", "MAML", "--data", pictures, *TINY, "--devices", 2)
+    assert refused(result, "one process")

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,3 +194,50 @@ def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
     for name, tensor in model_of(one).items():
         torch.testing.assert_close(tensor, model_of(two)[name], rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_is_on_the_test_classes_of_the_same_split(quickstudy, pictures, tmp_path):
+    run = tmp_path / "run"
+    quickstudy("train", "--data", pictures, *TINY, "--split_seed", 7, "--out", run)
+    few = ["--ways", 3, "--queries", 3, "--episodes", 5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning of classes seen in training, above all
+        for words in ([], ["--data", pictures]):
+            code, _, err = quickstudy("evaluate", run, *words, *few)
+            assert code == 0, err
+    with pytest.warns(UserWarning, match="does not measure how well it learns new ones"):
+        quickstudy("evaluate", run, "--split_seed", 3, *few)
+    code, _, err = quickstudy("evaluate", run, "--split", "nosuch", *few)
+    assert code == 1
+    assert "nosuch" in err
+
+
+def test_maml_of_other_ways_than_five_validates_at_its_own(quickstudy, pictures, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = quickstudy(
+        "train", "--data", pictures, *TINY, "--strategy", "MAML", "--ways", 6,
+        "--split", "0.4,0.4,0.2", "--out", run,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "validation" in err
+
+
+def test_changed_steps_are_written_down(quickstudy, pictures, tmp_path):
+    run = tmp_path / "run"
+    quickstudy("train", "--data", pictures, *TINY, "--out", run)
+    code, _, err = quickstudy("train", "--resume", run, "--steps", 15)
+    assert code == 0, err
+    assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 15
+    assert Checkpoint.load(run / "checkpoints" / "last.safetensors").progress["step"] == 15
+
+
+def test_strategy_of_the_current_folder(pictures, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import quickstudy\n\n\nclass Mine(quickstudy.PrototypicalNetwork):\n    pass\n"
+    )
+    command = [sys.executable, str(Path(sys.executable).parent / "quickstudy"), "train"]
+    words = ["--data", pictures, *TINY, "--strategy", "mine.Mine", "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [*command, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

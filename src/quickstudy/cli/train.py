@@ -49,7 +49,7 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     """One training run, as the options of :func:`training_parser` describe it."""
     known = training_parser("train", "").get_defaults()
     config = {key: value for key, value in plain(options).items() if key in known}
-    config.pop("config")
+    config.pop("config", None)
     if Path(options.data).exists():  # so that the run can be used from another folder
         config["data"] = str(Path(options.data).resolve())
     parts = load_split(options)
