@@ -72,7 +72,7 @@ def test_published_splits_keep_rotations_together():
     ("division", "message"),
     [
         ("other", "no split named 'other'; it has: mine"),
-        ("mine", "names class 'gone'"),
+        ("mine", "part 'test' of the split 'mine' has no class"),
         ((0.5, 0.6), "sum to 1"),
         ((1.0,), "two .* or three"),
         ((0.5, 0.0, 0.5), "positive"),
@@ -169,3 +169,32 @@ def test_only_square_images_can_be_rotated_and_only_once():
 
 def test_repr_says_what_the_data_are():
     assert repr(numbered([1, 3])) == "ClassDataset(data: 2 classes, 1 to 3 examples each, 1x4x4)"
+
+
+def test_a_published_split_divides_what_a_selection_has_left():
+    published = {"mine": {"train": ["a", "b"], "test": ["c", "d"]}}
+    examples = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    data = ClassDataset.contiguous(
+        examples, [3, 1, 4, 2], ["a", "b", "c", "d"], ImageInputs(1, 1), "data", published
+    )
+    parts = data.with_at_least(3).split("mine")
+    assert parts["train"].class_names == ("a",)
+    assert parts["test"].class_names == ("c",)
+
+
+def test_sizes_and_names_must_fit_the_examples():
+    examples = torch.zeros(4, 1, 1, 1, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="sum to 3, but there are 4"):
+        ClassDataset.contiguous(examples, [1, 2], ["a", "b"], ImageInputs(1, 1))
+    with pytest.raises(ValueError, match="name of its own"):
+        ClassDataset.contiguous(examples, [2, 2], ["a", "a"], ImageInputs(1, 1))
+
+
+def test_union_of_parts():
+    examples = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1)
+    data = ClassDataset.contiguous(examples, [2] * 4, list("abcd"), ImageInputs(1, 1), "data")
+    first, second = data.select([0, 1]), data.select([3])
+    both = ClassDataset.union([first, second], "both")
+    assert both.class_names == ("a", "b", "d")
+    with pytest.raises(ValueError, match="share classes"):
+        ClassDataset.union([first, first], "twice")
