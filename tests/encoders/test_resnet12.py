@@ -9,27 +9,13 @@ import torch.nn.functional as F
 from quickstudy.encoders import ResNet12
 from quickstudy.encoders.resnet12 import DropBlock
 
+from .conftest import images, lively
+
 WIDTHS = (3, 4, 5, 6)
 
 
 def small(input_shape=(2, 16, 16), **more):
     return ResNet12(input_shape, WIDTHS, **more)
-
-
-def lively(encoder, seed=0):
-    """The encoder in float64 and evaluation mode, all its numbers away from their defaults."""
-    generator = torch.Generator().manual_seed(seed)
-    encoder = encoder.double().eval()
-    for name, tensor in encoder.state_dict().items():
-        if tensor.is_floating_point():
-            noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-            tensor.add_(noise if name.endswith("running_var") else noise - 0.5)
-    return encoder
-
-
-def images(*shape, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from quickstudy.encoders import Encoder
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
-from quickstudy.training.description import build
+from quickstudy.training.description import build, described_class
 
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways"}
@@ -165,9 +165,9 @@ def build_strategy(options: Namespace, input_shape: Sequence[int], ways: int) ->
     """The strategy that the options describe, for inputs of ``input_shape``."""
     encoder, strategy = plain(options.encoder), plain(options.strategy)
     arguments = strategy.setdefault("init_args", {})
-    accepted = inspect.signature(_class_of(strategy)).parameters
+    accepted = inspect.signature(described_class(strategy)).parameters
     if "encoder" in accepted:
-        if "input_shape" in inspect.signature(_class_of(encoder)).parameters:
+        if "input_shape" in inspect.signature(described_class(encoder)).parameters:
             encoder.setdefault("init_args", {})["input_shape"] = list(input_shape)
         arguments["encoder"] = encoder
     if "ways" in accepted:
@@ -176,14 +176,6 @@ def build_strategy(options: Namespace, input_shape: Sequence[int], ways: int) ->
     if not isinstance(built, Strategy):
         raise ValueError(f"{strategy['class_path']} is not a strategy.")
     return built
-
-
-def _class_of(description: dict[str, Any]) -> type:
-    import importlib
-
-    module, _, name = description["class_path"].rpartition(".")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
 
 
 def build_trainer(options: Namespace) -> Trainer:

@@ -18,6 +18,7 @@ from quickstudy.cli.options import (
     plain,
     training_parser,
 )
+from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
 from quickstudy.training import Run
 from quickstudy.training.run import RunDirectory
 
@@ -50,7 +51,8 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     known = training_parser("train", "").get_defaults()
     config = {key: value for key, value in plain(options).items() if key in known}
     config.pop("config", None)
-    if Path(options.data).exists():  # so that the run can be used from another folder
+    named = options.data in BENCHMARKS or options.data in ALIASES
+    if not named and Path(options.data).exists():  # so that the run can be used from another folder
         config["data"] = str(Path(options.data).resolve())
     parts = load_split(options)
     training = choose_part(parts, options.train_part)

@@ -61,8 +61,8 @@ def _plain(value: Any, where: str) -> Any:
     raise ValueError(f"{where} is a {type(value).__name__}, which cannot be written to a file.")
 
 
-def build(description: Mapping[str, Any]) -> nn.Module:
-    """Makes the module that ``description`` describes.
+def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
+    """The class that ``description`` names.
 
     Raises:
         ValueError: when it is not a description, or names no importable module class.
@@ -79,6 +79,16 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise ValueError(f"{description['class_path']!r} is not a torch module.")
+    return cls
+
+
+def build(description: Mapping[str, Any]) -> nn.Module:
+    """Makes the module that ``description`` describes.
+
+    Raises:
+        ValueError: when it is not a description, or names no importable module class.
+    """
+    cls = described_class(description)
     arguments = {
         key: build(value) if isinstance(value, Mapping) and "class_path" in value else value
         for key, value in (description.get("init_args") or {}).items()
@@ -86,7 +96,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     try:
         return cls(**arguments)
     except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be made from {arguments}: {error}.") from error
+        raise ValueError(f"{cls.__name__} cannot be made from {arguments}: {error}.") from error
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -93,7 +93,7 @@ class Fit:
         self.interrupted = False  # what the ranks agreed on
 
     def _default_config(self) -> dict[str, Any]:
-        return {"strategy": self.description} | dataclasses.asdict(self.settings)
+        return {"strategy": self.description} | self._settings()
 
     def _place_strategy(self) -> None:
         self.strategy.to(self.fabric.device)
