@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.encoders.encoder import Encoder, Modulation, image_shape, modulate
+from quickstudy.encoders.encoder import Encoder, Modulation, channels_last, image_shape, modulate
 from quickstudy.encoders.normalization import Normalization, normalization_layer
 
 
@@ -71,6 +71,7 @@ class Conv4(Encoder):
 
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of images ``[B, channels, height, width]``."""
+        x = channels_last(x)
         for block in range(self.blocks):
             x = self.norms[block](self.convolutions[block](x))
             if modulation is not None:

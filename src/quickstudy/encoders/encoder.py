@@ -38,6 +38,19 @@ def use_channels_last(module: nn.Module) -> nn.Module:
     return module
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Lays images ``[B, C, H, W]`` out with the channels next to each other: the same values.
+
+    Convolutions then answer in the same layout, in which pooling and normalisation run several
+    times faster on a CPU. Of a single channel both layouts are the same memory; the strides must
+    say which is meant.
+    """
+    images, channels, height, width = x.shape
+    if channels == 1:
+        return x.reshape(images, height, width, 1).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def feature_size(encoder: nn.Module) -> int:
     """The length D of the encoder's vectors, which it states as ``out_features``."""
     size = getattr(encoder, "out_features", None)

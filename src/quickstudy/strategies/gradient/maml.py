@@ -15,7 +15,7 @@ from quickstudy.encoders.normalization import (
     task_batch_norms,
     use_task_batch_norm,
 )
-from quickstudy.episodes import Examples
+from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.functional import map_tasks
 from quickstudy.strategies.strategy import Strategy, Theta
 
@@ -123,8 +123,22 @@ class MAML(Strategy):
         theta: Theta = map_tasks(self._descend, support.inputs, support.targets)
         return theta
 
+    def _predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        """Logits ``[Q, ways]`` of one task's ``[Q, *shape]``."""
+        return self._logits(theta, inputs, batch_statistics=self.transductive)
+
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        logits: Tensor = map_tasks(self._predict, theta, inputs)
+        return logits
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapts and predicts task by task, so that no θ but one is ever held."""
+        self.check_ways(episode.ways)
+        support, query = episode.support, episode.query
         logits: Tensor = map_tasks(
-            lambda own, x: self._logits(own, x, batch_statistics=self.transductive), theta, inputs
+            lambda inputs, targets, x: self._predict(self._descend(inputs, targets), x),
+            support.inputs,
+            support.targets,
+            query.inputs,
         )
         return logits
