@@ -55,23 +55,39 @@ class TaskBatchNorm(nn.Module):
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
+        self.recorded: dict[str, Tensor] | None = None
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features), persistent=False)
         self.register_buffer("var", torch.ones(features), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            # Weight and bias are applied below: under vmap, torch's batch norm that applies them
-            # itself loses terms of the second derivative.
-            x = F.batch_norm(x, None, None, training=True, eps=self.eps)
-            scale: Tensor = self.weight
-            shift: Tensor = self.bias
-        else:
-            scale = self.weight * torch.rsqrt(self.var + self.eps)
-            shift = self.bias - self.mean * scale
+        fused = not torch.compiler.is_compiling() and not transformed()
+        # Under vmap, torch's fused batch normalisation loses terms of the second derivative.
+        if self.training and self.recorded is None and fused:
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        axes = [0, *range(2, x.ndim)]
         broadcast = (1, -1) + (1,) * (x.ndim - 2)
-        return x * scale.view(broadcast) + shift.view(broadcast)
+        given, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
+        if self.training:
+            mean = x.mean(axes)
+            var = (x - mean.view(broadcast)).square().mean(axes)
+            self.record(mean, var)
+        else:
+            mean, var = self.mean, self.var
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return (x * scale.view(broadcast) + shift.view(broadcast)).to(given)
+
+    def record(self, mean: Tensor, var: Tensor) -> None:
+        """Notes the statistics ``[C]`` of a batch, if they are being recorded."""
+        if self.recorded is not None:
+            self.recorded |= {"mean": mean, "var": var}
+
+
+def transformed() -> bool:
+    """Whether this runs inside ``torch.func.grad``, ``vmap`` or another of its transformations."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def use_task_batch_norm(module: nn.Module) -> nn.Module:
@@ -99,27 +115,19 @@ def task_batch_norms(module: nn.Module) -> dict[str, TaskBatchNorm]:
 
 @contextmanager
 def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collects, while it is open, each layer's batch mean and variance under its buffers' names.
+    """Collects each layer's batch mean and variance, under its buffers' names, once it is closed.
 
     The variance is the biased one, which batch normalisation in training mode divides by.
     """
     statistics: dict[str, Tensor] = {}
-
-    def record(name: str) -> object:
-        def hook(layer: nn.Module, args: tuple[Tensor]) -> None:
-            (x,) = args
-            axes = [axis for axis in range(x.ndim) if axis != 1]
-            var, mean = torch.var_mean(x, dim=axes, correction=0)
-            statistics[f"{name}.mean"], statistics[f"{name}.var"] = mean, var
-
-        return hook
-
-    hooks = [
-        layer.register_forward_pre_hook(record(name))  # type: ignore[arg-type]
-        for name, layer in task_batch_norms(module).items()
-    ]
+    layers = task_batch_norms(module)
+    for layer in layers.values():
+        layer.recorded = {}
     try:
         yield statistics
+        for name, layer in layers.items():
+            for each, value in (layer.recorded or {}).items():
+                statistics[f"{name}.{each}"] = value
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in layers.values():
+            layer.recorded = None

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from quickstudy.encoders.normalization import transformed
+
 P = ParamSpec("P")
 Distance = Literal["euclidean", "cosine"]
 
@@ -87,3 +89,31 @@ def map_tasks(function: Callable[..., Any], *arguments: Any) -> Any:
         for task in range(leaves[0].shape[0])
     ]
     return tree_map(lambda *each: torch.stack(each), *results)
+
+
+def gradient(
+    function: Callable[[dict[str, Tensor]], Tensor],
+    theta: dict[str, Tensor],
+    first_order: bool = False,
+) -> dict[str, Tensor]:
+    """∇ function(theta), which can itself be differentiated unless ``first_order``.
+
+    Args:
+        function: from θ to a number.
+        theta: tensors of any shapes.
+        first_order: give the gradient as a constant, and keep nothing that led to it.
+    """
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or transformed():
+        found = torch.func.grad(function)(theta)
+        return {name: each.detach() for name, each in found.items()} if first_order else found
+    # Outside of torch.func's transformations, autograd by itself has less to do.
+    wanted = torch.is_grad_enabled() and not first_order
+    with torch.enable_grad():
+        start = {
+            name: each if wanted and each.requires_grad else each.detach().requires_grad_()
+            for name, each in theta.items()
+        }
+        gradients = torch.autograd.grad(
+            function(start), list(start.values()), create_graph=wanted, materialize_grads=True
+        )
+    return dict(zip(theta, gradients, strict=True))

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.encoders.normalization import (
@@ -16,7 +16,7 @@ from quickstudy.encoders.normalization import (
     use_task_batch_norm,
 )
 from quickstudy.episodes import Episode, Examples
-from quickstudy.strategies.functional import map_tasks
+from quickstudy.strategies.functional import gradient, map_tasks
 from quickstudy.strategies.strategy import Strategy, Theta
 
 
@@ -92,8 +92,7 @@ class MAML(Strategy):
         logits: Tensor = functional_call(network, theta, (inputs,))
         return logits
 
-    def _support_loss(self, theta: Theta, support: tuple[Tensor, Tensor]) -> Tensor:
-        inputs, targets = support
+    def _support_loss(self, theta: Theta, inputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self._logits(theta, inputs, batch_statistics=True), targets)
 
     def _descend(self, inputs: Tensor, targets: Tensor) -> Theta:
@@ -105,9 +104,9 @@ class MAML(Strategy):
         if not self.training and self.test_inner_steps is not None:
             steps = self.test_inner_steps
         for _ in range(steps):
-            gradients = grad(self._support_loss)(theta, (inputs, targets))
-            if self.first_order:
-                gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+            gradients = gradient(
+                lambda theta: self._support_loss(theta, inputs, targets), theta, self.first_order
+            )
             theta = {
                 name: theta[name] - rate * gradients[name]
                 for name, rate in zip(names, rates, strict=True)
