@@ -9,7 +9,8 @@ from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.description import differences
 
 MAY_CHANGE_ON_RESUME = {
-    "steps", "max_minutes", "patience", "accelerator", "devices", "nodes", "show_progress"
+    "steps", "max_minutes", "patience", "accelerator", "devices", "nodes",
+    "tasks_at_once", "show_progress",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
@@ -25,6 +25,7 @@ from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
 from quickstudy.training.run import Run, RunDirectory
 from quickstudy.training.signals import StopRequest, stop_requests
+from quickstudy.training.tasks import MetaGradient
 from quickstudy.training.validation import interval_of_moments, outcomes
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Fit:
         self.optimizer = make_optimizer(
             settings.optimizer, parameters, settings.learning_rate, settings.weight_decay
         )
+        # Processes that share this machine's cores leave them to each other.
+        at_once = 1 if settings.devices > 1 else None
+        self.meta_gradient = MetaGradient(
+            strategy, self.fabric.autocast, settings.tasks_at_once or at_once
+        )
         self.progress: dict[str, Any] = {
             "step": 0,
             "seconds": 0.0,
@@ -86,7 +92,6 @@ class Fit:
             "finished": False,
         }
         self.history: list[dict[str, float | None]] = []
-        self.logits: Tensor | None = None  # of the latest forward pass
         self.validated: tuple[float, float] | None = None  # since the latest row
         self.best_model: dict[str, Tensor] | None = None  # of a run that is not saved
         self.stop_request = StopRequest()  # of this process
@@ -107,7 +112,6 @@ class Fit:
         settings, progress = self.settings, self.progress
         started = time.perf_counter() - progress["seconds"]
         board = self._open_tensorboard()
-        hook = self.strategy.register_forward_hook(self._keep_logits)
         shown = settings.show_progress and self.rank == 0
         show = TrainingProgress(settings.steps, progress["step"], shown)
         logged = (progress["step"], progress["seconds"])
@@ -138,7 +142,7 @@ class Fit:
                 self._save()
                 self._say_the_end(show)
         finally:
-            hook.remove()
+            self.meta_gradient.close()
             if board is not None:
                 board.close()
         self.fabric.barrier()  # rank 0 has written the best
@@ -177,32 +181,18 @@ class Fit:
         self.strategy.train()
         share = self.sampler.episode(step, slice(self.rank, None, self.ranks))
         share = share.to(self.fabric.device)
-        buffers = list(self.strategy.buffers())
-        before = [b.clone() for b in buffers]
-        averages = [b for b in buffers if b.is_floating_point()]
-        after = [torch.zeros_like(b) for b in averages]
-        counters = [(m, m.get_extra_state()) for m in self.strategy.modules() if _has_state(m)]
-        loss_sum = accuracy_sum = 0.0
-        self.optimizer.zero_grad()
-        for number in range(share.tasks):
-            # Each task begins with the same buffers (running averages, counters) and its own random
-            # numbers, so that it does not matter which rank computes it, nor after what.
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
-            for module, state in counters:
-                module.set_extra_state(state)
+
+        def prepare(number: int) -> Episode:
             _seed_torch(settings.seed, step, self.rank + number * self.ranks)
-            task = self._augmented(share[number : number + 1])
-            with self.fabric.autocast():
-                loss = self.strategy.loss(task)
-            self.fabric.backward(loss / settings.tasks)
-            loss_sum += loss.item()
-            accuracy_sum += self._accuracy(task.query.targets)
-            for total, buffer in zip(after, averages, strict=True):
-                total += buffer / settings.tasks
+            return self._augmented(share[number : number + 1])
+
+        averages = [b for b in self.strategy.buffers() if b.is_floating_point()]
+        self.optimizer.zero_grad()
+        sums = self.meta_gradient(share, 1 / settings.tasks, prepare)
+        after = [total / settings.tasks for total in sums.averages]
         numbers = [
-            loss_sum,
-            accuracy_sum,
+            sums.loss,
+            sums.accuracy,
             float(self.stop_request.made),
             seconds * (self.rank == 0),
         ]
@@ -235,17 +225,6 @@ class Fit:
             for e in (task.support, task.query)
         )
         return Episode(support, query, task.ways)
-
-    def _keep_logits(self, strategy: Any, args: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            self.logits = output.detach()
-
-    def _accuracy(self, targets: Tensor) -> float:
-        """The accuracy of the latest forward pass; not a number if the loss made none."""
-        logits, self.logits = self.logits, None
-        if logits is None or logits.shape[:2] != targets.shape or targets.is_floating_point():
-            return float("nan")
-        return float((logits.argmax(-1) == targets).float().mean())
 
     def _validate(self) -> None:
         """Measures the accuracy on validation classes, each rank on its share of the episodes."""
@@ -374,11 +353,6 @@ class Fit:
             )
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
-
-
-def _has_state(module: nn.Module) -> bool:
-    """Whether a module keeps state that is neither parameter nor buffer."""
-    return type(module).get_extra_state is not nn.Module.get_extra_state
 
 
 def _seed_torch(seed: int, step: int, task: int) -> None:

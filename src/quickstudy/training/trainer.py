@@ -24,6 +24,7 @@ LEAST = {
     "shots": 1,
     "queries": 1,
     "tasks": 1,
+    "tasks_at_once": 1,
     "steps": 1,
     "weight_decay": 0,
     "warmup_steps": 0,
@@ -63,6 +64,8 @@ class Trainer:
         clip_norm: gradients longer than this are shortened to it.
         augmentation: random changes to the training images, support and query alike.
         precision: "32-true", or "bf16-mixed" (activations in bfloat16).
+        tasks_at_once: tasks of a step that run side by side, each on a core of its own; by default
+            as many as cores and memory allow, and one where a strategy draws random numbers.
         max_minutes: stop after so long, and let schedules end then, if it comes before ``steps``;
             such a run depends on the machine's speed too.
         validate_every: steps between meta-validations.
@@ -93,6 +96,7 @@ class Trainer:
     clip_norm: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "32-true"
+    tasks_at_once: int | None = None
     max_minutes: float | None = None
     validate_every: int = 250
     validation_episodes: int = 200

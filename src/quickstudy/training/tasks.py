@@ -1,0 +1,291 @@
+"""The gradient of a meta-batch: its tasks one after another, or one on each core."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.episodes import Episode
+from quickstudy.strategies import Strategy
+
+MEMORY_SHARE = 0.5
+"""Of the memory that is free: how much may go to tasks that run side by side."""
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass
+class Sums:
+    """What the tasks of a meta-batch add up to.
+
+    Args:
+        loss: the sum of the tasks' losses.
+        accuracy: the sum of their accuracies; not a number where a strategy gives no logits.
+        averages: for each floating-point buffer of the strategy, the sum over tasks of what it
+            became, each task starting from the same value.
+        gradients: of each parameter that is learned; none where no task depends on it.
+    """
+
+    loss: float
+    accuracy: float
+    averages: list[Tensor]
+    gradients: list[Tensor | None]
+
+
+class MetaGradient:
+    """Computes the gradient of a meta-batch.
+
+    Each task begins with the same buffers (running averages, counters), and gradients are added in
+    the order of the tasks, so that it does not matter which core or process computes a task, nor
+    after what. Memory does not grow with the number of tasks.
+
+    On a CPU several tasks run at once, each on a core of its own: a task's operations are too small
+    to gain much from being divided among cores. Each thread has its own copy of the strategy's
+    modules, on the same parameters. A first task that runs by itself shows how much memory one
+    takes, and whether the strategy draws random numbers; if it does, tasks run one after another,
+    so that each draws its own.
+
+    Args:
+        strategy: on the device where it is to be computed.
+        autocast: enters the precision in which losses are computed.
+        at_once: tasks side by side; by default as many as cores and memory allow, on a GPU one.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        autocast: Autocast = contextlib.nullcontext,
+        at_once: int | None = None,
+    ) -> None:
+        self.parameters = [p for p in strategy.parameters() if p.requires_grad]
+        self.at_once = at_once
+        self.worker = _Worker(strategy, self.parameters, autocast)
+        self.threads: _Threads | None = None
+
+    def __call__(
+        self, tasks: Episode, weight: float, prepare: Callable[[int], Episode] | None = None
+    ) -> Sums:
+        """Adds the gradient of ``weight`` times the sum of the tasks' losses to ``.grad``.
+
+        Args:
+            tasks: T tasks.
+            weight: multiplies each loss; 1 / T for their mean.
+            prepare: makes task t ready, as an episode of one task, after seeding torch's random
+                numbers for it. By default it is taken as it is.
+        """
+        sums = self._sums(tasks.tasks, weight, prepare or (lambda t: tasks[t : t + 1]))
+        for parameter, found in zip(self.parameters, sums.gradients, strict=True):
+            if found is not None:
+                parameter.grad = found if parameter.grad is None else parameter.grad + found
+        return sums
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self.threads is not None:
+            self.threads.pool.shutdown()
+            self.threads = None
+
+    def _sums(self, count: int, weight: float, prepare: Callable[[int], Episode]) -> Sums:
+        start = _State(self.worker.strategy)
+        if self.at_once is None and count > 1:
+            self.at_once = min(count, self._fitting(prepare(0), weight, start))
+        if self.at_once is not None and self.at_once > 1:
+            tasks = [prepare(number) for number in range(count)]
+            before = torch.get_rng_state()
+            sums, after = _add(self._side_by_side(tasks, weight, start))
+            if torch.equal(before, torch.get_rng_state()):
+                after.restore(self.worker.strategy)  # another worker may have had the last task
+                return sums
+            self.at_once = 1  # it draws random numbers after all: start again
+        return _add(self.worker(prepare(number), weight, start) for number in range(count))[0]
+
+    def _fitting(self, task: Episode, weight: float, start: _State) -> int:
+        """How many tasks may run at once, from what a first one takes; its result is not used."""
+        if any(p.device.type != "cpu" for p in self.parameters):
+            return 1
+        drawn, peak = torch.get_rng_state(), _peak_memory()
+        self.worker(task, weight, start)
+        if not torch.equal(drawn, torch.get_rng_state()):
+            return 1
+        try:
+            self.worker.copy()
+        except (AttributeError, RuntimeError, TypeError):  # a module holds what cannot be copied
+            return 1
+        fitting = MEMORY_SHARE * _free_memory() / max(1, _peak_memory() - peak)
+        return max(1, int(min(torch.get_num_threads(), fitting)))
+
+    def _side_by_side(
+        self, tasks: Sequence[Episode], weight: float, start: _State
+    ) -> Iterator[_Result]:
+        if self.threads is None:
+            self.threads = _Threads(self.worker, self.at_once or 1)
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self.threads.submit(task, weight, start))
+                if len(waiting) > 2 * self.threads.count:  # results not yet added stay few
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class _Result:
+    loss: float
+    accuracy: float
+    gradients: Sequence[Tensor | None]
+    after: _State
+
+
+def _add(results: Iterable[_Result]) -> tuple[Sums, _State]:
+    """The sums over results, and the state after the last."""
+    loss = accuracy = 0.0
+    averages: list[Tensor | None] = []
+    gradients: list[Tensor | None] = []
+    for result in results:
+        loss += result.loss
+        accuracy += result.accuracy
+        averages = _plus(averages, result.after.averages)
+        gradients = _plus(gradients, result.gradients)
+    return Sums(loss, accuracy, [a for a in averages if a is not None], gradients), result.after
+
+
+def _plus(total: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The sum of two lists, written over the first; what is missing counts as zero."""
+    if not total:
+        return [None if each is None else each.clone() for each in more]
+    for i, each in enumerate(more):
+        if each is not None:
+            so_far = total[i]
+            total[i] = each.clone() if so_far is None else so_far.add_(each)
+    return total
+
+
+class _State:
+    """What a strategy keeps beside its parameters: buffers, and what its modules count."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.buffers = [buffer.clone() for buffer in strategy.buffers()]
+        self.extra = [module.get_extra_state() for module in _with_extra_state(strategy)]
+
+    @property
+    def averages(self) -> list[Tensor]:
+        return [buffer for buffer in self.buffers if buffer.is_floating_point()]
+
+    def restore(self, strategy: Strategy) -> None:
+        for buffer, value in zip(strategy.buffers(), self.buffers, strict=True):
+            buffer.copy_(value)
+        for module, state in zip(_with_extra_state(strategy), self.extra, strict=True):
+            module.set_extra_state(state)
+
+
+def _with_extra_state(strategy: nn.Module) -> list[nn.Module]:
+    """The modules that keep state which is neither parameter nor buffer."""
+    plain = nn.Module.get_extra_state
+    return [each for each in strategy.modules() if type(each).get_extra_state is not plain]
+
+
+class _Worker:
+    """Computes one task at a time with a strategy's modules."""
+
+    def __init__(
+        self, strategy: Strategy, parameters: Sequence[nn.Parameter], autocast: Autocast
+    ) -> None:
+        self.strategy = strategy
+        self.parameters = parameters
+        self.autocast = autocast
+
+    def copy(self) -> _Worker:
+        """A worker with modules of its own, on the same parameters."""
+        shared = {id(parameter): parameter for parameter in self.strategy.parameters()}
+        return _Worker(copy.deepcopy(self.strategy, shared), self.parameters, self.autocast)
+
+    def __call__(self, task: Episode, weight: float, start: _State) -> _Result:
+        start.restore(self.strategy)
+        seen: list[Any] = []  # the outputs of the strategy's forward passes
+        hook = self.strategy.register_forward_hook(lambda _, __, output: seen.append(output))
+        try:
+            with self.autocast():
+                loss = self.strategy.loss(task)
+        finally:
+            hook.remove()
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
+            weight * loss, self.parameters, allow_unused=True
+        )
+        accuracy = _accuracy(seen[-1] if seen else None, task.query.targets)
+        return _Result(loss.item(), accuracy, gradients, _State(self.strategy))
+
+
+def _accuracy(logits: Any, targets: Tensor) -> float:
+    """The share of right answers; not a number if there are no logits."""
+    if not isinstance(logits, Tensor) or targets.is_floating_point():
+        return float("nan")
+    if logits.shape[:2] != targets.shape:
+        return float("nan")
+    return float((logits.argmax(-1) == targets).float().mean())
+
+
+class _Threads:
+    """Threads that share the cores, and as many workers."""
+
+    def __init__(self, worker: _Worker, count: int) -> None:
+        self.count = count
+        self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for each in [worker, *(worker.copy() for _ in range(count - 1))]:
+            self.idle.put(each)
+        cores, together = torch.get_num_threads(), threading.Barrier(count)
+
+        def begin() -> None:
+            torch.set_num_threads(max(1, cores // count))
+            together.wait()
+
+        self.pool = ThreadPoolExecutor(count, "task", initializer=begin)
+        for future in [self.pool.submit(int) for _ in range(count)]:
+            future.result()
+        torch.set_num_threads(cores)  # what threads that start later will have
+
+    def submit(self, task: Episode, weight: float, start: _State) -> Future[_Result]:
+        return self.pool.submit(self._run, task, weight, start)
+
+    def _run(self, task: Episode, weight: float, start: _State) -> _Result:
+        worker = self.idle.get()
+        try:
+            return worker(task, weight, start)
+        finally:
+            self.idle.put(worker)
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has held, in bytes; 0 where it is not told."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _free_memory() -> float:
+    """The memory that can be had, in bytes; infinite where it is not told."""
+    told = Path("/proc/meminfo")
+    if not told.exists():
+        return math.inf
+    lines = dict(line.split(":", 1) for line in told.read_text().splitlines())
+    return 1024.0 * int(lines["MemAvailable"].split()[0])

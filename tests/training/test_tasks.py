@@ -1,0 +1,187 @@
+"""The gradient of a meta-batch does not depend on which core computed which task."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from quickstudy.encoders import Conv4
+from quickstudy.episodes import EpisodeSampler
+from quickstudy.strategies import MAML, PrototypicalNetwork
+from quickstudy.training.tasks import MetaGradient
+
+from .conftest import make_blobs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread_an_operation():
+    """So that an operation sums in the same order in whatever thread it runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return EpisodeSampler(make_blobs(), ways=3, shots=1, queries=2, tasks=7, seed=1).episode(0)
+
+
+def encoder():
+    return Conv4((1, 8, 8), 9, blocks=2)
+
+
+def maml():
+    torch.manual_seed(0)
+    return MAML(encoder(), ways=3, inner_steps=2)
+
+
+def prototypes():
+    torch.manual_seed(0)
+    return PrototypicalNetwork(encoder())
+
+
+class Noisy(PrototypicalNetwork):
+    """Draws random numbers, from its third task on."""
+
+    quiet_tasks = 2
+
+    def loss(self, episode):
+        type(self).quiet_tasks -= 1
+        loss = super().loss(episode)
+        return loss * torch.rand(()) if self.quiet_tasks < 0 else loss
+
+
+class Counting(nn.Module):
+    """Counts its passes where no buffer shows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = 0
+
+    def get_extra_state(self):
+        return self.passes
+
+    def set_extra_state(self, state):
+        self.passes = state
+
+    def forward(self, x):
+        self.passes += 1
+        return x
+
+
+def gradient(strategy, tasks, at_once, calls=1):
+    """The gradients, the sums and the buffers after so many meta-batches."""
+    compute = MetaGradient(strategy.train(), at_once=at_once)
+
+    def prepare(number):
+        torch.manual_seed(number)
+        return tasks[number : number + 1]
+
+    for _ in range(calls):
+        sums = compute(tasks, 1 / tasks.tasks, prepare)
+    used = compute.at_once
+    compute.close()
+    gradients = [p.grad for p in strategy.parameters()]
+    return gradients, sums, [b.clone() for b in strategy.buffers()], used
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 8])
+@pytest.mark.parametrize("make", [maml, prototypes])
+def test_tasks_side_by_side_give_the_same_bits_as_one_after_another(make, tasks, at_once):
+    expected, expected_sums, expected_buffers, _ = gradient(make(), tasks, 1)
+    found, sums, buffers, _ = gradient(make(), tasks, at_once)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert (sums.loss, sums.accuracy) == (expected_sums.loss, expected_sums.accuracy)
+    for pair in zip(
+        sums.averages + buffers, expected_sums.averages + expected_buffers, strict=True
+    ):
+        assert torch.equal(*pair)
+
+
+def test_it_is_the_gradient_of_the_mean_loss(tasks):
+    strategy = maml().train()
+    losses = torch.stack([strategy.loss(tasks[t : t + 1]) for t in range(tasks.tasks)])
+    expected = torch.autograd.grad(losses.mean(), list(strategy.parameters()))
+    found, sums, _, _ = gradient(maml(), tasks, 2)
+    assert sums.loss == pytest.approx(float(losses.detach().sum()), rel=1e-5)
+    for pair in zip(found, expected, strict=True):
+        torch.testing.assert_close(*pair)  # float32, summed in another order
+
+
+def test_gradients_add_to_those_that_are_there(tasks):
+    once, _, _, _ = gradient(maml(), tasks, 2)
+    twice, _, _, _ = gradient(maml(), tasks, 2, calls=2)
+    for one, two in zip(once, twice, strict=True):
+        torch.testing.assert_close(two, 2 * one)
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_who_draws_random_numbers_draws_the_same_for_each_task(tasks, at_once):
+    torch.manual_seed(0)
+    dropping = PrototypicalNetwork(nn.Sequential(encoder(), nn.Dropout(0.5)))
+    found, _, _, used = gradient(dropping, tasks, at_once)
+    assert used == 1
+    torch.manual_seed(0)
+    dropping = PrototypicalNetwork(nn.Sequential(encoder(), nn.Dropout(0.5)))
+    expected, _, _, _ = gradient(dropping, tasks, 1)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_who_begins_to_draw_later_is_noticed(tasks):
+    results = []
+    for at_once in (2, 1):
+        torch.manual_seed(0)
+        Noisy.quiet_tasks = 2 if at_once == 2 else -1
+        results.append(gradient(Noisy(encoder()), tasks, at_once))
+    (found, _, _, used), (expected, _, _, _) = results
+    assert used == 1
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_counters_move_by_one_a_meta_batch(tasks, at_once):
+    strategy = PrototypicalNetwork(nn.Sequential(encoder(), Counting()))
+    gradient(strategy, tasks, at_once, calls=3)
+    assert strategy.encoder[1].passes == 3
+    assert strategy.encoder[0].norms[0].num_batches_tracked == 3
+
+
+def test_copies_share_the_parameters(tasks):
+    compute = MetaGradient(maml().train(), at_once=3)
+    compute(tasks, 1.0)
+    workers = [compute.threads.idle.get() for _ in range(3)]
+    compute.close()
+    first, *others = (list(worker.strategy.parameters()) for worker in workers)
+    for other in others:
+        assert all(a is b for a, b in zip(first, other, strict=True))
+    assert len({id(worker.strategy.encoder) for worker in workers}) == 3
+
+
+def test_an_error_in_a_thread_is_raised_and_the_threads_go_on(tasks):
+    strategy = maml().train()
+    compute = MetaGradient(strategy, at_once=2)
+    wrong = EpisodeSampler(make_blobs(), ways=4, shots=1, queries=2, tasks=3).episode(0)
+    with pytest.raises(ValueError, match="made for tasks of 3 ways"):
+        compute(wrong, 1.0)
+    assert strategy.head.weight.grad is None
+    compute(tasks, 1.0)
+    compute.close()
+    assert strategy.head.weight.grad is not None
+
+
+def test_what_cannot_be_copied_runs_one_after_another(tasks):
+    strategy = prototypes()
+    strategy.lock = threading.Lock()
+    torch.set_num_threads(2)
+    _, _, _, used = gradient(strategy, tasks, None)
+    torch.set_num_threads(1)
+    assert used == 1
+
+
+def test_the_callers_number_of_threads_stays(tasks):
+    torch.set_num_threads(2)
+    _, _, _, used = gradient(maml(), tasks, None)
+    assert used == torch.get_num_threads() == 2
+    torch.set_num_threads(1)
