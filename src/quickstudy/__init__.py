@@ -23,6 +23,7 @@ _ROOMS = {
     "Hypernetwork": "strategies",
     "MAML": "strategies",
     "NearestNeighbor": "strategies",
+    "PrototypeIndex": "strategies",
     "PrototypicalNetwork": "strategies",
     "Strategy": "strategies",
     "Trainer": "training",

@@ -1,6 +1,8 @@
 """MAML against double backward written out, finite differences, and a case solved by hand."""
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -305,9 +307,70 @@ def test_all_tasks_at_once_give_what_one_after_another_does(
     expected = gradients_of(strategy, episode)
     monkeypatch.setattr(
         "quickstudy.strategies.gradient.maml.map_tasks",
-        lambda function, *arguments: torch.func.vmap(function, randomness="different")(*arguments),
+        lambda function, *tasks, at_once: torch.func.vmap(function, randomness="different")(*tasks),
     )
     torch.testing.assert_close(gradients_of(strategy, episode), expected, **SAME)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"first_order": True}, {"learn_inner_rates": True}, {"transductive": True}],
+    ids=str,
+)
+def test_recomputed_inner_steps_give_the_same_gradient(make_episode, arguments):
+    episode = make_episode((1, 8, 8))
+    expected = gradients_of(tiny(inner_steps=3, **arguments), episode)
+    got = gradients_of(tiny(inner_steps=3, recompute=True, **arguments), episode)
+    torch.testing.assert_close(got, expected, **SAME)
+
+
+def test_recomputed_inner_steps_drop_again_what_they_dropped(make_episode):
+    episode = make_episode((1, 8, 8))
+    results = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(Conv4((1, 8, 8), 3, blocks=2), nn.Dropout(0.5))
+        encoder.out_features = 12
+        strategy = MAML(encoder, ways=3, inner_steps=2, recompute=recompute).double()
+        results.append(gradients_of(strategy, episode))
+    torch.testing.assert_close(*results, **SAME)
+
+
+class Held:
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def held_bytes(strategy, episode):
+    """What autograd holds for the way back, of its own accord."""
+    alive = weakref.WeakSet()
+
+    def hold(tensor):
+        alive.add(held := Held(tensor))
+        return held
+
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
+        loss = strategy.loss(episode)
+    gc.collect()
+    storages = [held.tensor.untyped_storage() for held in alive]
+    assert loss.requires_grad
+    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+
+
+def test_recomputed_inner_steps_hold_little(make_episode):
+    episode = make_episode((1, 8, 8), shots=[3, 3, 3])
+
+    def growth(recompute):
+        few, many = (
+            held_bytes(tiny(inner_steps=steps, recompute=recompute, channels=8), episode)
+            for steps in (2, 12)
+        )
+        return (many - few) / 10
+
+    theta = 8 * sum(p.numel() for p in tiny(channels=8).parameters())  # bytes of float64
+    tasks = episode.tasks
+    assert growth(recompute=True) <= 1.05 * tasks * theta  # each θ_s, and nothing else
+    assert growth(recompute=False) > 4 * growth(recompute=True)
 
 
 def test_an_encoder_that_drops_and_counts_can_be_trained(make_episode):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy.encoders import Conv4
+from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.strategies import MAML, PrototypicalNetwork
 from quickstudy.training.tasks import MetaGradient
@@ -185,3 +185,36 @@ def test_the_callers_number_of_threads_stays(tasks):
     _, _, _, used = gradient(maml(), tasks, None)
     assert used == torch.get_num_threads() == 2
     torch.set_num_threads(1)
+
+
+def test_compiled_tasks_give_the_same_gradient(tasks):
+    def make():
+        torch.manual_seed(0)
+        return MAML(MLP((1, 8, 8), (16,)), ways=3, inner_steps=1)
+
+    compute = MetaGradient(make().train(), at_once=1, compiled=True)
+    sums = compute(tasks[:2], 1.0)
+    expected, expected_sums, _, _ = gradient(make(), tasks[:2], 1)
+    assert compute.worker.compiled.seconds > 0
+    assert sums.loss == pytest.approx(expected_sums.loss, rel=1e-5)
+    assert sums.accuracy == expected_sums.accuracy
+    for parameter, each in zip(compute.parameters, expected, strict=True):
+        # Twice the gradient of the mean of two; fused operations round differently.
+        torch.testing.assert_close(parameter.grad, 2 * each, rtol=1e-3, atol=1e-5)
+
+
+def test_what_cannot_be_compiled_goes_on_uncompiled(tasks, monkeypatch):
+    def broken(forward, **_):
+        def call(*_):
+            raise RuntimeError("no compiler here\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    strategy = maml().train()
+    compute = MetaGradient(strategy, at_once=1, compiled=True)
+    with pytest.warns(UserWarning, match=r"MAML could not be compiled .*: no compiler here$"):
+        compute(tasks, 1 / tasks.tasks)
+    expected, _, _, _ = gradient(maml(), tasks, 1)
+    assert all(torch.equal(p.grad, e) for p, e in zip(compute.parameters, expected, strict=True))
+    assert "forward" not in vars(strategy)

@@ -20,12 +20,13 @@ from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import check_disjoint, check_same_run
 from quickstudy.training.description import Description, describe
+from quickstudy.training.memory import deep_loop_bytes, free_memory
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
 from quickstudy.training.run import Run, RunDirectory
 from quickstudy.training.signals import StopRequest, stop_requests
-from quickstudy.training.tasks import MetaGradient
+from quickstudy.training.tasks import MetaGradient, StrategyState
 from quickstudy.training.validation import interval_of_moments, outcomes
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Fit:
         # Processes that share this machine's cores leave them to each other.
         at_once = 1 if settings.devices > 1 else None
         self.meta_gradient = MetaGradient(
-            strategy, self.fabric.autocast, settings.tasks_at_once or at_once
+            strategy, self.fabric.autocast, settings.tasks_at_once or at_once, settings.compiled
         )
         self.progress: dict[str, Any] = {
             "step": 0,
@@ -119,6 +120,8 @@ class Fit:
             with show, stop_requests() as self.stop_request:
                 if progress["step"]:
                     show.say(f"Resuming after step {progress['step']}.")
+                if warning := self._memory_warning():
+                    show.say(warning)
                 progress["finished"] = False
                 while not (self.interrupted or self._complete()):
                     self._step(time.perf_counter() - started)
@@ -158,6 +161,22 @@ class Fit:
             progress,
             self.history,
             self.classes,
+        )
+
+    def _memory_warning(self) -> str:
+        """What to say before a run whose inner loop will not fit in memory; nothing if it will."""
+        task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
+        state = StrategyState(self.strategy)
+        with torch.random.fork_rng(), self.fabric.autocast():
+            needed = deep_loop_bytes(self.strategy.train(), task)
+        state.restore(self.strategy)
+        free = free_memory(self.fabric.device)
+        if needed is None or needed < free:
+            return ""
+        return (
+            f"A task will hold about {needed / 2**30:.1f} GiB until its gradient is computed, and "
+            f"{free / 2**30:.1f} GiB are free: this run is likely to end for want of memory. Fewer "
+            "inner steps hold less, and so does recompute (--strategy.recompute true)."
         )
 
     def _complete(self) -> bool:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import math
 import queue
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +17,8 @@ from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
+from quickstudy.training.compiling import CompiledForward
+from quickstudy.training.memory import free_memory, peak_memory
 
 MEMORY_SHARE = 0.5
 """Of the memory that is free: how much may go to tasks that run side by side."""
@@ -63,17 +61,19 @@ class MetaGradient:
         strategy: on the device where it is to be computed.
         autocast: enters the precision in which losses are computed.
         at_once: tasks side by side; by default as many as cores and memory allow, on a GPU one.
+        compiled: compile the strategy's forward pass.
     """
 
     def __init__(
         self,
         strategy: Strategy,
-        autocast: Autocast = contextlib.nullcontext,
+        autocast: Autocast = nullcontext,
         at_once: int | None = None,
+        compiled: bool = False,
     ) -> None:
         self.parameters = [p for p in strategy.parameters() if p.requires_grad]
         self.at_once = at_once
-        self.worker = _Worker(strategy, self.parameters, autocast)
+        self.worker = _Worker(strategy, self.parameters, autocast, compiled)
         self.threads: _Threads | None = None
 
     def __call__(
@@ -100,7 +100,7 @@ class MetaGradient:
             self.threads = None
 
     def _sums(self, count: int, weight: float, prepare: Callable[[int], Episode]) -> Sums:
-        start = _State(self.worker.strategy)
+        start = StrategyState(self.worker.strategy)
         if self.at_once is None and count > 1:
             self.at_once = min(count, self._fitting(prepare(0), weight, start))
         if self.at_once is not None and self.at_once > 1:
@@ -113,11 +113,11 @@ class MetaGradient:
             self.at_once = 1  # it draws random numbers after all: start again
         return _add(self.worker(prepare(number), weight, start) for number in range(count))[0]
 
-    def _fitting(self, task: Episode, weight: float, start: _State) -> int:
+    def _fitting(self, task: Episode, weight: float, start: StrategyState) -> int:
         """How many tasks may run at once, from what a first one takes; its result is not used."""
         if any(p.device.type != "cpu" for p in self.parameters):
             return 1
-        drawn, peak = torch.get_rng_state(), _peak_memory()
+        drawn, peak = torch.get_rng_state(), peak_memory()
         self.worker(task, weight, start)
         if not torch.equal(drawn, torch.get_rng_state()):
             return 1
@@ -125,11 +125,11 @@ class MetaGradient:
             self.worker.copy()
         except (AttributeError, RuntimeError, TypeError):  # a module holds what cannot be copied
             return 1
-        fitting = MEMORY_SHARE * _free_memory() / max(1, _peak_memory() - peak)
+        fitting = MEMORY_SHARE * free_memory() / max(1, peak_memory() - peak)
         return max(1, int(min(torch.get_num_threads(), fitting)))
 
     def _side_by_side(
-        self, tasks: Sequence[Episode], weight: float, start: _State
+        self, tasks: Sequence[Episode], weight: float, start: StrategyState
     ) -> Iterator[_Result]:
         if self.threads is None:
             self.threads = _Threads(self.worker, self.at_once or 1)
@@ -151,10 +151,10 @@ class _Result:
     loss: float
     accuracy: float
     gradients: Sequence[Tensor | None]
-    after: _State
+    after: StrategyState
 
 
-def _add(results: Iterable[_Result]) -> tuple[Sums, _State]:
+def _add(results: Iterable[_Result]) -> tuple[Sums, StrategyState]:
     """The sums over results, and the state after the last."""
     loss = accuracy = 0.0
     averages: list[Tensor | None] = []
@@ -178,7 +178,7 @@ def _plus(total: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Ten
     return total
 
 
-class _State:
+class StrategyState:
     """What a strategy keeps beside its parameters: buffers, and what its modules count."""
 
     def __init__(self, strategy: Strategy) -> None:
@@ -206,23 +206,29 @@ class _Worker:
     """Computes one task at a time with a strategy's modules."""
 
     def __init__(
-        self, strategy: Strategy, parameters: Sequence[nn.Parameter], autocast: Autocast
+        self,
+        strategy: Strategy,
+        parameters: Sequence[nn.Parameter],
+        autocast: Autocast,
+        compiled: bool,
     ) -> None:
         self.strategy = strategy
         self.parameters = parameters
         self.autocast = autocast
+        self.compiled = CompiledForward(strategy) if compiled else None
 
     def copy(self) -> _Worker:
         """A worker with modules of its own, on the same parameters."""
         shared = {id(parameter): parameter for parameter in self.strategy.parameters()}
-        return _Worker(copy.deepcopy(self.strategy, shared), self.parameters, self.autocast)
+        own = copy.deepcopy(self.strategy, shared)
+        return _Worker(own, self.parameters, self.autocast, self.compiled is not None)
 
-    def __call__(self, task: Episode, weight: float, start: _State) -> _Result:
+    def __call__(self, task: Episode, weight: float, start: StrategyState) -> _Result:
         start.restore(self.strategy)
         seen: list[Any] = []  # the outputs of the strategy's forward passes
         hook = self.strategy.register_forward_hook(lambda _, __, output: seen.append(output))
         try:
-            with self.autocast():
+            with self.autocast(), self.compiled.lent() if self.compiled else nullcontext():
                 loss = self.strategy.loss(task)
         finally:
             hook.remove()
@@ -230,7 +236,7 @@ class _Worker:
             weight * loss, self.parameters, allow_unused=True
         )
         accuracy = _accuracy(seen[-1] if seen else None, task.query.targets)
-        return _Result(loss.item(), accuracy, gradients, _State(self.strategy))
+        return _Result(loss.item(), accuracy, gradients, StrategyState(self.strategy))
 
 
 def _accuracy(logits: Any, targets: Tensor) -> float:
@@ -261,31 +267,12 @@ class _Threads:
             future.result()
         torch.set_num_threads(cores)  # what threads that start later will have
 
-    def submit(self, task: Episode, weight: float, start: _State) -> Future[_Result]:
+    def submit(self, task: Episode, weight: float, start: StrategyState) -> Future[_Result]:
         return self.pool.submit(self._run, task, weight, start)
 
-    def _run(self, task: Episode, weight: float, start: _State) -> _Result:
+    def _run(self, task: Episode, weight: float, start: StrategyState) -> _Result:
         worker = self.idle.get()
         try:
             return worker(task, weight, start)
         finally:
             self.idle.put(worker)
-
-
-def _peak_memory() -> int:
-    """The most memory that this process has held, in bytes; 0 where it is not told."""
-    try:
-        import resource
-    except ImportError:  # not on this system
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _free_memory() -> float:
-    """The memory that can be had, in bytes; infinite where it is not told."""
-    told = Path("/proc/meminfo")
-    if not told.exists():
-        return math.inf
-    lines = dict(line.split(":", 1) for line in told.read_text().splitlines())
-    return 1024.0 * int(lines["MemAvailable"].split()[0])

@@ -66,6 +66,8 @@ class Trainer:
         precision: "32-true", or "bf16-mixed" (activations in bfloat16).
         tasks_at_once: tasks of a step that run side by side, each on a core of its own; by default
             as many as cores and memory allow, and one where a strategy draws random numbers.
+        compiled: compile the strategy's forward pass (``torch.compile``). The first step then takes
+            half a minute or more; where compilation fails the run goes on without.
         max_minutes: stop after so long, and let schedules end then, if it comes before ``steps``;
             such a run depends on the machine's speed too.
         validate_every: steps between meta-validations.
@@ -97,6 +99,7 @@ class Trainer:
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "32-true"
     tasks_at_once: int | None = None
+    compiled: bool = False
     max_minutes: float | None = None
     validate_every: int = 250
     validation_episodes: int = 200

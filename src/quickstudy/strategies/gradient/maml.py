@@ -16,7 +16,8 @@ from quickstudy.encoders.normalization import (
     use_task_batch_norm,
 )
 from quickstudy.episodes import Episode, Examples
-from quickstudy.strategies.functional import gradient, map_tasks
+from quickstudy.strategies.functional import map_tasks
+from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Strategy, Theta
 
 
@@ -43,6 +44,8 @@ class MAML(Strategy):
         learn_inner_rates: learn an α for each parameter tensor, starting at
             ``inner_learning_rate``.
         first_order: leave out second derivatives.
+        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
+            loops.
         transductive: normalise queries by their own batch, as the paper's experiments do.
     """
 
@@ -55,6 +58,7 @@ class MAML(Strategy):
         inner_learning_rate: float = 0.4,
         learn_inner_rates: bool = False,
         first_order: bool = False,
+        recompute: bool = False,
         transductive: bool = False,
     ) -> None:
         super().__init__()
@@ -69,6 +73,7 @@ class MAML(Strategy):
         self.inner_learning_rate = inner_learning_rate
         self.learn_inner_rates = learn_inner_rates
         self.first_order = first_order
+        self.recompute = recompute
         self.transductive = transductive
         head = nn.Linear(feature_size(encoder), ways)
         nn.init.normal_(head.weight, std=0.01)
@@ -97,20 +102,19 @@ class MAML(Strategy):
 
     def _descend(self, inputs: Tensor, targets: Tensor) -> Theta:
         """θ of one task, from its support ``[N, *shape]`` and ``[N]``."""
-        theta = self._start()
-        names = list(theta)
-        rates = self.rates if self.rates is not None else [self.inner_learning_rate] * len(names)
+        start = self._start()
+        rates = self.rates if self.rates is not None else [self.inner_learning_rate] * len(start)
         steps = self.inner_steps
         if not self.training and self.test_inner_steps is not None:
             steps = self.test_inner_steps
-        for _ in range(steps):
-            gradients = gradient(
-                lambda theta: self._support_loss(theta, inputs, targets), theta, self.first_order
-            )
-            theta = {
-                name: theta[name] - rate * gradients[name]
-                for name, rate in zip(names, rates, strict=True)
-            }
+        theta = descend(
+            lambda theta: self._support_loss(theta, inputs, targets),
+            start,
+            rates,
+            steps,
+            first_order=self.first_order,
+            recompute=self.recompute,
+        )
         if not self.transductive:
             with recorded_statistics(self._network()) as statistics:
                 self._logits(theta, inputs, batch_statistics=True)
@@ -119,7 +123,9 @@ class MAML(Strategy):
 
     def adapt(self, support: Examples, ways: int) -> Theta:
         self.check_ways(ways)
-        theta: Theta = map_tasks(self._descend, support.inputs, support.targets)
+        theta: Theta = map_tasks(
+            self._descend, support.inputs, support.targets, at_once=not self.recompute
+        )
         return theta
 
     def _predict(self, theta: Theta, inputs: Tensor) -> Tensor:
@@ -127,7 +133,7 @@ class MAML(Strategy):
         return self._logits(theta, inputs, batch_statistics=self.transductive)
 
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
-        logits: Tensor = map_tasks(self._predict, theta, inputs)
+        logits: Tensor = map_tasks(self._predict, theta, inputs, at_once=not self.recompute)
         return logits
 
     def forward(self, episode: Episode) -> Tensor:
@@ -139,5 +145,6 @@ class MAML(Strategy):
             support.inputs,
             support.targets,
             query.inputs,
+            at_once=not self.recompute,
         )
         return logits

@@ -1,0 +1,95 @@
+"""The inner loop that strategies of gradient steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quickstudy.encoders.normalization import transformed
+
+Theta = dict[str, Tensor]
+Rate = float | Tensor
+
+
+def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: bool = False) -> Theta:
+    """∇ function(theta), which can itself be differentiated unless ``first_order``.
+
+    Args:
+        function: from θ to a number.
+        theta: tensors of any shapes.
+        first_order: give the gradient as a constant, and keep nothing that led to it.
+    """
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or transformed():
+        found = torch.func.grad(function)(theta)
+        return {name: each.detach() for name, each in found.items()} if first_order else found
+    # Outside of torch.func's transformations, autograd by itself has less to do.
+    wanted = torch.is_grad_enabled() and not first_order
+    with torch.enable_grad():
+        start = {
+            name: each if wanted and each.requires_grad else each.detach().requires_grad_()
+            for name, each in theta.items()
+        }
+        gradients = torch.autograd.grad(
+            function(start), list(start.values()), create_graph=wanted, materialize_grads=True
+        )
+    return dict(zip(theta, gradients, strict=True))
+
+
+def descend(
+    function: Callable[[Theta], Tensor],
+    theta: Theta,
+    rates: Sequence[Rate] | Tensor,
+    steps: int,
+    *,
+    first_order: bool = False,
+    recompute: bool = False,
+) -> Theta:
+    """θ_S of θ_{s+1} = θ_s − α ∇ function(θ_s).
+
+    Args:
+        function: the loss of θ; it depends on nothing learned but θ.
+        theta: θ_0, tensors of any shapes.
+        rates: α, one for each tensor of θ.
+        steps: S.
+        first_order: take the gradients for constants.
+        recompute: keep only each θ_s for the way back and compute the steps again there: memory
+            then hardly grows with S, for the time of another way forth.
+    """
+    names = list(theta)
+
+    def step(*values: Tensor) -> tuple[Tensor, ...]:
+        now, by = dict(zip(names, values, strict=False)), values[len(names) :] or rates
+        gradients = gradient(function, now, first_order)
+        return tuple(
+            now[name] - rate * gradients[name] for name, rate in zip(names, by, strict=True)
+        )
+
+    learned = tuple(rates) if isinstance(rates, Tensor) else ()
+    values = tuple(theta.values())
+    for _ in range(steps):
+        if recompute and torch.is_grad_enabled():
+            values = _Recomputed.apply(step, *values, *learned)  # type: ignore[no-untyped-call]
+        else:
+            values = step(*values)
+    return dict(zip(names, values, strict=True))
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function of tensors that is computed again when its derivative is wanted."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> Any:
+        ctx.function, ctx.random = function, torch.get_rng_state()
+        ctx.save_for_backward(*values)
+        return function(*values)  # autograd does not look in here
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        values = [value.detach().requires_grad_() for value in ctx.saved_tensors]
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.set_rng_state(ctx.random)  # what was dropped is dropped again
+            outputs = ctx.function(*values)
+        return (None, *torch.autograd.grad(outputs, values, gradients, allow_unused=True))

@@ -1,0 +1,64 @@
+"""A strategy's forward pass through ``torch.compile``, or as it is where that fails."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from quickstudy.strategies import Strategy
+
+
+class CompiledForward:
+    """Compiles a strategy's ``forward`` at its first use, and lends it to the strategy.
+
+    On a GPU small operations are recorded once and launched together (CUDA graphs). Where
+    compilation fails, for want of a C++ compiler or because the strategy does what cannot be
+    compiled, a warning says why and the strategy goes on uncompiled.
+
+    Args:
+        strategy: whose forward pass is compiled.
+
+    Attributes:
+        seconds: what the first use took, most of it compilation; none before it.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.strategy = strategy
+        on_gpu = any(p.is_cuda for p in strategy.parameters())
+        mode = "reduce-overhead" if on_gpu else None
+        self.plain = strategy.forward
+        self.forward: Any = torch.compile(strategy.forward, mode=mode, dynamic=False)
+        self.seconds: float | None = None
+
+    def _call(self, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            output = self.forward(*arguments)
+        except RuntimeError as error:
+            if self.forward is self.plain:
+                raise
+            output = self.plain(*arguments)  # an error of the strategy's own comes again here
+            self.forward = self.plain
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            warnings.warn(
+                f"{type(self.strategy).__name__} could not be compiled and goes on uncompiled: "
+                f"{reason}",
+                stacklevel=2,
+            )
+        if self.seconds is None:
+            self.seconds = time.perf_counter() - started
+        return output
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The strategy's forward pass is the compiled one while this is open."""
+        self.strategy.forward = self._call  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            del self.strategy.forward

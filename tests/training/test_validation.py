@@ -1,0 +1,228 @@
+"""Outcomes: the same on features that were computed once as on images."""
+
+import pytest
+import torch
+from torch import nn
+
+from quickstudy.datasets import ClassDataset
+from quickstudy.encoders import MLP, Conv4
+from quickstudy.episodes import EpisodeSampler
+from quickstudy.inputs import ImageInputs
+from quickstudy.strategies import MAML, Hypernetwork, NearestNeighbor, PrototypicalNetwork
+from quickstudy.training import validation
+from quickstudy.training.validation import has_fixed_encoder, outcomes
+
+PROTOCOL = {"ways": 4, "shots": 2, "queries": 3}
+
+
+def dataset(classes=10, each=8):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (classes * each, 1, 8, 8), generator=generator)
+    names = [f"class{number}" for number in range(classes)]
+    inputs = ImageInputs(8, 1)
+    return ClassDataset.contiguous(images.to(torch.uint8), [each] * classes, names, inputs)
+
+
+def use_images(monkeypatch):
+    """From now on every strategy is asked through ``adapt`` and ``predict`` alone."""
+    monkeypatch.setattr(validation, "has_fixed_encoder", lambda strategy: False)
+
+
+def logits_and_targets(strategy, data, **protocol):
+    made = list(outcomes(strategy, data, **protocol))
+    logits = torch.cat([outcome.logits.flatten(0, 1) for outcome in made])
+    return logits, torch.cat([outcome.targets.flatten() for outcome in made])
+
+
+class Counting(nn.Module):
+    """Remembers every image that it encoded."""
+
+    def __init__(self, encoder=None):
+        super().__init__()
+        self.encoder = nn.Flatten() if encoder is None else encoder
+        self.seen = []
+
+    def forward(self, x):
+        self.seen += [image.numpy().tobytes() for image in x]
+        return self.encoder(x)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        PrototypicalNetwork(Conv4((1, 8, 8), channels=4, blocks=2)),
+        PrototypicalNetwork(MLP((1, 8, 8)), "cosine", scale=10),
+        NearestNeighbor(),
+        NearestNeighbor(Conv4((1, 8, 8), channels=4, blocks=2), "cosine"),
+    ],
+)
+@pytest.mark.parametrize("data", [dataset(), dataset().expand(4).select(range(3, 30, 2))])
+def test_features_give_the_same_logits_as_images(strategy, data, monkeypatch):
+    assert has_fixed_encoder(strategy)
+    logits, targets = logits_and_targets(strategy, data, episodes=300, seed=5, **PROTOCOL)
+    use_images(monkeypatch)
+    expected, same = logits_and_targets(strategy, data, episodes=300, seed=5, **PROTOCOL)
+    assert logits.shape == (300 * 12, 4)
+    assert torch.equal(targets, same)
+    # Batches of another size are added up in another order: float32 rounding of squared distances.
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_variable_ways_and_shots_on_features(monkeypatch):
+    strategy, data = NearestNeighbor(), dataset()
+    protocol = {"ways": (2, 5), "shots": (1, 3), "queries": 2, "seed": 3, "episodes": 20}
+    made = list(outcomes(strategy, data, **protocol))
+    use_images(monkeypatch)
+    expected = list(outcomes(strategy, data, **protocol))
+    assert len({outcome.logits.shape for outcome in made}) > 1
+    for one, other in zip(made, expected, strict=True):
+        torch.testing.assert_close(one.logits, other.logits)
+        assert torch.equal(one.targets, other.targets)
+
+
+@pytest.mark.parametrize("episodes", [3, 1000])
+def test_each_image_is_encoded_at_most_once_and_only_if_needed(episodes):
+    data, encoder = dataset(), Counting()
+    sum(1 for _ in outcomes(NearestNeighbor(encoder), data, episodes=episodes, **PROTOCOL))
+    assert len(set(encoder.seen)) == len(encoder.seen)
+    sampler = EpisodeSampler(data, **PROTOCOL, tasks=episodes)
+    episode = sampler.episode(0)
+    needed = torch.cat([episode.support.inputs, episode.query.inputs], 1).flatten(0, 1)
+    assert set(encoder.seen) == {image.numpy().tobytes() for image in needed}
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("shots", [2, (1, 2)])
+@pytest.mark.parametrize("episodes", [1, 2, 700])
+def test_ranks_share_the_tasks(ranks, shots, episodes):
+    data = dataset()
+    protocol = PROTOCOL | {"shots": shots, "episodes": min(episodes, 40 if shots != 2 else 700)}
+    alone = [o.accuracies for o in outcomes(NearestNeighbor(), data, **protocol)]
+    shares = [
+        torch.cat(
+            [torch.empty(0)]
+            + [o.accuracies for o in outcomes(NearestNeighbor(), data, shard=shard, **protocol)]
+        )
+        for shard in ((rank, ranks) for rank in range(ranks))
+    ]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 3  # one for each block of 256
+    together = torch.cat(shares).sort().values
+    torch.testing.assert_close(together, torch.cat(alone).sort().values)
+
+
+def test_a_rank_encodes_the_images_of_its_own_tasks():
+    data = dataset(classes=40)
+    encoder = Counting()
+    (made,) = outcomes(NearestNeighbor(encoder), data, episodes=2, shard=(1, 2), **PROTOCOL)
+    assert len(made.targets) == 1
+    assert len(encoder.seen) == 4 * 5
+
+
+def test_without_the_memory_for_features_images_are_used(monkeypatch):
+    data, encoder = dataset(), Counting()
+    strategy = NearestNeighbor(encoder)
+    expected, _ = logits_and_targets(strategy, data, episodes=50, **PROTOCOL)
+    monkeypatch.setattr(validation, "MOST_FEATURE_BYTES", 100)
+    encoder.seen.clear()
+    logits, _ = logits_and_targets(strategy, data, episodes=50, **PROTOCOL)
+    assert len(encoder.seen) > 50 * 20
+    torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 2**12, 2**30])
+def test_the_size_of_a_chunk_changes_nothing(chunk, monkeypatch):
+    expected, targets = logits_and_targets(NearestNeighbor(), dataset(), episodes=300, **PROTOCOL)
+    monkeypatch.setitem(validation.FEATURE_BYTES_AT_ONCE, "cpu", chunk)
+    logits, same = logits_and_targets(NearestNeighbor(), dataset(), episodes=300, **PROTOCOL)
+    torch.testing.assert_close(logits, expected)
+    assert torch.equal(targets, same)
+
+
+def test_a_data_set_of_features_is_used_as_it_is(monkeypatch):
+    features = dataset().embed(nn.Flatten())
+    monkeypatch.setattr(validation, "embed_examples", None)  # would fail
+    view = features.select([7, 2, 9, 1, 4])
+    logits, _ = logits_and_targets(NearestNeighbor(), view, episodes=50, **PROTOCOL)
+    monkeypatch.undo()
+    images = dataset().select([7, 2, 9, 1, 4])
+    expected, _ = logits_and_targets(NearestNeighbor(), images, episodes=50, **PROTOCOL)
+    torch.testing.assert_close(logits, expected)
+    learned = PrototypicalNetwork(MLP((64,)))
+    assert len(logits_and_targets(learned, view, episodes=50, **PROTOCOL)[0]) == 50 * 12
+
+
+class OwnEncode(PrototypicalNetwork):
+    def encode(self, inputs, theta):
+        features = super().encode(inputs, theta)
+        return features - features.mean(1, keepdim=True)
+
+
+def test_who_encodes_alike_in_every_task():
+    def conv(**settings):
+        return Conv4((1, 8, 8), channels=4, blocks=2, **settings)
+
+    assert has_fixed_encoder(PrototypicalNetwork(conv()))
+    assert has_fixed_encoder(PrototypicalNetwork(conv(normalization="group")))
+    assert not has_fixed_encoder(MAML(conv(), ways=4))
+    assert not has_fixed_encoder(Hypernetwork(conv(), modulate=True))
+    assert not has_fixed_encoder(OwnEncode(conv()))
+    without_averages = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False))
+    assert not has_fixed_encoder(PrototypicalNetwork(without_averages))
+    patched = PrototypicalNetwork(conv())
+    patched.encode = lambda inputs, theta: inputs.flatten(2)
+    assert not has_fixed_encoder(patched)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        MAML(MLP((1, 8, 8)), ways=4),
+        MAML(Conv4((1, 8, 8), channels=4, blocks=2), ways=4, transductive=True),
+        Hypernetwork(Conv4((1, 8, 8), channels=4, blocks=2), modulate=True),
+        OwnEncode(MLP((1, 8, 8))),
+    ],
+)
+def test_other_strategies_see_each_task_as_a_whole(strategy):
+    logits, _ = logits_and_targets(strategy, dataset(), episodes=3, **PROTOCOL)
+    episode = EpisodeSampler(dataset(), **PROTOCOL, tasks=3).episode(0)
+    strategy.eval()
+    theta = strategy.adapt(episode.support, 4)
+    expected = strategy.predict(theta, episode.query.inputs).flatten(0, 1)
+    torch.testing.assert_close(logits, expected.detach(), rtol=1e-4, atol=1e-5)  # float32
+
+
+def test_seconds_include_the_encoder_as_new_tasks_would(monkeypatch):
+    """An encoder of a second an image: a clock that each call moves on."""
+    clock = [0.0]
+
+    class Slow(nn.Flatten):
+        def forward(self, x):
+            clock[0] += len(x)
+            return super().forward(x)
+
+    monkeypatch.setattr("quickstudy.datasets.features.time.perf_counter", lambda: clock[0])
+    made = list(outcomes(NearestNeighbor(Slow()), dataset(), episodes=300, **PROTOCOL))
+    assert sum(o.adapt_seconds for o in made) == pytest.approx(300 * 4 * 2)
+    assert sum(o.predict_seconds for o in made) == pytest.approx(300 * 4 * 3)
+
+
+def test_it_tells_how_far_the_embedding_is():
+    told = []
+    made = outcomes(
+        NearestNeighbor(),
+        dataset(),
+        episodes=100,
+        embedded=lambda *counts: told.append(counts),
+        **PROTOCOL,
+    )
+    assert next(made).logits.shape[1:] == (12, 4)
+    assert told == [(80, 80)]
+
+
+def test_the_strategy_is_left_alone():
+    strategy = PrototypicalNetwork(Conv4((1, 8, 8), channels=4, blocks=2)).train()
+    before = {name: value.clone() for name, value in strategy.state_dict().items()}
+    for outcome in outcomes(strategy, dataset(), episodes=20, **PROTOCOL):
+        assert not outcome.logits.requires_grad
+    assert all(module.training for module in strategy.modules())
+    assert all(torch.equal(before[name], value) for name, value in strategy.state_dict().items())
