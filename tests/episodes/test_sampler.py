@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import EpisodeSampler
-from quickstudy.episodes.sampler import distinct_integers
+from quickstudy.episodes.sampler import LONGEST_SHUFFLED, TASKS_AT_ONCE, distinct_integers
 from quickstudy.inputs import ImageInputs
 
 # All seeds are fixed, so a chance test always gives the same answer; at this level a right sampler
@@ -145,6 +145,39 @@ def test_a_share_of_the_tasks_equals_that_slice_of_the_whole(part):
         for a, b in ((share.support, whole.support), (share.query, whole.query)):
             assert torch.equal(a.inputs, b.inputs)
             assert torch.equal(a.targets, b.targets)
+
+
+def test_the_episodes_of_a_seed_are_these_for_ever():
+    """Published results name a seed; the tasks that it means must never change."""
+    sampler = EpisodeSampler(Numbered([20] * 6), ways=3, shots=1, queries=2, seed=7)
+    first, far = sampler.indices(0), sampler.indices(123456789)
+    assert first.classes.tolist() == [[5, 2, 3]]
+    assert first.support.tolist() == [[[8], [5], [15]]]
+    assert first.query.tolist() == [[[2, 14], [12, 2], [16, 11]]]
+    assert far.classes.tolist() == [[0, 2, 5]]
+    assert far.support.tolist() == [[[15], [4], [15]]]
+    assert far.query.tolist() == [[[4, 13], [0, 2], [1, 19]]]
+    sizes = [30 + 400 * (number % 5) for number in range(1600)]
+    sampler = EpisodeSampler(Numbered(sizes), (2, 5), (1, 9), queries=15, tasks=300, seed=2**63)
+    hasher = hashlib.sha256()
+    for index in (0, 1, 2, 10**9):
+        drawn = sampler.indices(index)
+        for part in (drawn.classes, drawn.support, drawn.query):
+            assert part.dtype == torch.int64
+            hasher.update(part.numpy().astype("<i8").tobytes())
+    assert hasher.hexdigest() == "9d7bb6f449fb020d429240070741355d49eeeebebb1d78cfc4a99419a4ccc118"
+
+
+def test_tasks_are_drawn_in_blocks_that_leave_no_trace():
+    data = Numbered([11, 30, 9, 17, 25, 8, 40])
+    tasks = 2 * TASKS_AT_ONCE + 3
+    whole = EpisodeSampler(data, ways=4, queries=3, tasks=tasks, seed=9).indices(1)
+    alone = EpisodeSampler(data, ways=4, queries=3, seed=9)
+    for task in (0, TASKS_AT_ONCE - 1, TASKS_AT_ONCE, 2 * TASKS_AT_ONCE, tasks - 1):
+        one, same = alone.indices(tasks + task), whole[task : task + 1]
+        assert torch.equal(one.classes, same.classes)
+        assert torch.equal(one.support, same.support)
+        assert torch.equal(one.query, same.query)
 
 
 # --- what a task is ---
@@ -321,6 +354,16 @@ def test_distinct_integers_are_a_shuffle_stopped_early(case):
     uniform, below = case
     expected = [fisher_yates(row, limit) for row, limit in zip(uniform, below, strict=True)]
     assert distinct_integers(uniform, below).tolist() == expected
+
+
+def test_long_ranges_are_shuffled_likewise():
+    """So long that the array is not built; its first places are drawn again and again."""
+    numbers = np.random.default_rng(0).random((200, 12))
+    numbers[::2] *= 12 / LONGEST_SHUFFLED
+    below = np.full(200, 2 * LONGEST_SHUFFLED)
+    below[:50] = 12
+    expected = [fisher_yates(row, limit) for row, limit in zip(numbers, below, strict=True)]
+    assert distinct_integers(numbers, below).tolist() == expected
 
 
 def test_distinct_integers_take_any_rows():

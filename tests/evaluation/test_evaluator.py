@@ -13,6 +13,7 @@ from quickstudy.evaluation.evaluator import calibration_error, normalization_pol
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, NearestNeighbor, PrototypicalNetwork, Strategy
+from quickstudy.training import validation
 from quickstudy.training.run import Run
 from quickstudy.training.validation import mean_and_interval
 
@@ -84,6 +85,23 @@ def test_same_seed_same_report_and_the_strategy_is_left_alone():
     assert all(torch.equal(before[k], v) for k, v in strategy.state_dict().items())
     other = evaluate(strategy, dataset(), queries=5, episodes=30, seed=5)
     assert not torch.equal(first.accuracies, other.accuracies)
+
+
+def test_the_report_is_the_same_on_features_as_on_images(monkeypatch):
+    strategy = PrototypicalNetwork(Conv4((1, 6, 6), channels=4, blocks=2), scale=0.1)
+    calls = []
+    strategy.encoder.register_forward_hook(lambda module, args, out: calls.append(len(out)))
+    data = dataset()
+    once = evaluate(strategy, data, queries=5, episodes=300)
+    assert sum(calls) == len(data)  # 300 episodes of 30 images
+    monkeypatch.setattr(validation, "has_fixed_encoder", lambda strategy: False)
+    plain = evaluate(strategy, data, queries=5, episodes=300)
+    assert sum(calls) == len(data) + 300 * 30
+    assert torch.equal(once.accuracies, plain.accuracies)
+    assert once.nll == pytest.approx(plain.nll, rel=1e-5)  # float32
+    assert once.ece == pytest.approx(plain.ece, abs=1e-5)
+    assert once.adapt_seconds > 0
+    assert once.predict_seconds > 0
 
 
 def test_variable_ways_and_shots():

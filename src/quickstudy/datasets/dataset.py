@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from quickstudy.inputs import Inputs
+from quickstudy.datasets.features import embed_examples
+from quickstudy.inputs import FeatureInputs, Inputs
 
 QUARTER_TURN_DEGREES = 90
 
@@ -32,7 +33,7 @@ class ClassDataset:
         name: what messages and reports call the data.
         published_splits: divisions of the classes by name, each ``{part: class names}``.
         turns: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
-            rotated; zeros by default.
+            rotated (or were, before they became features); zeros by default.
     """
 
     examples: Tensor
@@ -159,8 +160,8 @@ class ClassDataset:
             ``[*batch, *shape]``, as ``inputs.prepare`` makes it (float32 for images).
         """
         rows = (self.starts[classes] + positions).flatten()
-        raw = self.examples[rows.to(self.examples.device)]
-        if self.turns is not None:
+        raw = self.examples.index_select(0, rows.to(self.examples.device))
+        if self.turns is not None and raw.ndim > 2:  # features are those of turned images already
             turns = self.turns[classes].flatten().to(raw.device)
             for quarter in (1, 2, 3):
                 turned = turns == quarter
@@ -228,6 +229,28 @@ class ClassDataset:
             sizes=self.sizes.repeat_interleave(rotations),
             class_names=tuple(names),
             turns=torch.arange(rotations).repeat(self.classes),
+        )
+
+    def embed(self, encoder: nn.Module, device: torch.device | str | None = None) -> ClassDataset:
+        """The features of all examples: a data set of the same classes, splits and groups.
+
+        Each image is encoded once, in evaluation mode; turned images are encoded as they are
+        turned. The features need 4 D bytes an example.
+
+        Args:
+            encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
+            device: where the encoder is and the features shall be; by default where its
+                parameters are.
+        """
+        if device is None:
+            device = next((p.device for p in encoder.parameters()), self.examples.device)
+        classes = torch.arange(self.classes).repeat_interleave(self.sizes)
+        starts = torch.cumsum(self.sizes, 0) - self.sizes
+        positions = torch.arange(len(self)) - starts[classes]
+        embedding = embed_examples(encoder, self, classes, positions, device)
+        features = embedding.features.float()
+        return dataclasses.replace(
+            self, examples=features, starts=starts, inputs=FeatureInputs(features.shape[1])
         )
 
     def split(

@@ -16,6 +16,12 @@ from quickstudy.episodes.episode import Episode, Examples
 Count = int | Sequence[int]
 """A fixed number, or an inclusive ``(low, high)`` range to draw it from."""
 
+TASKS_AT_ONCE = 256
+"""Tasks whose indices are drawn at once; the arrays of more would leave a processor's cache."""
+
+LONGEST_SHUFFLED = 1024
+"""The longest array that is shuffled as it is; of longer ones only the places that matter."""
+
 
 class ClassSource(Protocol):
     """What a sampler needs of a data set; ``datasets.ClassDataset`` is one."""
@@ -41,12 +47,12 @@ class EpisodeIndices:
     support: Tensor
     query: Tensor
 
+    def __getitem__(self, tasks: slice) -> EpisodeIndices:
+        return EpisodeIndices(self.classes[tasks], self.support[tasks], self.query[tasks])
+
 
 def distinct_integers(uniform: NDArray[np.float64], below: NDArray[np.int64]) -> NDArray[np.int64]:
     """Draws distinct integers in random order: a Fisher-Yates shuffle stopped after n swaps.
-
-    The array 0..below-1 that is being shuffled is never built: only the swaps are remembered, so
-    the cost grows with n, not with the range.
 
     Args:
         uniform: ``[*rows, n]`` independent numbers in [0, 1).
@@ -56,18 +62,27 @@ def distinct_integers(uniform: NDArray[np.float64], below: NDArray[np.int64]) ->
         ``[*rows, n]``: n different integers in ``0..below-1``, every ordered choice equally likely.
     """
     n = uniform.shape[-1]
-    steps = np.arange(n)
-    # Step j swaps places j and places[..., j], a place among those not yet drawn.
-    places = steps + (uniform * (below[..., None] - steps)).astype(np.int64)
+    # All rows take a step at once, so the rows lie next to each other.
+    steps = np.arange(n)[:, None]
+    numbers = np.ascontiguousarray(uniform.reshape(-1, n).T)
+    # Step j swaps places j and places[j], a place among those not yet drawn.
+    places = steps + (numbers * (below.reshape(-1) - steps)).astype(np.int64)
+    rows = places.shape[1]
+    if below.max(initial=0) <= LONGEST_SHUFFLED:
+        array = np.repeat(np.arange(below.max(initial=0)), rows).reshape(-1, rows)
+    else:
+        # Of a long array only the first n places and those swapped with them are kept.
+        array = np.concatenate([np.broadcast_to(steps, places.shape), places])
+        first = np.stack([(places[: j + 1] == places[j]).argmax(0) for j in range(n)])
+        places = np.where(places < n, places, n + first)
+    cells = places * rows + np.arange(rows)
+    flat = array.reshape(-1)
     drawn = np.empty_like(places)
-    moved = np.empty_like(places)  # moved[..., i]: what step i put at places[..., i]
     for j in range(n):
-        drawn[..., j] = places[..., j]
-        moved[..., j] = j
-        for i in range(j):  # later swaps overrule earlier ones
-            np.copyto(drawn[..., j], moved[..., i], where=places[..., i] == places[..., j])
-            np.copyto(moved[..., j], moved[..., i], where=places[..., i] == j)
-    return drawn
+        # Cells are in range by construction; "clip" spares numpy a copy that it makes to check.
+        np.take(flat, cells[j], out=drawn[j], mode="clip")
+        flat[cells[j]] = array[j]
+    return np.ascontiguousarray(drawn.T).reshape(uniform.shape)
 
 
 class EpisodeSampler:
@@ -149,30 +164,41 @@ class EpisodeSampler:
         if index < 0:
             raise ValueError(f"Episode index {index} is negative; episodes count from 0.")
         ways, shots = self.counts(index)
-        picks = shots + self.queries
-        # A task's row has the same length whatever ways and shots were drawn for its episode.
-        row = self.ways[1] * (1 + self.shots[1] + self.queries)
-        uniform = self._uniform(stream=0, start=index * self.tasks, shape=(self.tasks, row))
-        of_classes, of_examples = uniform[:, :ways], uniform[:, ways : ways + ways * picks]
-        classes = distinct_integers(of_classes, np.full(self.tasks, len(self._sizes)))
-        positions = distinct_integers(
-            of_examples.reshape(self.tasks, ways, picks), self._sizes[classes]
-        )
+        classes = np.empty((self.tasks, ways), np.int64)
+        positions = np.empty((self.tasks, ways, shots + self.queries), np.int64)
+        for start in range(0, self.tasks, TASKS_AT_ONCE):
+            part = slice(start, start + TASKS_AT_ONCE)
+            self._draw_tasks(index * self.tasks + start, classes[part], positions[part])
         return EpisodeIndices(
             torch.from_numpy(classes),
             torch.from_numpy(positions[:, :, :shots].copy()),
             torch.from_numpy(positions[:, :, shots:].copy()),
         )
 
+    def _draw_tasks(
+        self, first: int, classes: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """Fills in the classes and positions of tasks number ``first`` and those after it."""
+        tasks, ways, picks = positions.shape
+        # A task's row has the same length whatever ways and shots were drawn for its episode.
+        row = self.ways[1] * (1 + self.shots[1] + self.queries)
+        uniform = self._uniform(stream=0, start=first, shape=(tasks, row))
+        of_classes, of_examples = uniform[:, :ways], uniform[:, ways : ways + ways * picks]
+        classes[:] = distinct_integers(of_classes, np.full(tasks, len(self._sizes)))
+        positions[:] = distinct_integers(
+            of_examples.reshape(tasks, ways, picks), self._sizes[classes]
+        )
+
     def episode(self, index: int, tasks: slice | None = None) -> Episode:
         """Episode ``index``: T tasks, or those of them that ``tasks`` picks (a rank's share)."""
-        chosen = self.indices(index)
-        part = slice(None) if tasks is None else tasks
-        classes = chosen.classes[part]
+        return self.read(self.indices(index)[slice(None) if tasks is None else tasks])
+
+    def read(self, chosen: EpisodeIndices) -> Episode:
+        """The episode of the examples that ``chosen`` names."""
         return Episode(
-            support=self._examples(classes, chosen.support[part]),
-            query=self._examples(classes, chosen.query[part]),
-            ways=classes.shape[1],
+            support=self._examples(chosen.classes, chosen.support),
+            query=self._examples(chosen.classes, chosen.query),
+            ways=chosen.classes.shape[1],
         )
 
     def _examples(self, classes: Tensor, positions: Tensor) -> Examples:

@@ -6,7 +6,6 @@ import time
 import warnings
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -74,6 +73,7 @@ def evaluate(
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
     with Progress(console=console, disable=hidden, transient=True) as bar:
+        embedding = bar.add_task("embedding the examples", total=None, visible=False)
         task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes)
         for outcome in outcomes(
             strategy,
@@ -84,20 +84,21 @@ def evaluate(
             episodes=episodes,
             seed=seed,
             device=device,
+            embedded=lambda done, all_: bar.update(
+                embedding, completed=done, total=all_, visible=True
+            ),
         ):
-            probabilities = outcome.logits.softmax(-1)
-            confidence, answer = probabilities.max(-1)
+            targets = outcome.targets
+            # Several times faster over an axis that is not the last, when it is short.
+            log_probabilities = outcome.logits.transpose(1, 2).log_softmax(1)  # [T, ways, Q]
             accuracies.append(outcome.accuracies)
-            losses.append(
-                F.cross_entropy(
-                    outcome.logits.transpose(1, 2), outcome.targets, reduction="none"
-                ).mean(-1)
-            )
-            confidences.append(confidence.flatten())
-            hits.append((answer == outcome.targets).flatten())
+            losses.append(-log_probabilities.gather(1, targets[:, None]).mean((1, 2)))
+            confidence, answer = log_probabilities.max(1)
+            confidences.append(confidence.exp().flatten())
+            hits.append((answer == targets).flatten())
             adapt_seconds += outcome.adapt_seconds
             predict_seconds += outcome.predict_seconds
-            bar.advance(task, len(outcome.targets))
+            bar.advance(task, len(targets))
     each = torch.cat(accuracies).cpu()
     return Report(
         strategy=type(strategy).__name__,

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.datasets.features import evaluating
 from quickstudy.episodes import Episode
 from quickstudy.evaluation.report import Report
 from quickstudy.strategies import Strategy
-from quickstudy.training.validation import evaluating
 
 RIGHT, WRONG, GREY = "#2a7f4f", "#b3261e", "#777777"
 ROW_PITCH = 1.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -30,11 +30,12 @@ class Inputs(Protocol):
 
 def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     """Makes an inputs object from what its ``to_dict`` gave."""
+    from quickstudy.inputs.features import FeatureInputs
     from quickstudy.inputs.images import ImageInputs
 
-    kinds = {"image": ImageInputs}
+    kinds: dict[str, Callable[..., Inputs]] = {"image": ImageInputs, "features": FeatureInputs}
     settings = dict(description)
-    kind = settings.pop("kind", None)
+    kind = str(settings.pop("kind", None))
     if kind not in kinds:
         raise ValueError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
     return kinds[kind](**settings)

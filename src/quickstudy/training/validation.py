@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.episodes import EpisodeSampler
-from quickstudy.episodes.sampler import ClassSource, Count
+from quickstudy.datasets import ClassDataset
+from quickstudy.datasets.features import (
+    TooLargeError,
+    embed_examples,
+    evaluating,
+    now,
+)
+from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples
+from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, Count
+from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
+from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 IMAGES_AT_ONCE = 640
 """Examples passed through a strategy at once; more would leave a processor's cache."""
 
+FEATURE_BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
+"""Features of the tasks taken at once: a processor has its cache, a GPU wants much to do."""
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts ``module`` in evaluation mode, without gradients, and back."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)
+MOST_FEATURE_BYTES = 2**30
+"""Memory for features; if those of all needed examples take more, they are made anew each time."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class Outcome:
     Args:
         logits: ``[T, Q, ways]`` float32.
         targets: ``[T, Q]`` int64.
-        adapt_seconds: spent in ``adapt``, for all T.
-        predict_seconds: spent in ``predict``, for all T.
+        adapt_seconds: of ``adapt``, for all T. Where features were computed once for many
+            episodes, the time of adapting to them and, for each support example, the encoder's
+            mean time an example: what new tasks would take.
+        predict_seconds: of ``predict``, for all T; likewise.
     """
 
     logits: Tensor
@@ -53,6 +57,34 @@ class Outcome:
         return (self.logits.argmax(-1) == self.targets).float().mean(-1)
 
 
+@dataclass(frozen=True)
+class FeatureSource:
+    """Classes whose examples were embedded, as far as they are needed.
+
+    Args:
+        class_names: C names.
+        sizes: ``[C]`` int64, the number of examples of each class.
+        starts: ``[C]`` int64, the number of examples before each class.
+        features: ``[m, D]``, those of the needed examples.
+        rows: ``[n]`` int64, the row of each example's features, class after class; of no meaning
+            for examples that are not needed.
+        seconds: of the encoder, an example.
+    """
+
+    class_names: Sequence[str]
+    sizes: Tensor
+    starts: Tensor
+    features: Tensor
+    rows: Tensor
+    seconds: float
+
+    def gather(self, classes: Tensor, positions: Tensor) -> Tensor:
+        """Features ``[*batch, D]`` of examples, as :meth:`ClassDataset.gather` reads them."""
+        rows = self.rows.take(self.starts.take(classes) + positions).flatten()
+        features = self.features.index_select(0, rows.to(self.features.device))
+        return features.view(*classes.shape, -1)
+
+
 def outcomes(
     strategy: Strategy,
     data: ClassSource,
@@ -64,8 +96,12 @@ def outcomes(
     seed: int = 0,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
+    embedded: Callable[[int, int], None] | None = None,
 ) -> Iterator[Outcome]:
     """Adapts to and predicts each of ``episodes`` tasks; the same tasks for the same seed.
+
+    Where the encoder is the same for every task, each example that the episodes need is encoded
+    once, and the tasks are done on features.
 
     Args:
         strategy: any strategy; left as it was.
@@ -76,30 +112,120 @@ def outcomes(
         episodes: the number of tasks.
         seed: of the tasks.
         device: where to compute; the strategy must be there.
-        shard: (rank, ranks): take every ``ranks``-th batch only.
+        shard: (rank, ranks): take every ``ranks``-th task only.
+        embedded: is told (examples encoded so far, examples to encode).
     """
-    at_once = 1  # tasks of different ways or shots cannot share a tensor
-    if isinstance(ways, int) and isinstance(shots, int):
-        at_once = max(1, min(episodes, IMAGES_AT_ONCE // max(1, ways * (shots + queries))))
-    sampler = EpisodeSampler(data, ways, shots, queries, at_once, seed)
-    rank, ranks = shard
+    fixed = isinstance(ways, int) and isinstance(shots, int)
+    # Tasks of different ways or shots cannot share a tensor.
+    drawn = min(episodes, TASKS_AT_ONCE) if fixed else 1
+    sampler = EpisodeSampler(data, ways, shots, queries, drawn, seed)
+    adapt: Callable[[Examples, int], Theta] = strategy.adapt
+    predict: Callable[[Theta, Tensor], Tensor] = strategy.predict
+    seconds = 0.0
+    examples = sampler.ways[1] * (sampler.shots[1] + queries)
+    at_once = IMAGES_AT_ONCE // examples
     with evaluating(strategy):
-        for batch in range(rank, math.ceil(episodes / at_once), ranks):
-            remaining = episodes - batch * at_once
-            episode = sampler.episode(batch, slice(0, remaining)).to(device)
-            started = time.perf_counter()
-            theta = strategy.adapt(episode.support, episode.ways)
-            adapted = _now(device)
-            logits = strategy.predict(theta, episode.query.inputs)
-            yield Outcome(
-                logits.float(), episode.query.targets, adapted - started, _now(device) - adapted
-            )
+        if has_fixed_encoder(strategy):
+            source = _features(strategy.encoder, sampler, episodes, shard, device, embedded)
+            if source is not None:
+                sampler.dataset, seconds = source, source.seconds
+                adapt, predict = strategy.adapt_features, strategy.predict_features
+                budget = FEATURE_BYTES_AT_ONCE.get(torch.device(device).type, 2**28)
+                at_once = budget // (examples * source.features[0].nbytes)
+        for block in _share(sampler, episodes, shard):
+            for start in range(0, len(block.classes), max(1, at_once)):
+                episode = sampler.read(block[start : start + max(1, at_once)]).to(device)
+                support, query = episode.support, episode.query
+                started = now(device)
+                theta = adapt(support, episode.ways)
+                adapted = now(device)
+                logits = predict(theta, query.inputs)
+                yield Outcome(
+                    logits.float(),
+                    query.targets,
+                    adapted - started + seconds * support.targets.numel(),
+                    now(device) - adapted + seconds * query.targets.numel(),
+                )
 
 
-def _now(device: torch.device | str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
+    """Whether an example has the same features in every task and beside any other examples."""
+    if not isinstance(strategy, EmbeddingStrategy):
+        return False
+    inherited = all(
+        getattr(getattr(strategy, name), "__func__", None) is getattr(EmbeddingStrategy, name)
+        for name in ("condition", "encode", "adapt", "predict")
+    )
+    # Without running averages a layer normalises by whatever is in the batch.
+    return inherited and not any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
+        for layer in strategy.encoder.modules()
+    )
+
+
+def _share(
+    sampler: EpisodeSampler, episodes: int, shard: tuple[int, int]
+) -> Iterator[EpisodeIndices]:
+    """The tasks of one rank, in blocks of what the sampler draws at once."""
+    rank, ranks = shard
+    for block in range(math.ceil(episodes / sampler.tasks)):
+        before = block * sampler.tasks
+        own = slice((rank - before) % ranks, episodes - before, ranks)
+        if own.start < min(sampler.tasks, own.stop):
+            yield sampler.indices(block)[own]
+
+
+def _features(
+    encoder: nn.Module,
+    sampler: EpisodeSampler,
+    episodes: int,
+    shard: tuple[int, int],
+    device: torch.device | str,
+    embedded: Callable[[int, int], None] | None,
+) -> FeatureSource | None:
+    """The features of all examples in a rank's episodes; None if there are none or too many."""
+    data = sampler.dataset
+    names, sizes = data.class_names, data.sizes
+    starts = torch.cumsum(sizes, 0) - sizes
+    of_class = torch.arange(len(sizes)).repeat_interleave(sizes)
+    positions = torch.arange(len(of_class)) - starts[of_class]
+    if _are_features(data, encoder, device):
+        rows = data.starts[of_class] + positions
+        return FeatureSource(names, sizes, starts, data.examples, rows, 0.0)
+    needed = torch.zeros(len(of_class), dtype=torch.bool)
+    for block in _share(sampler, episodes, shard):
+        for chosen in (block.support, block.query):
+            needed[starts[block.classes][:, :, None] + chosen] = True
+    numbers = needed.nonzero().flatten()
+    if not len(numbers):
+        return None
+    try:
+        made = embed_examples(
+            encoder,
+            data,
+            of_class[numbers],
+            positions[numbers],
+            device,
+            MOST_FEATURE_BYTES,
+            embedded,
+        )
+    except TooLargeError:
+        return None
+    rows = needed.cumsum(0) - 1
+    each = made.seconds / len(numbers)
+    return FeatureSource(names, sizes, starts, made.features, rows, each)
+
+
+def _are_features(
+    data: ClassSource, encoder: nn.Module, device: torch.device | str
+) -> TypeGuard[ClassDataset]:
+    """Whether the stored examples are already what the encoder makes of them."""
+    return (
+        isinstance(encoder, nn.Identity | nn.Flatten)
+        and isinstance(data, ClassDataset)
+        and isinstance(data.inputs, FeatureInputs)
+        and data.examples.device == torch.device(device)
+    )
 
 
 def mean_and_interval(values: Tensor) -> tuple[float, float]:

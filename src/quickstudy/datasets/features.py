@@ -1,0 +1,104 @@
+"""Features: what an encoder makes of examples, computed once to be used in many episodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+EXAMPLES_AT_ONCE = 256
+"""Examples encoded at once."""
+
+
+class Readable(Protocol):
+    """Anything whose examples are read by class and position."""
+
+    def gather(self, classes: Tensor, positions: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an encoder made of n examples.
+
+    Args:
+        features: ``[n, D]``, in the encoder's precision.
+        seconds: spent in the encoder, without reading the examples.
+    """
+
+    features: Tensor
+    seconds: float
+
+
+class TooLargeError(ValueError):
+    """The features need more memory than was allowed."""
+
+
+def embed_examples(
+    encoder: nn.Module,
+    source: Readable,
+    classes: Tensor,
+    positions: Tensor,
+    device: torch.device | str,
+    most_bytes: int | None = None,
+    embedded: Callable[[int, int], None] | None = None,
+) -> Embedding:
+    """Encodes examples in batches, in evaluation mode and without gradients.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
+        source: where the examples are read.
+        classes: ``[n]`` int64, the examples' classes.
+        positions: ``[n]`` int64, their positions inside the class.
+        device: where the encoder is and the features shall be.
+        most_bytes: memory that the features may take.
+        embedded: is told (encoded so far, n) after each batch.
+
+    Raises:
+        TooLargeError: when they would take more; seen after the first batch.
+    """
+    features = torch.empty(0)
+    seconds = 0.0
+    with evaluating(encoder):
+        for start in range(0, len(classes), EXAMPLES_AT_ONCE):
+            part = slice(start, start + EXAMPLES_AT_ONCE)
+            inputs = source.gather(classes[part], positions[part]).to(device)
+            started = now(device)
+            encoded: Tensor = encoder(inputs).flatten(1)
+            seconds += now(device) - started
+            if start == 0:
+                needed = encoded[0].nbytes * len(classes)
+                if most_bytes is not None and needed > most_bytes:
+                    raise TooLargeError(
+                        f"The features of {len(classes)} examples, {encoded.shape[1]} numbers "
+                        f"each, take {needed} bytes; {most_bytes} are allowed."
+                    )
+                features = encoded.new_empty(len(classes), encoded.shape[1])
+            features[part] = encoded
+            if embedded is not None:
+                embedded(min(part.stop, len(classes)), len(classes))
+    return Embedding(features, seconds)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts ``module`` in evaluation mode, without gradients, and back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def now(device: torch.device | str) -> float:
+    """The time in seconds, when ``device`` has done all that it was told to do."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

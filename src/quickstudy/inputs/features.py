@@ -1,0 +1,40 @@
+"""Vectors of numbers that an encoder made, or somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FeatureInputs:
+    """Vectors of numbers, which a network reads as they are.
+
+    Args:
+        size: D, the length of a vector.
+    """
+
+    kind: ClassVar[str] = "features"
+
+    size: int
+
+    def decode(self, raw: Any) -> Tensor:
+        """One vector as float32 ``[size]``, from an array, a tensor or a sequence of numbers."""
+        vector = torch.as_tensor(raw, dtype=torch.float32)
+        if vector.shape != (self.size,):
+            raise ValueError(
+                f"A vector of {self.size} numbers was expected, but its shape is "
+                f"{list(vector.shape)}."
+            )
+        return vector
+
+    def prepare(self, stored: Tensor) -> Tensor:
+        """The vectors ``[B, size]`` themselves."""
+        return stored
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to make this object again, as JSON-ready values."""
+        return {"kind": self.kind, "size": self.size}
