@@ -91,7 +91,7 @@ class Conv4(Encoder):
 
     def _halved(self, x: Tensor) -> Tensor:
         # Pooling commutes with ReLU; this order touches a quarter of the memory.
-        return F.relu(F.max_pool2d(x, 2) if self.pooling == "max" else x)
+        return torch.relu_(F.max_pool2d(x, 2) if self.pooling == "max" else x)
 
     def _convolved(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         """A whole block, with the normalisation in its kernel and bias.

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.normalization import TaskBatchNorm
 
+IMAGES_AT_ONCE = 32
+"""Patches of so many images stay in a processor's cache."""
+
 
 def folded(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """The kernel and bias that convolve ``x`` and normalise in one.
@@ -69,14 +72,20 @@ def patch_moments(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, in
     """
     padding = convolution.padding
     assert not isinstance(padding, str)
-    patches = F.unfold(
-        x, convolution.kernel_size, convolution.dilation, padding, convolution.stride
-    )  # [B, P, positions]
-    number = patches.shape[0] * patches.shape[2]
-    mean = patches.mean((0, 2))
-    # Centred first: the difference E[pp] - E[p]E[p] would lose digits.
-    centred = patches - mean[:, None]
-    return mean, torch.bmm(centred, centred.transpose(1, 2)).sum(0) / number, number
+    shift = x.mean()  # without it E[pp] - E[p]E[p] would lose digits
+    sums, products, positions = [], [], 0
+    for few in torch.split(x, IMAGES_AT_ONCE):
+        patches = F.unfold(
+            few, convolution.kernel_size, convolution.dilation, padding, convolution.stride
+        )
+        patches = patches - shift  # [few, P, positions]
+        sums.append(patches.sum((0, 2)))
+        products.append(torch.bmm(patches, patches.transpose(1, 2)).sum(0))
+        positions = patches.shape[2]
+    number = x.shape[0] * positions
+    mean = torch.stack(sums).sum(0) / number
+    covariance = torch.stack(products).sum(0) / number - mean[:, None] * mean
+    return mean + shift, covariance, number
 
 
 @torch.no_grad()
