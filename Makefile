@@ -1,8 +1,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
-.PHONY: help setup demo test lint types format results clean
+.PHONY: help setup demo test lint types format results bench clean
 
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,5 +39,14 @@ format: $(VENV)/.setup-dev  ## Mend style
 results: setup  ## Train what configs/omniglot describes (hours, resumable), write docs/results.md
 	$(BIN)/python benchmarks/results.py
 
+$(PEERS)/.setup: benchmarks/peers-requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers-requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps easyfsl==1.5.0
+	@touch $@
+
+bench: setup $(PEERS)/.setup  ## Compare speed with other packages (20 minutes), write docs/performance.md
+	$(BIN)/python benchmarks/performance.py $(BENCH)
+
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

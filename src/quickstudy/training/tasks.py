@@ -134,6 +134,8 @@ class MetaGradient:
         if self.threads is None:
             self.threads = _Threads(self.worker, self.at_once or 1)
         waiting: deque[Future[_Result]] = deque()
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1)  # helpers of this thread would spin where tasks are to run
         try:
             for task in tasks:
                 waiting.append(self.threads.submit(task, weight, start))
@@ -142,6 +144,7 @@ class MetaGradient:
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            torch.set_num_threads(cores)
             for future in waiting:
                 future.cancel()
 
@@ -259,6 +262,8 @@ class _Threads:
         cores, together = torch.get_num_threads(), threading.Barrier(count)
 
         def begin() -> None:
+            # Asked first: a new thread takes the number that holds for all at its first use.
+            torch.get_num_threads()
             torch.set_num_threads(max(1, cores // count))
             together.wait()
 
