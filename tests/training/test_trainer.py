@@ -130,6 +130,14 @@ def test_max_minutes_ends_the_run(parts):
     assert 0 < run.progress["step"] < 10**6
 
 
+def test_a_compiled_run_says_how_long_compilation_took(parts, capsys, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
+    quickstudy.fit(
+        MAML(MLP((1, 8, 8), (8,)), ways=3), parts["train"], ways=3, tasks=2, steps=2, compiled=True
+    )
+    assert "".join(capsys.readouterr()).count("Compiled in 0 s.") == 1
+
+
 def test_bfloat16_trains(parts):
     run = quickstudy.fit(make(), parts["train"], steps=30, precision="bf16-mixed", **SETTINGS)
     assert run.history[-1]["loss"] < run.history[0]["loss"]

@@ -13,7 +13,7 @@ import functools
 import os
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # from glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 KEEP_ALL = 2**31 - 1
 
 
@@ -23,6 +23,4 @@ def keep_freed_memory() -> bool:
     if os.environ.get("QUICKSTUDY_ALLOCATOR") == "default" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # Threads would have heaps of their own, which go back to the system as soon as they are empty.
-    options = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_ALL, M_ARENA_MAX: 1}
-    return all([bool(mallopt(option, value)) for option, value in options.items()])
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEEP_ALL))

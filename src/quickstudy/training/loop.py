@@ -124,7 +124,10 @@ class Fit:
                     show.say(warning)
                 progress["finished"] = False
                 while not (self.interrupted or self._complete()):
+                    told = self.meta_gradient.compile_seconds
                     self._step(time.perf_counter() - started)
+                    if told is None and (took := self.meta_gradient.compile_seconds):
+                        show.say(f"Compiled in {took:.0f} s.")
                     step = progress["step"]
                     show.step(step)
                     ended = self._complete()

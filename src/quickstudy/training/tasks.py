@@ -93,6 +93,11 @@ class MetaGradient:
                 parameter.grad = found if parameter.grad is None else parameter.grad + found
         return sums
 
+    @property
+    def compile_seconds(self) -> float | None:
+        """What compilation took at the first use; nothing if nothing is compiled, or not yet."""
+        return self.worker.compiled.seconds if self.worker.compiled else None
+
     def close(self) -> None:
         """Ends the threads."""
         if self.threads is not None:
