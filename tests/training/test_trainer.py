@@ -132,9 +132,9 @@ def test_max_minutes_ends_the_run(parts):
 
 def test_a_compiled_run_says_how_long_compilation_took(parts, capsys, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
-    quickstudy.fit(
-        MAML(MLP((1, 8, 8), (8,)), ways=3), parts["train"], ways=3, tasks=2, steps=2, compiled=True
-    )
+    strategy = MAML(MLP((1, 8, 8), (8,)), ways=3)
+    settings = {"ways": 3, "queries": 2, "tasks": 2, "steps": 2, "accelerator": "cpu"}
+    quickstudy.fit(strategy, parts["train"], compiled=True, **settings)
     assert "".join(capsys.readouterr()).count("Compiled in 0 s.") == 1
 
 
