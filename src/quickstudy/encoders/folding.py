@@ -54,10 +54,12 @@ def _statistics(
     elif not norm.training and norm.running_mean is not None and norm.running_var is not None:
         return norm.running_mean, norm.running_var
     kernel = convolution.weight.flatten(1)
-    if kernel.shape[1] > kernel.shape[0] or x.requires_grad:
-        return None
+    if kernel.shape[1] > kernel.shape[0] or x.requires_grad or x.device.type == "mps":
+        return None  # Apple's GPUs have no float64
     mean, covariance, patches = patch_moments(convolution, x)
-    mean, var = kernel @ mean, ((kernel @ covariance) * kernel).sum(1)
+    wide = kernel.double()
+    mean = (wide @ mean).to(kernel.dtype)
+    var = ((wide @ covariance) * wide).sum(1).to(kernel.dtype)
     if isinstance(norm, TaskBatchNorm):
         norm.record(mean, var)
     elif norm.training and norm.track_running_stats:
@@ -68,24 +70,23 @@ def _statistics(
 def patch_moments(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, int]:
     """The mean ``[P]`` and covariance ``[P, P]`` of the patches that are convolved, their number.
 
-    P is C k k, in the order of a kernel ``[C, k, k]``.
+    P is C k k, in the order of a kernel ``[C, k, k]``. In float64: neighbouring pixels are so much
+    alike that in float32 a kernel of differences would find few digits left.
     """
     padding = convolution.padding
     assert not isinstance(padding, str)
-    shift = x.mean()  # without it E[pp] - E[p]E[p] would lose digits
     sums, products, positions = [], [], 0
     for few in torch.split(x, IMAGES_AT_ONCE):
         patches = F.unfold(
-            few, convolution.kernel_size, convolution.dilation, padding, convolution.stride
-        )
-        patches = patches - shift  # [few, P, positions]
+            few.double(), convolution.kernel_size, convolution.dilation, padding, convolution.stride
+        )  # [few, P, positions]
         sums.append(patches.sum((0, 2)))
         products.append(torch.bmm(patches, patches.transpose(1, 2)).sum(0))
         positions = patches.shape[2]
     number = x.shape[0] * positions
     mean = torch.stack(sums).sum(0) / number
     covariance = torch.stack(products).sum(0) / number - mean[:, None] * mean
-    return mean + shift, covariance, number
+    return mean, covariance, number
 
 
 @torch.no_grad()
