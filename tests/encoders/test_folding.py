@@ -149,9 +149,10 @@ def test_smooth_images_and_a_kernel_of_differences_keep_their_digits():
     ramp = torch.linspace(0, 30, 28, dtype=torch.float64).expand(40, 1, 28, 28)
     x = ramp + images(40, 1, 1, 1) + 0.01 * images(40, 1, 28, 28, seed=2)
     network = pair(1, 9, TaskBatchNorm).train()
+    network[0].padding = (0, 0)  # a border would vary the most
     with torch.no_grad():
         network[0].weight -= network[0].weight.mean((2, 3), keepdim=True)
     exact, _ = folded(*network, x)
     single, _ = folded(*network.float(), x.float())
-    # Float32 has seven digits; statistics in float32 would leave four here.
+    # Float32 has seven digits; statistics in float32 would leave one here.
     torch.testing.assert_close(single.double(), exact, rtol=2e-6, atol=2e-6)
