@@ -1,8 +1,6 @@
 """MAML against double backward written out, finite differences, and a case solved by hand."""
 
-import gc
 import math
-import weakref
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from torch import nn
 from quickstudy.encoders import Conv4, ResNet12
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import MAML
+from quickstudy.training.memory import held_bytes
 
 # In float64 two ways to write one computation differ by rounding only; a few thousand operations
 # and the division by small batch variances leave ten good digits and more.
@@ -334,27 +333,6 @@ def test_recomputed_inner_steps_drop_again_what_they_dropped(make_episode):
         strategy = MAML(encoder, ways=3, inner_steps=2, recompute=recompute).double()
         results.append(gradients_of(strategy, episode))
     torch.testing.assert_close(*results, **SAME)
-
-
-class Held:
-    def __init__(self, tensor):
-        self.tensor = tensor
-
-
-def held_bytes(strategy, episode):
-    """What autograd holds for the way back, of its own accord."""
-    alive = weakref.WeakSet()
-
-    def hold(tensor):
-        alive.add(held := Held(tensor))
-        return held
-
-    with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
-        loss = strategy.loss(episode)
-    gc.collect()
-    storages = [held.tensor.untyped_storage() for held in alive]
-    assert loss.requires_grad
-    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
 
 def test_recomputed_inner_steps_hold_little(make_episode):

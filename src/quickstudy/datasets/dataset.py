@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.datasets.features import embed_examples
+from quickstudy.datasets.features import embed_examples, every_example
 from quickstudy.inputs import FeatureInputs, Inputs
 
 QUARTER_TURN_DEGREES = 90
@@ -244,9 +244,8 @@ class ClassDataset:
         """
         if device is None:
             device = next((p.device for p in encoder.parameters()), self.examples.device)
-        classes = torch.arange(self.classes).repeat_interleave(self.sizes)
+        classes, positions = every_example(self.sizes)
         starts = torch.cumsum(self.sizes, 0) - self.sizes
-        positions = torch.arange(len(self)) - starts[classes]
         embedding = embed_examples(encoder, self, classes, positions, device)
         features = embedding.features.float()
         return dataclasses.replace(

@@ -38,6 +38,13 @@ class TooLargeError(ValueError):
     """The features need more memory than was allowed."""
 
 
+def every_example(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The class and the position inside it of each example, both ``[n]``, of classes ``[C]``."""
+    starts = torch.cumsum(sizes, 0) - sizes
+    classes = torch.arange(len(sizes)).repeat_interleave(sizes)
+    return classes, torch.arange(len(classes)) - starts[classes]
+
+
 def embed_examples(
     encoder: nn.Module,
     source: Readable,

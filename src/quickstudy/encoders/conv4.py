@@ -83,10 +83,11 @@ class Conv4(Encoder):
             one = folded(convolution, norm, x) if modulation is None else None
             if one is not None:
                 x = self._convolved(x, *one)
-            elif modulation is None:
-                x = self._halved(norm(convolution(x)))
-            else:
-                x = self._halved(modulate(norm(convolution(x)), *modulation[block]))
+                continue
+            x = norm(convolution(x))
+            if modulation is not None:
+                x = modulate(x, *modulation[block])
+            x = self._halved(x)
         return x.flatten(1)
 
     def _halved(self, x: Tensor) -> Tensor:

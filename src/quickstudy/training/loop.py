@@ -20,7 +20,7 @@ from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import check_disjoint, check_same_run
 from quickstudy.training.description import Description, describe
-from quickstudy.training.memory import deep_loop_bytes, free_memory
+from quickstudy.training.memory import deep_loop_bytes, free_memory, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
@@ -168,6 +168,8 @@ class Fit:
 
     def _memory_warning(self) -> str:
         """What to say before a run whose inner loop will not fit in memory; nothing if it will."""
+        if not has_deep_loop(self.strategy):
+            return ""
         task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
         state = StrategyState(self.strategy)
         with torch.random.fork_rng(), self.fabric.autocast():

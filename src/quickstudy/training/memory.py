@@ -58,6 +58,12 @@ def held_bytes(strategy: Strategy, task: Episode) -> int:
     return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
 
+def has_deep_loop(strategy: Strategy) -> bool:
+    """Whether the strategy has an inner loop of many steps."""
+    steps = getattr(strategy, "inner_steps", 0)
+    return isinstance(steps, int) and steps >= DEEP
+
+
 def deep_loop_bytes(strategy: Strategy, task: Episode) -> int | None:
     """What a task with many inner steps will hold, from what one with few holds.
 
@@ -67,9 +73,9 @@ def deep_loop_bytes(strategy: Strategy, task: Episode) -> int | None:
     Returns:
         Bytes; nothing if the strategy has no ``inner_steps``, or few.
     """
-    steps = getattr(strategy, "inner_steps", 0)
-    if not isinstance(steps, int) or steps < DEEP:
+    if not has_deep_loop(strategy):
         return None
+    steps: int = strategy.inner_steps  # type: ignore[assignment]
     held = []
     try:
         for few in (2, 3):

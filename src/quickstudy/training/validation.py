@@ -15,6 +15,7 @@ from quickstudy.datasets.features import (
     TooLargeError,
     embed_examples,
     evaluating,
+    every_example,
     now,
 )
 from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples
@@ -187,8 +188,7 @@ def _features(
     data = sampler.dataset
     names, sizes = data.class_names, data.sizes
     starts = torch.cumsum(sizes, 0) - sizes
-    of_class = torch.arange(len(sizes)).repeat_interleave(sizes)
-    positions = torch.arange(len(of_class)) - starts[of_class]
+    of_class, positions = every_example(sizes)
     if _are_features(data, encoder, device):
         rows = data.starts[of_class] + positions
         return FeatureSource(names, sizes, starts, data.examples, rows, 0.0)

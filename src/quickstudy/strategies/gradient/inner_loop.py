@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from quickstudy.encoders.normalization import transformed
+from quickstudy.strategies.strategy import Theta
 
-Theta = dict[str, Tensor]
 Rate = float | Tensor
 
 
