@@ -8,8 +8,8 @@ from torch import nn
 
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import EpisodeSampler
-from quickstudy.strategies import MAML, PrototypicalNetwork
-from quickstudy.training.tasks import MetaGradient
+from quickstudy.strategies import MAML, PrototypicalNetwork, Strategy
+from quickstudy.training.tasks import MetaGradient, _mixes_tasks
 
 from .conftest import make_blobs
 
@@ -98,6 +98,32 @@ def test_tasks_side_by_side_give_the_same_bits_as_one_after_another(make, tasks,
         sums.averages + buffers, expected_sums.averages + expected_buffers, strict=True
     ):
         assert torch.equal(*pair)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 7])
+def test_tasks_in_one_call_give_what_one_after_another_does(tasks, at_once, monkeypatch):
+    monkeypatch.setattr(MetaGradient, "_side_by_side", MetaGradient._together)  # as on a GPU
+    sizes = []
+    monkeypatch.setattr(
+        MAML, "loss", lambda self, each: (sizes.append(each.tasks), Strategy.loss(self, each))[1]
+    )
+    expected, expected_sums, expected_buffers, _ = gradient(maml(), tasks, 1)
+    sizes.clear()
+    found, sums, buffers, _ = gradient(maml(), tasks, at_once)
+    assert max(sizes) == at_once
+    assert sum(sizes) == tasks.tasks
+    for pair in zip(found + buffers, expected + expected_buffers, strict=True):
+        torch.testing.assert_close(*pair)  # float32, summed in another order
+    assert sums.loss == pytest.approx(expected_sums.loss)
+    assert sums.accuracy == pytest.approx(expected_sums.accuracy)
+    for pair in zip(sums.averages, expected_sums.averages, strict=True):
+        torch.testing.assert_close(*pair)
+
+
+def test_only_strategies_that_keep_tasks_apart_take_several_in_one_call():
+    assert not _mixes_tasks(maml().train())
+    assert _mixes_tasks(prototypes().train())
+    assert not _mixes_tasks(prototypes().eval())
 
 
 def test_it_is_the_gradient_of_the_mean_loss(tasks):

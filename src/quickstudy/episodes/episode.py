@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,18 @@ class Episode:
     def to(self, device: torch.device | str) -> Episode:
         """This episode on ``device``."""
         return Episode(self.support.to(device), self.query.to(device), self.ways)
+
+    @classmethod
+    def joined(cls, episodes: Sequence[Episode]) -> Episode:
+        """The tasks of several episodes in one; all are of the same ways, shots and queries."""
+        support, query = (
+            Examples(
+                torch.cat([examples.inputs for examples in parts]),
+                torch.cat([examples.targets for examples in parts]),
+            )
+            for parts in ([e.support for e in episodes], [e.query for e in episodes])
+        )
+        return cls(support, query, episodes[0].ways)
 
     def __getitem__(self, tasks: slice) -> Episode:
         return Episode(self.support[tasks], self.query[tasks], self.ways)

@@ -60,7 +60,10 @@ class Strategy(nn.Module, ABC):
         return self.predict(theta, episode.query.inputs)
 
     def loss(self, episode: Episode) -> Tensor:
-        """What meta-training makes small: the query's cross-entropy, unless a paper differs."""
+        """What meta-training makes small: the query's cross-entropy, unless a paper differs.
+
+        The mean over the episode's tasks.
+        """
         logits = self(episode)
         return F.cross_entropy(logits.flatten(0, 1), episode.query.targets.flatten())
 

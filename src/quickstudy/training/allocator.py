@@ -13,8 +13,10 @@ import functools
 import os
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 KEEP_ALL = 2**31 - 1
+TWO_HEAPS = 2**27
+"""Bytes: a thread gives back its last heap of 64 MiB unless so much is to be kept free."""
 
 
 @functools.cache
@@ -23,4 +25,5 @@ def keep_freed_memory() -> bool:
     if os.environ.get("QUICKSTUDY_ALLOCATOR") == "default" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEEP_ALL))
+    wanted = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_ALL, M_TOP_PAD: TWO_HEAPS}
+    return all(bool(mallopt(parameter, value)) for parameter, value in wanted.items())

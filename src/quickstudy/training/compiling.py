@@ -30,9 +30,10 @@ class CompiledForward:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         on_gpu = any(p.is_cuda for p in strategy.parameters())
-        mode = "reduce-overhead" if on_gpu else None
+        # A C++ wrapper leaves the interpreter to the other tasks' threads while it runs.
+        how: Any = {"mode": "reduce-overhead"} if on_gpu else {"options": {"cpp_wrapper": True}}
         self.plain = strategy.forward
-        self.forward: Any = torch.compile(strategy.forward, mode=mode, dynamic=False)
+        self.forward: Any = torch.compile(strategy.forward, dynamic=False, **how)
         self.seconds: float | None = None
 
     def _call(self, *arguments: Any) -> Any:

@@ -79,7 +79,7 @@ class Fit:
             settings.optimizer, parameters, settings.learning_rate, settings.weight_decay
         )
         # Processes that share this machine's cores leave them to each other.
-        at_once = 1 if settings.devices > 1 else None
+        at_once = 1 if settings.devices > 1 and self.fabric.device.type == "cpu" else None
         self.meta_gradient = MetaGradient(
             strategy, self.fabric.autocast, settings.tasks_at_once or at_once, settings.compiled
         )

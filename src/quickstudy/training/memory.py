@@ -17,8 +17,10 @@ DEEP = 4
 """Inner steps from which on a task's memory is estimated instead of taken."""
 
 
-def peak_memory() -> int:
+def peak_memory(device: torch.device | None = None) -> int:
     """The most memory that this process has held, in bytes; 0 where it is not told."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # not on this system

@@ -1,9 +1,10 @@
-"""The gradient of a meta-batch: its tasks one after another, or one on each core."""
+"""The gradient of a meta-batch: its tasks one by one, one on each core, or many in one call."""
 
 from __future__ import annotations
 
 import copy
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,14 +54,16 @@ class MetaGradient:
 
     On a CPU several tasks run at once, each on a core of its own: a task's operations are too small
     to gain much from being divided among cores. Each thread has its own copy of the strategy's
-    modules, on the same parameters. A first task that runs by itself shows how much memory one
-    takes, and whether the strategy draws random numbers; if it does, tasks run one after another,
-    so that each draws its own.
+    modules, on the same parameters. On a GPU, which a single task leaves idle, the strategy is
+    called with several tasks at once, unless its batch normalisation would mix them.
+
+    A first task that runs by itself shows how much memory one takes, and whether the strategy draws
+    random numbers; if it does, tasks run one after another, so that each draws its own.
 
     Args:
         strategy: on the device where it is to be computed.
         autocast: enters the precision in which losses are computed.
-        at_once: tasks side by side; by default as many as cores and memory allow, on a GPU one.
+        at_once: tasks side by side or in one call; by default as many as cores and memory allow.
         compiled: compile the strategy's forward pass.
     """
 
@@ -72,6 +75,7 @@ class MetaGradient:
         compiled: bool = False,
     ) -> None:
         self.parameters = [p for p in strategy.parameters() if p.requires_grad]
+        self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.at_once = at_once
         self.worker = _Worker(strategy, self.parameters, autocast, compiled)
         self.threads: _Threads | None = None
@@ -110,28 +114,50 @@ class MetaGradient:
             self.at_once = min(count, self._fitting(prepare(0), weight, start))
         if self.at_once is not None and self.at_once > 1:
             tasks = [prepare(number) for number in range(count)]
-            before = torch.get_rng_state()
-            sums, after = _add(self._side_by_side(tasks, weight, start))
-            if torch.equal(before, torch.get_rng_state()):
+            before = self._random_state()
+            sums, after = _add(
+                self._side_by_side(tasks, weight, start)
+                if self.device.type == "cpu"
+                else self._together(tasks, weight, start)
+            )
+            if torch.equal(before, self._random_state()):
                 after.restore(self.worker.strategy)  # another worker may have had the last task
                 return sums
             self.at_once = 1  # it draws random numbers after all: start again
         return _add(self.worker(prepare(number), weight, start) for number in range(count))[0]
 
+    def _random_state(self) -> Tensor:
+        """The state of the generators that a strategy may draw from."""
+        state = torch.get_rng_state()
+        if self.device.type != "cuda":
+            return state
+        return torch.cat([state, torch.cuda.get_rng_state(self.device)])
+
     def _fitting(self, task: Episode, weight: float, start: StrategyState) -> int:
         """How many tasks may run at once, from what a first one takes; its result is not used."""
-        if any(p.device.type != "cpu" for p in self.parameters):
+        strategy = self.worker.strategy
+        if self.device.type != "cpu" and (self.device.type != "cuda" or _mixes_tasks(strategy)):
             return 1
-        drawn, peak = torch.get_rng_state(), peak_memory()
+        drawn, peak = self._random_state(), peak_memory(self.device)
         self.worker(task, weight, start)
-        if not torch.equal(drawn, torch.get_rng_state()):
+        if not torch.equal(drawn, self._random_state()):
             return 1
+        taken = max(1, peak_memory(self.device) - peak)
+        fitting = max(1, int(min(MEMORY_SHARE * free_memory(self.device) / taken, sys.maxsize)))
+        if self.device.type == "cuda":
+            return fitting
         try:
             self.worker.copy()
         except (AttributeError, RuntimeError, TypeError):  # a module holds what cannot be copied
             return 1
-        fitting = MEMORY_SHARE * free_memory() / max(1, peak_memory() - peak)
-        return max(1, int(min(torch.get_num_threads(), fitting)))
+        return min(torch.get_num_threads(), fitting)
+
+    def _together(
+        self, tasks: Sequence[Episode], weight: float, start: StrategyState
+    ) -> Iterator[_Result]:
+        many = 1 if _mixes_tasks(self.worker.strategy) else self.at_once or 1
+        for first in range(0, len(tasks), many):
+            yield self.worker(Episode.joined(tasks[first : first + many]), weight, start)
 
     def _side_by_side(
         self, tasks: Sequence[Episode], weight: float, start: StrategyState
@@ -156,6 +182,9 @@ class MetaGradient:
 
 @dataclass(frozen=True)
 class _Result:
+    """Of so many tasks: the sums of loss and accuracy, and the gradient of the loss's sum."""
+
+    tasks: int
     loss: float
     accuracy: float
     gradients: Sequence[Tensor | None]
@@ -170,7 +199,7 @@ def _add(results: Iterable[_Result]) -> tuple[Sums, StrategyState]:
     for result in results:
         loss += result.loss
         accuracy += result.accuracy
-        averages = _plus(averages, result.after.averages)
+        averages = _plus(averages, [each * result.tasks for each in result.after.averages])
         gradients = _plus(gradients, result.gradients)
     return Sums(loss, accuracy, [a for a in averages if a is not None], gradients), result.after
 
@@ -210,8 +239,14 @@ def _with_extra_state(strategy: nn.Module) -> list[nn.Module]:
     return [each for each in strategy.modules() if type(each).get_extra_state is not plain]
 
 
+def _mixes_tasks(strategy: nn.Module) -> bool:
+    """Whether tasks in one call would be normalised by their joint statistics."""
+    norm = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(module, norm) and module.training for module in strategy.modules())
+
+
 class _Worker:
-    """Computes one task at a time with a strategy's modules."""
+    """Computes tasks with a strategy's modules."""
 
     def __init__(
         self,
@@ -240,11 +275,13 @@ class _Worker:
                 loss = self.strategy.loss(task)
         finally:
             hook.remove()
+        number = task.tasks
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
-            weight * loss, self.parameters, allow_unused=True
+            weight * number * loss, self.parameters, allow_unused=True
         )
-        accuracy = _accuracy(seen[-1] if seen else None, task.query.targets)
-        return _Result(loss.item(), accuracy, gradients, StrategyState(self.strategy))
+        accuracy = number * _accuracy(seen[-1] if seen else None, task.query.targets)
+        after = StrategyState(self.strategy)
+        return _Result(number, number * loss.item(), accuracy, gradients, after)
 
 
 def _accuracy(logits: Any, targets: Tensor) -> float:

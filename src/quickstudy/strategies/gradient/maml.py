@@ -80,6 +80,7 @@ class MAML(Strategy):
         nn.init.zeros_(head.bias)
         self.encoder = use_task_batch_norm(encoder)
         self.head = head
+        self._norms = list(task_batch_norms(self.encoder).values())
         rates = torch.full((len(self._start()),), inner_learning_rate)
         self.rates = nn.Parameter(rates) if learn_inner_rates else None
 
@@ -91,10 +92,9 @@ class MAML(Strategy):
         return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
 
     def _logits(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
-        network = self._network()
-        for layer in task_batch_norms(network).values():
-            layer.train(batch_statistics)
-        logits: Tensor = functional_call(network, theta, (inputs,))
+        for layer in self._norms:
+            layer.training = batch_statistics
+        logits: Tensor = functional_call(self._network(), theta, (inputs,))
         return logits
 
     def _support_loss(self, theta: Theta, inputs: Tensor, targets: Tensor) -> Tensor:
