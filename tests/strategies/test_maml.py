@@ -305,7 +305,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(
     strategy = tiny(inner_steps=2, transductive=transductive)
     expected = gradients_of(strategy, episode)
     monkeypatch.setattr(
-        "quickstudy.strategies.gradient.maml.map_tasks",
+        "quickstudy.strategies.gradient.gradient_strategy.map_tasks",
         lambda function, *tasks, at_once: torch.func.vmap(function, randomness="different")(*tasks),
     )
     torch.testing.assert_close(gradients_of(strategy, episode), expected, **SAME)

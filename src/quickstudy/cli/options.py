@@ -22,7 +22,7 @@ from quickstudy.training import Trainer
 from quickstudy.training.description import build, described_class
 
 # Derived from the data and the task, so nobody has to say them twice.
-DERIVED_FOR_STRATEGY = {"encoder", "ways"}
+DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
 DERIVED_FOR_ENCODER = {"input_shape"}
 
 
@@ -161,8 +161,17 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
     return ClassDataset.union([parts[part] for part in wanted], name)
 
 
-def build_strategy(options: Namespace, input_shape: Sequence[int], ways: int) -> Strategy:
-    """The strategy that the options describe, for inputs of ``input_shape``."""
+def build_strategy(
+    options: Namespace, input_shape: Sequence[int], ways: int, classes: int
+) -> Strategy:
+    """The strategy that the options describe.
+
+    Args:
+        options: of :func:`training_parser`.
+        input_shape: of the data.
+        ways: classes in a task, for strategies that must know.
+        classes: in all of the training data, for strategies that classify them.
+    """
     encoder, strategy = plain(options.encoder), plain(options.strategy)
     arguments = strategy.setdefault("init_args", {})
     accepted = inspect.signature(described_class(strategy)).parameters
@@ -172,6 +181,8 @@ def build_strategy(options: Namespace, input_shape: Sequence[int], ways: int) ->
         arguments["encoder"] = encoder
     if "ways" in accepted:
         arguments["ways"] = ways
+    if "classes" in accepted:
+        arguments["classes"] = classes
     built = build(strategy)
     if not isinstance(built, Strategy):
         raise ValueError(f"{strategy['class_path']} is not a strategy.")

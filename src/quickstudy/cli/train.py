@@ -60,7 +60,7 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     if options.validation_part in parts or options.validation_part not in (None, "validation"):
         validation = choose_part(parts, options.validation_part)
     torch.manual_seed(options.seed)  # for φ's first values; training seeds every task itself
-    strategy = build_strategy(options, training.shape, options.ways)
+    strategy = build_strategy(options, training.shape, options.ways, training.classes)
     return build_trainer(options).fit(
         strategy, training, validation, out, resume=resume, config=config
     )

@@ -71,11 +71,16 @@ class Conv4(Encoder):
                 f"Images of {tuple(input_shape)} are too small to be halved {blocks} times; use "
                 "larger images or fewer blocks."
             )
+        self.map_shape = (channels, height, width)
         self.out_features = channels * height * width
         self.modulated_channels = (channels,) * blocks
 
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of images ``[B, channels, height, width]``."""
+        return self.maps(x, modulation).flatten(1)
+
+    def maps(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
+        """The last block's maps ``[B, *map_shape]``."""
         x = channels_last(x)
         for block in range(self.blocks):
             convolution, norm = self.convolutions[block], self.norms[block]
@@ -88,7 +93,7 @@ class Conv4(Encoder):
             if modulation is not None:
                 x = modulate(x, *modulation[block])
             x = self._halved(x)
-        return x.flatten(1)
+        return x
 
     def _halved(self, x: Tensor) -> Tensor:
         # Pooling commutes with ReLU; this order touches a quarter of the memory.

@@ -62,6 +62,20 @@ def feature_size(encoder: nn.Module) -> int:
     return size
 
 
+def feature_maps(encoder: nn.Module, x: Tensor) -> Tensor:
+    """Maps ``[B, C, H, W]`` of inputs ``[B, *shape]``, for methods that compare places of images.
+
+    An encoder that has none gives its vector as a map of one place, ``[B, D, 1, 1]``.
+    """
+    maps: Tensor = encoder.maps(x) if hasattr(encoder, "maps") else encoder(x)[:, :, None, None]
+    return maps
+
+
+def map_shape(encoder: nn.Module) -> tuple[int, int, int]:
+    """The shape (C, H, W) of what :func:`feature_maps` gives."""
+    return getattr(encoder, "map_shape", None) or (feature_size(encoder), 1, 1)
+
+
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Feature-wise linear modulation of maps ``[B, C, H, W]`` by ``[B, C]`` (Perez et al. 2018)."""
     return x * (1 + scale)[:, :, None, None] + shift[:, :, None, None]

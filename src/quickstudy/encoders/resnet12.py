@@ -104,14 +104,20 @@ class ResNet12(Encoder):
             )
             self.blocks.append(ResidualBlock(channels, wide, drop, normalization))
             channels, height, width = wide, height // 2, width // 2
+        self.map_shape = (channels, height, width)
         self.out_features = channels if pool else channels * height * width
         self.modulated_channels = self.widths
 
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of images ``[B, channels, height, width]``."""
+        x = self.maps(x, modulation)
+        return x.mean((-2, -1)) if self.pool else x.flatten(1)
+
+    def maps(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
+        """The last block's maps ``[B, *map_shape]``."""
         for number, block in enumerate(self.blocks):
             x = block(x, None if modulation is None else modulation[number])
-        return x.mean((-2, -1)) if self.pool else x.flatten(1)
+        return x
 
 
 class ResidualBlock(nn.Module):

@@ -1,6 +1,16 @@
 """What a task is, and where tasks come from."""
 
-from quickstudy.episodes.episode import Episode, Examples
+from quickstudy.episodes.batches import BatchSampler
+from quickstudy.episodes.episode import Episode, Examples, TaskSource
 from quickstudy.episodes.sampler import EpisodeIndices, EpisodeSampler
+from quickstudy.episodes.sinusoids import Sinusoids
 
-__all__ = ["Episode", "EpisodeIndices", "EpisodeSampler", "Examples"]
+__all__ = [
+    "BatchSampler",
+    "Episode",
+    "EpisodeIndices",
+    "EpisodeSampler",
+    "Examples",
+    "Sinusoids",
+    "TaskSource",
+]

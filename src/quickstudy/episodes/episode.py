@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from quickstudy.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,21 @@ class Episode:
 
     def __getitem__(self, tasks: slice) -> Episode:
         return Episode(self.support[tasks], self.query[tasks], self.ways)
+
+
+class TaskSource(Protocol):
+    """Where tasks come from that are not drawn from classes; ``Sinusoids`` is one.
+
+    Attributes:
+        inputs: how raw things become its inputs.
+        ways: classes in a task, or the length of a target in regression.
+        tasks: tasks in an episode.
+    """
+
+    inputs: Inputs
+    ways: int
+    tasks: int
+
+    def episode(self, index: int, tasks: slice | None = None) -> Episode:
+        """Episode ``index``, a function of it and a seed, or those tasks that ``tasks`` picks."""
+        ...

@@ -46,6 +46,19 @@ def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 
 @in_full_precision
+def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of classes, or the mean squared error of numbers.
+
+    Args:
+        outputs: logits ``[..., ways]``, or predictions ``[..., D]``.
+        targets: int64 ``[...]``, or float ``[..., D]``.
+    """
+    if targets.is_floating_point():
+        return F.mse_loss(outputs, targets)
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+
+@in_full_precision
 def class_means(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     """The mean feature of each class.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies.functional import task_loss
 
 Theta = dict[str, Tensor]
 """The parameters of the learners of T tasks: tensors whose first axis is the task."""
@@ -21,11 +22,19 @@ class Strategy(nn.Module, ABC):
     evaluation and everything else are written against these two.
 
     Attributes:
+        paper: authors and year of what it implements.
         transductive: whether a prediction may depend on the other queries.
+        regression: whether it also learns tasks whose targets are numbers ``[T, N, D]``; ``ways``
+            is then D.
+        episodic: whether it is meta-trained on tasks; else on ordinary batches of all training
+            classes, which :meth:`loss` gets as the query of an episode without support.
         ways: the only number of classes that the strategy is made for, if there is one.
     """
 
+    paper: ClassVar[str] = ""
     transductive: bool = False
+    regression: ClassVar[bool] = False
+    episodic: ClassVar[bool] = True
     ways: int | None = None
 
     def check_ways(self, ways: int) -> None:
@@ -60,12 +69,11 @@ class Strategy(nn.Module, ABC):
         return self.predict(theta, episode.query.inputs)
 
     def loss(self, episode: Episode) -> Tensor:
-        """What meta-training makes small: the query's cross-entropy, unless a paper differs.
+        """What meta-training makes small, unless a paper differs.
 
-        The mean over the episode's tasks.
+        The query's cross-entropy, in regression its squared error; the mean over the tasks.
         """
-        logits = self(episode)
-        return F.cross_entropy(logits.flatten(0, 1), episode.query.targets.flatten())
+        return task_loss(self(episode), episode.query.targets)
 
 
 class EmbeddingStrategy(Strategy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quickstudy.datasets import ClassDataset
+from quickstudy.episodes import TaskSource
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.description import differences
 
@@ -14,8 +15,13 @@ MAY_CHANGE_ON_RESUME = {
 }  # fmt: skip
 
 
-def check_disjoint(train: ClassDataset, validation: ClassDataset) -> None:
+def check_validation(train: ClassDataset | TaskSource, validation: ClassDataset) -> None:
     """Refuses validation on classes that are trained on; rotations of one class count as it."""
+    if not isinstance(train, ClassDataset):
+        raise ValueError(
+            f"The training tasks are {type(train).__name__}, not drawn from classes; there is no "
+            "validation on classes for them. Leave the validation data out."
+        )
     if train.examples is not validation.examples:
         return  # other data: names may be the same by chance
     shared = set(train.groups) & set(validation.groups)

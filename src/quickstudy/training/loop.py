@@ -14,17 +14,17 @@ from torch import Tensor
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.episodes import Episode, EpisodeSampler, Examples
+from quickstudy.episodes import BatchSampler, Episode, EpisodeSampler, Examples, TaskSource
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.checks import check_disjoint, check_same_run
+from quickstudy.training.checks import check_same_run, check_validation
 from quickstudy.training.description import Description, describe
 from quickstudy.training.memory import deep_loop_bytes, free_memory, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
-from quickstudy.training.run import Run, RunDirectory
+from quickstudy.training.run import Run, RunDirectory, checkpoint_file
 from quickstudy.training.signals import StopRequest, stop_requests
 from quickstudy.training.tasks import MetaGradient, StrategyState
 from quickstudy.training.validation import interval_of_moments, outcomes
@@ -40,7 +40,7 @@ class Fit:
         self,
         settings: Trainer,
         strategy: Strategy,
-        train: ClassDataset,
+        train: ClassDataset | TaskSource,
         validation: ClassDataset | None,
         out: str | os.PathLike[str] | None,
         config: Mapping[str, Any] | None,
@@ -50,19 +50,20 @@ class Fit:
         self.strategy = strategy
         self.validation = validation
         self.inputs = train.inputs
-        self.classes = {"train": list(train.class_names)}
+        self.classes: dict[str, list[str]] = {"train": []}
+        if isinstance(train, ClassDataset):
+            self.classes["train"] = list(train.class_names)
         if validation is not None:
             self.classes["validation"] = list(validation.class_names)
-            check_disjoint(train, validation)
+            check_validation(train, validation)
         self.directory = None if out is None else RunDirectory(out)
         self.description: Description | None = None
         if self.directory is not None:
             self.description = describe(strategy)
             self.config = config or self._default_config()
-        self.sampler = EpisodeSampler(
-            train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
-        )
-        strategy.check_ways(settings.ways)
+        self.sampler = task_source(strategy, train, settings)
+        if strategy.episodic:
+            strategy.check_ways(settings.ways if isinstance(train, ClassDataset) else train.ways)
         self.validation_protocol: dict[str, Any] = {
             "ways": settings.validation_ways or strategy.usual_ways(settings.ways),
             "shots": settings.validation_shots or settings.shots,
@@ -110,6 +111,8 @@ class Fit:
 
     def run(self, resume: bool) -> Run:
         self._open_directory(resume)
+        if self.settings.start_from and not resume:
+            self._take_over(self.settings.start_from)
         settings, progress = self.settings, self.progress
         started = time.perf_counter() - progress["seconds"]
         board = self._open_tensorboard()
@@ -321,6 +324,27 @@ class Fit:
         if self.directory is not None and self.rank == 0:
             self._checkpoint().save(self.directory.last)
 
+    def _take_over(self, path: str) -> None:
+        """Starts from what another run learned, as far as names and shapes agree."""
+        saved = Checkpoint.load(checkpoint_file(path))
+        own = self.strategy.state_dict()
+        encoder = {name for name in own if name.startswith("encoder.")}
+        fitting = {
+            name: value
+            for name, value in saved.model.items()
+            if name in own and own[name].shape == value.shape
+        }
+        if missing := sorted(encoder - set(fitting)):
+            raise ValueError(
+                f"The run in {path} has another encoder: nothing there fits {missing[0]!r} "
+                f"({len(missing)} of {len(encoder)} tensors do not fit). Start from a run with the "
+                "same encoder."
+            )
+        for name, value in fitting.items():
+            own[name].copy_(value)
+        # Nor may these be tested on.
+        self.classes["start_from"] = [each for names in saved.classes.values() for each in names]
+
     def _open_directory(self, resume: bool) -> None:
         """Makes the run directory, or takes up the run that it holds."""
         directory = self.directory
@@ -356,6 +380,7 @@ class Fit:
         saved.restore_model(self.strategy)
         saved.restore_optimizer(self.optimizer)
         self.progress |= saved.progress
+        self.classes = saved.classes
 
     def _open_tensorboard(self) -> Any:
         if self.directory is None or self.rank != 0:
@@ -377,6 +402,24 @@ class Fit:
             )
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
+
+
+def task_source(
+    strategy: Strategy, train: ClassDataset | TaskSource, settings: Trainer
+) -> TaskSource | EpisodeSampler | BatchSampler:
+    """Where the tasks (or ordinary batches) of training come from."""
+    if not isinstance(train, ClassDataset):
+        if train.tasks != settings.tasks:
+            raise ValueError(
+                f"The tasks come {train.tasks} an episode, and the trainer's `tasks` is "
+                f"{settings.tasks}; the two must be the same."
+            )
+        return train
+    if strategy.episodic:
+        return EpisodeSampler(
+            train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
+        )
+    return BatchSampler(train, settings.batch_size, settings.tasks, settings.seed)
 
 
 def _seed_torch(seed: int, step: int, task: int) -> None:

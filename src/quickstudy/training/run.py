@@ -59,6 +59,27 @@ class Run:
         return self
 
 
+def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> Path:
+    """The file of a checkpoint: of a run directory, or ``path`` itself where it is one.
+
+    Raises:
+        FileNotFoundError: when there is no such run.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    directory = RunDirectory(path)
+    if not path.is_dir() or not (directory.last.exists() or directory.best.exists()):
+        raise FileNotFoundError(
+            f"{path} is not a run: it has no checkpoints. Runs are the folders that "
+            "`quickstudy train --out` writes."
+        )
+    if checkpoint not in ("best", "last"):
+        raise ValueError(f"The checkpoint {checkpoint!r} is unknown; choose best or last.")
+    use_best = checkpoint == "best" and directory.best.exists()
+    return directory.best if use_best else directory.last
+
+
 def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
     """Loads a run from its directory, or a single checkpoint from its file.
 
@@ -70,20 +91,8 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
         FileNotFoundError: when there is no such run.
         ValueError: when the checkpoint is damaged or describes something else than a strategy.
     """
-    path = Path(path)
-    directory = None
-    file = path
-    if not path.is_file():
-        directory = RunDirectory(path)
-        if not path.is_dir() or not (directory.last.exists() or directory.best.exists()):
-            raise FileNotFoundError(
-                f"{path} is not a run: it has no checkpoints. Runs are the folders that "
-                "`quickstudy train --out` writes."
-            )
-        if checkpoint not in ("best", "last"):
-            raise ValueError(f"The checkpoint {checkpoint!r} is unknown; choose best or last.")
-        use_best = checkpoint == "best" and directory.best.exists()
-        file = directory.best if use_best else directory.last
+    file = checkpoint_file(path, checkpoint)
+    directory = None if Path(path).is_file() else RunDirectory(path)
     saved = Checkpoint.load(file)
     strategy = build(saved.strategy)
     if not isinstance(strategy, Strategy):

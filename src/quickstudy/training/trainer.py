@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from quickstudy.datasets import ClassDataset
+from quickstudy.episodes import TaskSource
 from quickstudy.inputs import Augmentation
 from quickstudy.strategies import Strategy
 from quickstudy.training.loop import Fit
@@ -24,6 +25,7 @@ LEAST = {
     "shots": 1,
     "queries": 1,
     "tasks": 1,
+    "batch_size": 1,
     "tasks_at_once": 1,
     "steps": 1,
     "weight_decay": 0,
@@ -55,6 +57,8 @@ class Trainer:
         shots: support examples a class.
         queries: query examples a class.
         tasks: tasks a step (the meta-batch).
+        batch_size: examples in a batch, where a strategy learns from ordinary batches of all
+            classes instead of tasks; ``tasks`` is then the number of batches a step.
         steps: updates of φ.
         optimizer: "adam" or "sgd" (with Nesterov momentum 0.9).
         learning_rate: the meta-learning rate η.
@@ -78,6 +82,8 @@ class Trainer:
         patience: stop after so many validations without a better one.
         log_every: steps between rows of the metrics.
         checkpoint_every: steps between checkpoints.
+        start_from: a run (its directory or a checkpoint) whose encoder this one starts with, and
+            whatever else has the same name and shape.
         seed: of everything.
         accelerator: "auto", "cpu", "cuda" or another that Lightning Fabric knows.
         devices: processes on this machine.
@@ -89,6 +95,7 @@ class Trainer:
     shots: int = 1
     queries: int = 15
     tasks: int = 1
+    batch_size: int = 128
     steps: int = 1000
     optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
@@ -109,6 +116,7 @@ class Trainer:
     patience: int | None = None
     log_every: int = 50
     checkpoint_every: int = 250
+    start_from: str | None = None
     seed: int = 0
     accelerator: str = "auto"
     devices: int = 1
@@ -134,7 +142,7 @@ class Trainer:
     def fit(
         self,
         strategy: Strategy,
-        train: ClassDataset,
+        train: ClassDataset | TaskSource,
         validation: ClassDataset | None = None,
         out: str | os.PathLike[str] | None = None,
         *,
@@ -147,7 +155,7 @@ class Trainer:
 
         Args:
             strategy: whose parameters are learned, in place.
-            train: the training classes.
+            train: the training classes, or where else tasks come from (``Sinusoids``).
             validation: classes that choose the best checkpoint and stop early.
             out: the run directory; without it nothing is written.
             resume: go on where the run in ``out`` stands.
@@ -166,7 +174,7 @@ class Trainer:
 
 def fit(
     strategy: Strategy,
-    train: ClassDataset,
+    train: ClassDataset | TaskSource,
     validation: ClassDataset | None = None,
     out: str | os.PathLike[str] | None = None,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from quickstudy.encoders.normalization import transformed
 from quickstudy.strategies.strategy import Theta
 
-Rate = float | Tensor
+Update = Callable[[Theta, Theta, int, Sequence[Tensor]], Theta]
 
 
 def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: bool = False) -> Theta:
@@ -39,41 +40,43 @@ def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: boo
 
 
 def descend(
-    function: Callable[[Theta], Tensor],
+    function: Callable[[Theta, int], Tensor],
     theta: Theta,
-    rates: Sequence[Rate] | Tensor,
+    update: Update,
     steps: int,
     *,
+    learned: Sequence[Tensor] = (),
     first_order: bool = False,
     recompute: bool = False,
 ) -> Theta:
-    """θ_S of θ_{s+1} = θ_s − α ∇ function(θ_s).
+    """θ_S of θ_{s+1} = update(θ_s, ∇ function(θ_s, s), s), s = 0, 1, .., S − 1.
 
     Args:
-        function: the loss of θ; it depends on nothing learned but θ.
+        function: the loss of θ before step s.
         theta: θ_0, tensors of any shapes.
-        rates: α, one for each tensor of θ.
+        update: from (θ_s, its gradient, s, ``learned``) to θ_{s+1}, the same names in the same
+            order.
         steps: S.
+        learned: what ``update`` depends on beside θ.
         first_order: take the gradients for constants.
         recompute: keep only each θ_s for the way back and compute the steps again there: memory
-            then hardly grows with S, for the time of another way forth.
+            then hardly grows with S, for the time of another way forth. ``function`` must then
+            depend on nothing learned but θ.
     """
     names = list(theta)
 
-    def step(*values: Tensor) -> tuple[Tensor, ...]:
-        now, by = dict(zip(names, values, strict=False)), values[len(names) :] or rates
-        gradients = gradient(function, now, first_order)
-        return tuple(
-            now[name] - rate * gradients[name] for name, rate in zip(names, by, strict=True)
-        )
+    def step(number: int, *values: Tensor) -> tuple[Tensor, ...]:
+        now, more = dict(zip(names, values, strict=False)), values[len(names) :]
+        found = gradient(lambda theta: function(theta, number), now, first_order)
+        return tuple(update(now, found, number, more).values())
 
-    learned = tuple(rates) if isinstance(rates, Tensor) else ()
     values = tuple(theta.values())
-    for _ in range(steps):
+    for number in range(steps):
+        one = functools.partial(step, number)
         if recompute and torch.is_grad_enabled():
-            values = _Recomputed.apply(step, *values, *learned)  # type: ignore[no-untyped-call]
+            values = _Recomputed.apply(one, *values, *learned)  # type: ignore[no-untyped-call]
         else:
-            values = step(*values)
+            values = one(*values, *learned)
     return dict(zip(names, values, strict=True))
 
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from quickstudy.encoders.encoder import feature_size
-from quickstudy.encoders.normalization import (
-    recorded_statistics,
-    task_batch_norms,
-    use_task_batch_norm,
-)
-from quickstudy.episodes import Episode, Examples
-from quickstudy.strategies.functional import map_tasks
-from quickstudy.strategies.gradient.inner_loop import descend
-from quickstudy.strategies.strategy import Strategy, Theta
+from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.strategy import Theta
 
 
-class MAML(Strategy):
+class MAML(GradientStrategy):
     """θ is reached from a learned start by a few gradient steps on the support.
 
         θ_0 = φ,   θ_{s+1} = θ_s − α ∇ L(support; θ_s),   φ ← φ − η ∇_φ Σ_tasks L(query; θ_S)
@@ -37,7 +27,8 @@ class MAML(Strategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             batch normalisation layers are replaced by ``TaskBatchNorm``.
-        ways: classes in a task; the start has a linear output for each.
+        ways: classes in a task (the length of a target in regression); the start has a linear
+            output for each.
         inner_steps: gradient steps S in meta-training.
         test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
@@ -48,6 +39,8 @@ class MAML(Strategy):
             loops.
         transductive: normalise queries by their own batch, as the paper's experiments do.
     """
+
+    paper = "Finn, Abbeel, Levine, 2017"
 
     def __init__(
         self,
@@ -61,90 +54,26 @@ class MAML(Strategy):
         recompute: bool = False,
         transductive: bool = False,
     ) -> None:
-        super().__init__()
-        if inner_steps < 0 or (test_inner_steps or 0) < 0:
-            raise ValueError(
-                f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
-                "may be negative."
-            )
-        self.ways: int = ways
-        self.inner_steps = inner_steps
-        self.test_inner_steps = test_inner_steps
-        self.inner_learning_rate = inner_learning_rate
+        super().__init__(
+            encoder,
+            ways,
+            inner_steps,
+            test_inner_steps,
+            inner_learning_rate,
+            first_order,
+            recompute,
+            transductive,
+        )
         self.learn_inner_rates = learn_inner_rates
-        self.first_order = first_order
-        self.recompute = recompute
-        self.transductive = transductive
-        head = nn.Linear(feature_size(encoder), ways)
-        nn.init.normal_(head.weight, std=0.01)
-        nn.init.zeros_(head.bias)
-        self.encoder = use_task_batch_norm(encoder)
-        self.head = head
-        self._norms = list(task_batch_norms(self.encoder).values())
-        rates = torch.full((len(self._start()),), inner_learning_rate)
+        rates = torch.full((len(self.start()),), inner_learning_rate)
         self.rates = nn.Parameter(rates) if learn_inner_rates else None
 
-    def _start(self) -> dict[str, Tensor]:
-        """θ_0: the parameters that adapt, by name; frozen ones do not."""
-        return {n: p for n, p in self._network().named_parameters() if p.requires_grad}
+    def learned(self) -> Sequence[Tensor]:
+        return () if self.rates is None else tuple(self.rates)
 
-    def _network(self) -> nn.Sequential:
-        return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
-
-    def _logits(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
-        for layer in self._norms:
-            layer.training = batch_statistics
-        logits: Tensor = functional_call(self._network(), theta, (inputs,))
-        return logits
-
-    def _support_loss(self, theta: Theta, inputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self._logits(theta, inputs, batch_statistics=True), targets)
-
-    def _descend(self, inputs: Tensor, targets: Tensor) -> Theta:
-        """θ of one task, from its support ``[N, *shape]`` and ``[N]``."""
-        start = self._start()
-        rates = self.rates if self.rates is not None else [self.inner_learning_rate] * len(start)
-        steps = self.inner_steps
-        if not self.training and self.test_inner_steps is not None:
-            steps = self.test_inner_steps
-        theta = descend(
-            lambda theta: self._support_loss(theta, inputs, targets),
-            start,
-            rates,
-            steps,
-            first_order=self.first_order,
-            recompute=self.recompute,
-        )
-        if not self.transductive:
-            with recorded_statistics(self._network()) as statistics:
-                self._logits(theta, inputs, batch_statistics=True)
-            theta |= statistics
-        return theta
-
-    def adapt(self, support: Examples, ways: int) -> Theta:
-        self.check_ways(ways)
-        theta: Theta = map_tasks(
-            self._descend, support.inputs, support.targets, at_once=not self.recompute
-        )
-        return theta
-
-    def _predict(self, theta: Theta, inputs: Tensor) -> Tensor:
-        """Logits ``[Q, ways]`` of one task's ``[Q, *shape]``."""
-        return self._logits(theta, inputs, batch_statistics=self.transductive)
-
-    def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
-        logits: Tensor = map_tasks(self._predict, theta, inputs, at_once=not self.recompute)
-        return logits
-
-    def forward(self, episode: Episode) -> Tensor:
-        """Adapts and predicts task by task, so that no θ but one is ever held."""
-        self.check_ways(episode.ways)
-        support, query = episode.support, episode.query
-        logits: Tensor = map_tasks(
-            lambda inputs, targets, x: self._predict(self._descend(inputs, targets), x),
-            support.inputs,
-            support.targets,
-            query.inputs,
-            at_once=not self.recompute,
-        )
-        return logits
+    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
+        rates: Sequence[float | Tensor] = learned or [self.inner_learning_rate] * len(theta)
+        return {
+            name: each - rate * gradients[name]
+            for (name, each), rate in zip(theta.items(), rates, strict=True)
+        }

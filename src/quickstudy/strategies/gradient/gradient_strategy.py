@@ -1,0 +1,165 @@
+"""What strategies of gradient steps have in common."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from quickstudy.encoders.encoder import feature_size
+from quickstudy.encoders.normalization import (
+    recorded_statistics,
+    task_batch_norms,
+    use_task_batch_norm,
+)
+from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies.functional import map_tasks, task_loss
+from quickstudy.strategies.gradient.inner_loop import descend
+from quickstudy.strategies.strategy import Strategy, Theta
+
+
+class GradientStrategy(Strategy):
+    """θ is reached from a learned start by a few steps on the loss of the support.
+
+        θ_0 = start(φ),   θ_{s+1} = update(θ_s, ∇ L(support; θ_s))
+
+    A subclass says what adapts (:meth:`start`), by which rule (:meth:`update`) and, where its paper
+    differs, on what loss (:meth:`inner_loss`). Here stands what they share: a linear output on an
+    encoder, the loop, and whose statistics batch normalisation uses.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
+            batch normalisation layers are replaced by ``TaskBatchNorm``.
+        ways: classes in a task (the length of a target in regression): the linear outputs.
+        inner_steps: gradient steps S in meta-training.
+        test_inner_steps: gradient steps in use; as many as in training by default.
+        inner_learning_rate: the step size α.
+        first_order: leave out second derivatives.
+        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
+            loops.
+        transductive: normalise queries by their own batch; by default they are normalised by the
+            statistics of the support, which belong to θ.
+    """
+
+    regression = True
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        ways: int = 5,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_learning_rate: float = 0.4,
+        first_order: bool = False,
+        recompute: bool = False,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__()
+        if inner_steps < 0 or (test_inner_steps or 0) < 0:
+            raise ValueError(
+                f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
+                "may be negative."
+            )
+        self.ways: int = ways
+        self.inner_steps = inner_steps
+        self.test_inner_steps = test_inner_steps
+        self.inner_learning_rate = inner_learning_rate
+        self.first_order = first_order
+        self.recompute = recompute
+        self.transductive = transductive
+        head = nn.Linear(feature_size(encoder), ways)
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+        self.encoder = use_task_batch_norm(encoder)
+        self.head = head
+        self._norms = list(task_batch_norms(self.encoder).values())
+
+    # -- what a method may say otherwise -------------------------------------------------------
+
+    def start(self) -> Theta:
+        """θ_0: the parameters that adapt, by their names in :meth:`network`; frozen ones do not."""
+        return {n: p for n, p in self.network().named_parameters() if p.requires_grad}
+
+    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
+        """θ_{s+1} from θ_s and its gradient; ``learned`` is what :meth:`learned` gave."""
+        rate = self.inner_learning_rate
+        return {name: each - rate * gradients[name] for name, each in theta.items()}
+
+    def learned(self) -> Sequence[Tensor]:
+        """The parameters that :meth:`update` depends on beside θ."""
+        return ()
+
+    def inner_loss(self, theta: Theta, inputs: Tensor, targets: Tensor, step: int) -> Tensor:
+        """L(support; θ_s) of one task's ``[N, *shape]`` and ``[N]`` (or ``[N, D]``)."""
+        return task_loss(self.outputs(theta, inputs, batch_statistics=True), targets)
+
+    # -- what they share -----------------------------------------------------------------------
+
+    def network(self) -> nn.Sequential:
+        """The network whose parameters θ names: ``encoder``, then ``head``."""
+        return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
+
+    def outputs(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
+        """Outputs ``[N, ways]`` of one task's inputs, normalised by their own batch or by θ."""
+        for layer in self._norms:
+            layer.training = batch_statistics
+        found: Tensor = functional_call(self.network(), theta, (inputs,))
+        return found
+
+    @property
+    def steps(self) -> int:
+        """The inner steps of the present mode, training or use."""
+        if not self.training and self.test_inner_steps is not None:
+            return self.test_inner_steps
+        return self.inner_steps
+
+    def descend(self, inputs: Tensor, targets: Tensor) -> Theta:
+        """θ of one task, from its support ``[N, *shape]`` and ``[N]``."""
+        theta = descend(
+            lambda theta, step: self.inner_loss(theta, inputs, targets, step),
+            self.start(),
+            self.update,
+            self.steps,
+            learned=self.learned(),
+            first_order=self.first_order,
+            recompute=self.recompute,
+        )
+        return self.with_statistics(theta, inputs)
+
+    def with_statistics(self, theta: Theta, inputs: Tensor) -> Theta:
+        """θ with the support's statistics, by which queries are normalised unless transductive."""
+        if self.transductive:
+            return theta
+        with recorded_statistics(self.network()) as statistics:
+            self.outputs(theta, inputs, batch_statistics=True)
+        return theta | statistics
+
+    def answer(self, theta: Theta, inputs: Tensor) -> Tensor:
+        """Outputs ``[Q, ways]`` of one task's queries ``[Q, *shape]``."""
+        return self.outputs(theta, inputs, batch_statistics=self.transductive)
+
+    def adapt(self, support: Examples, ways: int) -> Theta:
+        self.check_ways(ways)
+        theta: Theta = map_tasks(
+            self.descend, support.inputs, support.targets, at_once=not self.recompute
+        )
+        return theta
+
+    def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
+        outputs: Tensor = map_tasks(self.answer, theta, inputs, at_once=not self.recompute)
+        return outputs
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapts and predicts task by task, so that no θ but one is ever held."""
+        self.check_ways(episode.ways)
+        support, query = episode.support, episode.query
+        outputs: Tensor = map_tasks(
+            lambda inputs, targets, x: self.answer(self.descend(inputs, targets), x),
+            support.inputs,
+            support.targets,
+            query.inputs,
+            at_once=not self.recompute,
+        )
+        return outputs
