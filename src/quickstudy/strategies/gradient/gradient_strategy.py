@@ -62,7 +62,7 @@ class GradientStrategy(Strategy):
                 f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
                 "may be negative."
             )
-        self.ways: int = ways
+        self.ways = ways
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_learning_rate = inner_learning_rate
@@ -82,6 +82,10 @@ class GradientStrategy(Strategy):
         """θ_0: the parameters that adapt, by their names in :meth:`network`; frozen ones do not."""
         return {n: p for n, p in self.network().named_parameters() if p.requires_grad}
 
+    def begin(self, inputs: Tensor, targets: Tensor) -> Theta:
+        """θ_0 of one task; :meth:`start`, unless it depends on the support."""
+        return self.start()
+
     def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
         """θ_{s+1} from θ_s and its gradient; ``learned`` is what :meth:`learned` gave."""
         rate = self.inner_learning_rate
@@ -97,16 +101,26 @@ class GradientStrategy(Strategy):
 
     # -- what they share -----------------------------------------------------------------------
 
-    def network(self) -> nn.Sequential:
+    def network(self) -> nn.Module:
         """The network whose parameters θ names: ``encoder``, then ``head``."""
         return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
 
     def outputs(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
         """Outputs ``[N, ways]`` of one task's inputs, normalised by their own batch or by θ."""
-        for layer in self._norms:
-            layer.training = batch_statistics
+        self.use_batch_statistics(batch_statistics)
         found: Tensor = functional_call(self.network(), theta, (inputs,))
         return found
+
+    def features(self, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
+        """Vectors ``[N, D]`` of one task's inputs, by the encoder as φ has it."""
+        self.use_batch_statistics(batch_statistics)
+        found: Tensor = self.encoder(inputs)
+        return found
+
+    def use_batch_statistics(self, batch: bool) -> None:
+        """Whether the encoder normalises by the batch at hand from now on, or by its buffers."""
+        for layer in self._norms:
+            layer.training = batch
 
     @property
     def steps(self) -> int:
@@ -119,7 +133,7 @@ class GradientStrategy(Strategy):
         """θ of one task, from its support ``[N, *shape]`` and ``[N]``."""
         theta = descend(
             lambda theta, step: self.inner_loss(theta, inputs, targets, step),
-            self.start(),
+            self.begin(inputs, targets),
             self.update,
             self.steps,
             learned=self.learned(),
