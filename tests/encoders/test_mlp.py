@@ -24,6 +24,18 @@ def test_every_layer_is_linear_then_relu():
     torch.testing.assert_close(encoder(x), expected, rtol=1e-12, atol=1e-12)  # rounding
 
 
+def test_a_modulation_scales_and_shifts_each_layer_before_its_relu():
+    encoder = MLP((2, 3), hidden=(5, 4)).double()
+    assert encoder.modulated_channels == (5, 4)
+    x = torch.randn(7, 2, 3, dtype=torch.float64)
+    (a, b), (c, d) = ((torch.randn(2, 7, n, dtype=torch.float64)) for n in (5, 4))
+    first, second = encoder.layers
+    hidden = ((x.reshape(7, 6) @ first.weight.T + first.bias) * (1 + a) + b).clamp(min=0)
+    expected = ((hidden @ second.weight.T + second.bias) * (1 + c) + d).clamp(min=0)
+    got = encoder(x, [(a, b), (c, d)])
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)  # rounding
+
+
 def test_an_output_depends_on_its_own_input_only():
     encoder = MLP((6,), hidden=(5, 4)).double().eval()
     x = torch.randn(5, 6, dtype=torch.float64)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.encoders.encoder import Encoder
+from quickstudy.encoders.encoder import Encoder, Modulation
 
 
 class MLP(Encoder):
@@ -31,10 +31,15 @@ class MLP(Encoder):
         widths = [math.prod(input_shape), *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out_features = widths[-1]
+        self.modulated_channels = self.hidden
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of inputs ``[B, *input_shape]``."""
         x = x.flatten(1)
-        for layer in self.layers:
-            x = F.relu(layer(x))
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if modulation is not None:
+                scale, shift = modulation[number]
+                x = x * (1 + scale) + shift
+            x = F.relu(x)
         return x
