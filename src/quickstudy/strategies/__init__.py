@@ -1,22 +1,62 @@
 """Learning strategies F(support; φ) → θ: one paper, one file, folders by family."""
 
 from quickstudy.strategies.amortized.hypernetwork import Hypernetwork
+from quickstudy.strategies.closed_form.lrd2 import LRD2
+from quickstudy.strategies.closed_form.r2d2 import R2D2
 from quickstudy.strategies.finetune.nearest_neighbor import NearestNeighbor
+from quickstudy.strategies.gradient.anil import ANIL
+from quickstudy.strategies.gradient.boil import BOIL
+from quickstudy.strategies.gradient.cavia import CAVIA
+from quickstudy.strategies.gradient.fomaml import FOMAML
+from quickstudy.strategies.gradient.imaml import IMAML
 from quickstudy.strategies.gradient.maml import MAML
+from quickstudy.strategies.gradient.maml_plus_plus import MAMLPlusPlus
+from quickstudy.strategies.gradient.meta_curvature import MetaCurvature
+from quickstudy.strategies.gradient.meta_sgd import MetaSGD
+from quickstudy.strategies.gradient.proto_maml import ProtoMAML
+from quickstudy.strategies.gradient.reptile import Reptile
+from quickstudy.strategies.gradient.t_net import TNet
 from quickstudy.strategies.metric.approximate_prototype_index import ApproximatePrototypeIndex
+from quickstudy.strategies.metric.feat import FEAT
+from quickstudy.strategies.metric.frn import FRN
+from quickstudy.strategies.metric.matching_network import MatchingNetwork
+from quickstudy.strategies.metric.meta_baseline import MetaBaseline
 from quickstudy.strategies.metric.prototype_index import Nearest, PrototypeIndex
 from quickstudy.strategies.metric.prototypical_network import PrototypicalNetwork
+from quickstudy.strategies.metric.relation_network import RelationNetwork
+from quickstudy.strategies.metric.simple_cnaps import SimpleCNAPS
+from quickstudy.strategies.metric.simple_shot import SimpleShot
 from quickstudy.strategies.strategy import EmbeddingStrategy, Strategy, Theta
 
 __all__ = [
+    "ANIL",
+    "BOIL",
+    "CAVIA",
+    "FEAT",
+    "FOMAML",
+    "FRN",
+    "IMAML",
+    "LRD2",
     "MAML",
+    "R2D2",
     "ApproximatePrototypeIndex",
     "EmbeddingStrategy",
     "Hypernetwork",
+    "MAMLPlusPlus",
+    "MatchingNetwork",
+    "MetaBaseline",
+    "MetaCurvature",
+    "MetaSGD",
     "Nearest",
     "NearestNeighbor",
+    "ProtoMAML",
     "PrototypeIndex",
     "PrototypicalNetwork",
+    "RelationNetwork",
+    "Reptile",
+    "SimpleCNAPS",
+    "SimpleShot",
     "Strategy",
+    "TNet",
     "Theta",
 ]

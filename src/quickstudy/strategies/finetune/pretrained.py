@@ -42,5 +42,10 @@ class PretrainedStrategy(EmbeddingStrategy):
                 f"and the batch is of {episode.ways}: give the number of training classes "
                 f"(`classes={episode.ways}`) to train it."
             )
-        logits: Tensor = self.classifier(self.encode(episode.query.inputs, {}))
+        return self.training_logits(self.encode(episode.query.inputs, {}))
+
+    def training_logits(self, features: Tensor) -> Tensor:
+        """Logits ``[T, Q, classes]`` of the training classes, from features ``[T, Q, D]``."""
+        assert self.classifier is not None
+        logits: Tensor = self.classifier(features)
         return logits
