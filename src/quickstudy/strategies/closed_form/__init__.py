@@ -1,0 +1,1 @@
+"""Strategies whose θ solves a convex problem on the support's features."""
