@@ -1,0 +1,69 @@
+"""Body only update in inner loop (Oh, Yoo, Kim, Yun, 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.strategy import Theta
+
+
+class BOIL(GradientStrategy):
+    """MAML whose inner loop moves the encoder (the body) and leaves the head where it is.
+
+        θ = (b, h),   b_{s+1} = b_s − α_b ∇_b L(support; b_s, h_s),   h_{s+1} = h_s (α_h = 0)
+
+    A head that does not move forces the features of a task towards its rows: representations
+    change instead of being reused. Outside, φ = (b_0, h) is learned as in MAML.
+
+    Oh, Yoo, Kim, Yun, "BOIL: Towards Representation Change for Few-shot Learning", ICLR 2021,
+    section 3.
+
+    Batch normalisation: the paper normalises queries by their own joint statistics
+    (``transductive=True``); by default they are normalised by those of the support.
+
+    Args:
+        encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
+            ``out_features``. Its batch normalisation layers are replaced by ``TaskBatchNorm``.
+        ways: classes in a task (the length of a target in regression); the head has a linear
+            output for each.
+        inner_steps: gradient steps S in meta-training.
+        test_inner_steps: gradient steps in use; as many as in training by default.
+        inner_learning_rate: the step size α_b of the body.
+        first_order: leave out second derivatives.
+        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
+            loops.
+        transductive: normalise queries by their own batch, as the paper's experiments do.
+    """
+
+    paper = "Oh, Yoo, Kim, Yun, 2021"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        ways: int = 5,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_learning_rate: float = 0.5,
+        first_order: bool = False,
+        recompute: bool = False,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            ways,
+            inner_steps,
+            test_inner_steps,
+            inner_learning_rate,
+            first_order,
+            recompute,
+            transductive,
+        )
+
+    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
+        moved = super().update(theta, gradients, step, learned)
+        return {
+            name: theta[name] if name.startswith("head.") else each for name, each in moved.items()
+        }

@@ -1,0 +1,84 @@
+"""Meta-SGD (Li, Zhou, Chen, Li, 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.strategy import Theta
+
+
+class MetaSGD(GradientStrategy):
+    """MAML that learns, beside the start, a rate for every single parameter.
+
+        φ = (θ_0, α),   θ_{s+1} = θ_s − α ∘ ∇ L(support; θ_s)
+
+    α has the shape of θ: it sets how far and, by its signs and proportions, in which direction a
+    task's gradient moves the learner. The paper takes one step.
+
+    Li, Zhou, Chen, Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017,
+    arXiv 1707.09835, equation 3 and algorithm 1. As there, the rates start at random, uniformly
+    between ``least_inner_rate`` and ``most_inner_rate``.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
+            batch normalisation layers are replaced by ``TaskBatchNorm``.
+        ways: classes in a task (the length of a target in regression); the start has a linear
+            output for each.
+        inner_steps: gradient steps S in meta-training.
+        test_inner_steps: gradient steps in use; as many as in training by default.
+        least_inner_rate: the least rate at the start.
+        most_inner_rate: the greatest rate at the start.
+        first_order: leave out second derivatives; the rates are learned all the same.
+        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
+            loops.
+        transductive: normalise queries by their own batch; by default they are normalised by the
+            statistics of the support.
+    """
+
+    paper = "Li, Zhou, Chen, Li, 2017"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        ways: int = 5,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        least_inner_rate: float = 0.005,
+        most_inner_rate: float = 0.1,
+        first_order: bool = False,
+        recompute: bool = False,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            ways,
+            inner_steps,
+            test_inner_steps,
+            first_order=first_order,
+            recompute=recompute,
+            transductive=transductive,
+        )
+        if not 0 <= least_inner_rate <= most_inner_rate:
+            raise ValueError(
+                f"Rates cannot start between {least_inner_rate} and {most_inner_rate}; give a "
+                "least_inner_rate of at least 0 and a most_inner_rate that is not below it."
+            )
+        self.least_inner_rate = least_inner_rate
+        self.most_inner_rate = most_inner_rate
+        self.rates = nn.ParameterList(
+            torch.empty_like(each).uniform_(least_inner_rate, most_inner_rate)
+            for each in self.start().values()
+        )
+
+    def learned(self) -> Sequence[Tensor]:
+        return tuple(self.rates)
+
+    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
+        return {
+            name: each - rate * gradients[name]
+            for (name, each), rate in zip(theta.items(), learned, strict=True)
+        }
