@@ -1,0 +1,53 @@
+"""Batch normalisation that has weights and running averages for each inner step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.encoders.normalization import TaskBatchNorm
+from quickstudy.strategies.strategy import Theta
+
+MOMENTUM = 0.1
+"""The share of a new batch in running averages."""
+
+
+class StepNorm(nn.Module):
+    """What a batch normalisation has for each of θ_0 .. θ_S: tables of S + 1 rows.
+
+    Args:
+        layer: the normalisation; its weights become buffers that these take the place of.
+        steps: S.
+        weights: learn scales and shifts.
+        statistics: keep running averages.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, layer: TaskBatchNorm, steps: int, weights: bool, statistics: bool) -> None:
+        super().__init__()
+        self.weights = weights and layer.weight.requires_grad
+        self.statistics = statistics
+        if self.weights:
+            for name in ("weight", "bias"):
+                value = getattr(layer, name).detach()
+                self.register_parameter(name, nn.Parameter(value.repeat(steps + 1, 1)))
+                delattr(layer, name)
+                layer.register_buffer(name, value, persistent=False)
+        if statistics:
+            self.register_buffer("mean", layer.mean.repeat(steps + 1, 1))
+            self.register_buffer("var", layer.var.repeat(steps + 1, 1))
+
+    def of_step(self, step: int) -> Theta:
+        """The rows of a step by their names in the layer; the last rows for steps beyond S."""
+        names = ("weight", "bias") * self.weights + ("mean", "var") * self.statistics
+        tables = {name: getattr(self, name) for name in names}
+        return {name: table[min(step, len(table) - 1)] for name, table in tables.items()}
+
+    @torch.no_grad()
+    def keep(self, mean: Tensor, var: Tensor) -> None:
+        """Takes statistics ``[T, S + 1, C]`` of the steps of T tasks into the averages."""
+        for table, new in ((self.mean, mean), (self.var, var)):
+            rows = min(len(table), new.shape[1])
+            table[:rows].lerp_(new.mean(0)[:rows], MOMENTUM)
