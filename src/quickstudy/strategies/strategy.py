@@ -116,14 +116,22 @@ class EmbeddingStrategy(Strategy):
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
         return self.predict_features(theta, self.encode(inputs, theta))
 
-    def forward(self, episode: Episode) -> Tensor:
-        """Adapts and predicts; support and query are embedded as one batch, as is usual.
+    def embed(self, episode: Episode, theta: Theta) -> Tensor:
+        """Vectors ``[T, N + Q, D]`` of support and query, embedded as one batch, as is usual.
 
         In training, batch normalisation then sees both alike; afterwards it makes no difference.
         """
-        support, query, ways = episode.support, episode.query, episode.ways
+        both = torch.cat([episode.support.inputs, episode.query.inputs], dim=1)
+        return self.encode(both, theta)
+
+    def solve(self, episode: Episode, features: Tensor, theta: Theta) -> Tensor:
+        """Logits ``[T, Q, ways]``, from what :meth:`embed` made of support and query."""
+        support, ways = episode.support, episode.ways
         shots = support.inputs.shape[1]
-        theta = self.condition(support, ways)
-        features = self.encode(torch.cat([support.inputs, query.inputs], dim=1), theta)
-        theta |= self.adapt_features(Examples(features[:, :shots], support.targets), ways)
+        theta = theta | self.adapt_features(Examples(features[:, :shots], support.targets), ways)
         return self.predict_features(theta, features[:, shots:])
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapts and predicts: logits ``[T, Q, ways]``."""
+        theta = self.condition(episode.support, episode.ways)
+        return self.solve(episode, self.embed(episode, theta), theta)

@@ -1,0 +1,127 @@
+"""Few-shot embedding adaptation with a transformer (Ye, Hu, Zhan, Sha, 2020)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.encoders.encoder import feature_size
+from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies.functional import class_means, similarity, task_loss
+from quickstudy.strategies.solvers import check_positive
+from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+
+
+class FEAT(EmbeddingStrategy):
+    """Prototypes look at each other and move to where they tell this task's classes apart.
+
+        c_k = mean of f(x_i; φ) over the support of class k
+        {ψ_1, .., ψ_K} = T({c_1, .., c_K}),   p(y = k | x) ∝ exp(−|f(x; φ) − ψ_k|² / τ)
+
+    where T, a transformer, maps sets to sets: self-attention, a residual connection and layer
+    normalisation. In training a contrastive term is added: T also adapts the set of all instances
+    of each class, support and query, which must then lie nearest to its own class's centre:
+
+        L = −log p(y | x) + λ · mean of −log q(y_i | T_i),   q(y = k | T_i) ∝ exp(−|T_i − m_k|² / τ)
+
+    with T_i the adapted instance and m_k the mean of the adapted instances of class k.
+
+    Ye, Hu, Zhan, Sha, "Few-Shot Learning via Embedding Adaptation with Set-to-Set Functions", CVPR
+    2020, section 4. The paper starts from an encoder that learned by ordinary classification
+    (``start_from``); learning from the start works too.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        heads: of the attention, each as wide as the features; 1 in the paper.
+        temperature: τ; the paper's 64 by default.
+        contrast: λ, the weight of the contrastive term; 0 leaves it out.
+        dropout: the share of T's update that is dropped in training.
+    """
+
+    paper = "Ye, Hu, Zhan, Sha, 2020"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        heads: int = 1,
+        temperature: float = 64.0,
+        contrast: float = 0.1,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(encoder)
+        check_positive("FEAT", heads=heads, temperature=temperature)
+        if contrast < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"FEAT's contrast is {contrast} and its dropout {dropout}; the first must be 0 or "
+                "more, the second from 0 to below 1."
+            )
+        self.heads = heads
+        self.temperature = temperature
+        self.contrast = contrast
+        self.dropout = dropout
+        self.transformer = SetTransformer(feature_size(encoder), heads, dropout)
+
+    def adapt_features(self, support: Examples, ways: int) -> Theta:
+        means = class_means(support.inputs, support.targets, ways)
+        return {"prototypes": self.transformer(means)}
+
+    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
+        return similarity(features, theta["prototypes"], "euclidean") / self.temperature
+
+    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+        """Logits ``[T, Q, ways]``; ``features`` are the episode's, if they are known already."""
+        features = self.embed(episode, {}) if features is None else features
+        return self.solve(episode, features, {})
+
+    def loss(self, episode: Episode) -> Tensor:
+        features = self.embed(episode, {})
+        entropy = task_loss(self(episode, features), episode.query.targets)
+        if not self.contrast:
+            return entropy
+        targets = torch.cat([episode.support.targets, episode.query.targets], dim=1)
+        return entropy + self.contrast * self.contrastive_loss(features, targets, episode.ways)
+
+    def contrastive_loss(self, features: Tensor, targets: Tensor, ways: int) -> Tensor:
+        """Of instances ``[T, M, D]`` of known classes ``[T, M]``, each class a set of its own."""
+        adapted = self.transformer(features, targets[:, :, None] == targets[:, None, :])
+        centres = class_means(adapted, targets, ways)
+        return task_loss(similarity(adapted, centres, "euclidean") / self.temperature, targets)
+
+
+class SetTransformer(nn.Module):
+    """One layer of self-attention: x_i → LayerNorm(x_i + dropout(W Σ_j a_ij V x_j)).
+
+    Args:
+        features: D.
+        heads: each with projections from D to D; W merges them.
+        dropout: of the update.
+    """
+
+    def __init__(self, features: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projections = nn.Linear(features, 3 * heads * features, bias=False)
+        self.merge = nn.Linear(heads * features, features)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(features)
+        # Each projection is a layer of its own, whatever shares its matrix.
+        for weight in self.projections.weight.data.chunk(3 * heads):
+            nn.init.xavier_normal_(weight)
+
+    def forward(self, sets: Tensor, together: Tensor | None = None) -> Tensor:
+        """Adapts sets ``[T, M, D]``.
+
+        Args:
+            sets: M members each.
+            together: ``[T, M, M]`` bool: which members see each other; by default all.
+        """
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.projections(sets).chunk(3, dim=-1)
+        )
+        mask = None if together is None else together[:, None]
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        update = self.dropout(self.merge(attended.transpose(1, 2).flatten(2)))
+        adapted: Tensor = self.norm(sets + update)
+        return adapted
