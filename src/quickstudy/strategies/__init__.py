@@ -2,7 +2,12 @@
 
 from quickstudy.strategies.amortized.hypernetwork import Hypernetwork
 from quickstudy.strategies.closed_form.lrd2 import LRD2
+from quickstudy.strategies.closed_form.metaoptnet import MetaOptNet
 from quickstudy.strategies.closed_form.r2d2 import R2D2
+from quickstudy.strategies.finetune.baseline import Baseline
+from quickstudy.strategies.finetune.baseline_plus_plus import BaselinePlusPlus
+from quickstudy.strategies.finetune.fine_tuning import FineTuning
+from quickstudy.strategies.finetune.logistic_regression import LogisticRegression
 from quickstudy.strategies.finetune.nearest_neighbor import NearestNeighbor
 from quickstudy.strategies.gradient.anil import ANIL
 from quickstudy.strategies.gradient.boil import BOIL
@@ -40,12 +45,17 @@ __all__ = [
     "MAML",
     "R2D2",
     "ApproximatePrototypeIndex",
+    "Baseline",
+    "BaselinePlusPlus",
     "EmbeddingStrategy",
+    "FineTuning",
     "Hypernetwork",
+    "LogisticRegression",
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaCurvature",
+    "MetaOptNet",
     "MetaSGD",
     "Nearest",
     "NearestNeighbor",
