@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help setup demo test lint types format results bench clean
+.PHONY: help setup demo test lint types format results leaderboard bench clean
 
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ format: $(VENV)/.setup-dev  ## Mend style
 
 results: setup  ## Train what configs/omniglot describes (hours, resumable), write docs/results.md
 	$(BIN)/python benchmarks/results.py
+
+leaderboard: setup  ## Train every strategy for the same time (hours), write docs/leaderboard.md
+	$(BIN)/python benchmarks/leaderboard.py
 
 $(PEERS)/.setup: benchmarks/peers-requirements.txt constraints.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def test_example(name, tmp_path):
     done = run_script(script, "--steps", 3, "--episodes", 5, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
+
+
+def test_a_strategy_in_a_file_of_ones_own_trains_at_the_command_line(tmp_path):
+    shutil.copy(ROOT / "examples" / "write_a_strategy.py", tmp_path / "my_module.py")
+    words = ["train", "--strategy", "my_module.RidgeRegression", "--steps", 2, "--out", "run"]
+    done = run_script("-m", "quickstudy", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run_script("-m", "quickstudy", "evaluate", "run", "--episodes", 5, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "RidgeRegression" in done.stdout
 
 
 def test_python_of_the_readme(tmp_path):

@@ -1,6 +1,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+from quickstudy.strategies.catalogue import strategies
 
 from .conftest import TINY
 
@@ -41,6 +44,31 @@ def test_datasets_lists_the_catalogue(quickstudy):
     assert code == 0
     for name in ("omniglot", "cifar100", "glyphs"):
         assert name in out
+
+
+def test_strategies_lists_every_strategy_with_its_paper(quickstudy):
+    code, out, _ = quickstudy("strategies")
+    assert code == 0
+    for words in ("PrototypicalNetwork", "MAML", "Hypernetwork", "Finn", "metric", "gradient"):
+        assert words in out
+
+
+def test_the_page_of_strategies_is_up_to_date(quickstudy):
+    code, out, _ = quickstudy("strategies", "--markdown")
+    assert code == 0
+    page = Path(__file__).parents[2] / "docs" / "strategies.md"
+    assert out == page.read_text(), "write it again: quickstudy strategies --markdown"
+
+
+def test_every_strategy_of_the_catalogue_says_what_it_is():
+    found = strategies()
+    for entry in found:
+        assert entry.summary.endswith("."), entry.name
+        assert entry.paper, entry.name
+    (maml,) = [entry for entry in found if entry.name == "MAML"]
+    assert (maml.family, maml.transductive, maml.regression) == ("gradient", "if asked", True)
+    assert maml.paper == "Finn, Abbeel, Levine, 2017"
+    assert maml.trained_on == "tasks"
 
 
 def test_help_and_version(quickstudy):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from quickstudy.encoders import MLP, Conv4
-from quickstudy.episodes import EpisodeSampler
+from quickstudy.episodes import EpisodeSampler, Sinusoids
 from quickstudy.strategies import MAML, PrototypicalNetwork, Strategy
 from quickstudy.training.tasks import MetaGradient, _mixes_tasks
 
@@ -102,7 +102,7 @@ def test_tasks_side_by_side_give_the_same_bits_as_one_after_another(make, tasks,
 
 @pytest.mark.parametrize("at_once", [2, 3, 7])
 def test_tasks_in_one_call_give_what_one_after_another_does(tasks, at_once, monkeypatch):
-    monkeypatch.setattr(MetaGradient, "_side_by_side", MetaGradient._together)  # as on a GPU
+    monkeypatch.setattr(MetaGradient, "_joins", lambda self, task: True)  # as on a GPU
     sizes = []
     monkeypatch.setattr(
         MAML, "loss", lambda self, each: (sizes.append(each.tasks), Strategy.loss(self, each))[1]
@@ -118,6 +118,22 @@ def test_tasks_in_one_call_give_what_one_after_another_does(tasks, at_once, monk
     assert sums.accuracy == pytest.approx(expected_sums.accuracy)
     for pair in zip(sums.averages, expected_sums.averages, strict=True):
         torch.testing.assert_close(*pair)
+
+
+def test_tasks_of_short_vectors_go_into_one_call(monkeypatch):
+    waves = Sinusoids(tasks=9).episode(0)
+    results, sizes = [], []
+    loss = MAML.loss
+    monkeypatch.setattr(
+        MAML, "loss", lambda self, each: (sizes.append(each.tasks), loss(self, each))[1]
+    )
+    for at_once in (1, None):
+        torch.manual_seed(0)
+        strategy = MAML(MLP((1,), hidden=(8,)), ways=1, inner_steps=2, inner_learning_rate=0.01)
+        results.append(gradient(strategy, waves, at_once)[0])
+    assert sizes == [1] * 10 + [9]  # the first of the second alone, to see what a task takes
+    for pair in zip(*results, strict=True):
+        torch.testing.assert_close(*pair)  # float32, summed in another order
 
 
 def test_only_strategies_that_keep_tasks_apart_take_several_in_one_call():

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measure a trained run on classes it never saw",
     "compare": "train and evaluate several strategies under one budget",
     "datasets": "list the data sets by name and where they are",
+    "strategies": "list the strategies, with their papers",
 }
 
 

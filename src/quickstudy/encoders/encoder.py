@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +67,11 @@ def feature_maps(encoder: nn.Module, x: Tensor) -> Tensor:
 
     An encoder that has none gives its vector as a map of one place, ``[B, D, 1, 1]``.
     """
-    maps: Tensor = encoder.maps(x) if hasattr(encoder, "maps") else encoder(x)[:, :, None, None]
-    return maps
+    find: Callable[[Tensor], Tensor] | None = getattr(encoder, "maps", None)
+    if find is not None:
+        return find(x)
+    vectors: Tensor = encoder(x)
+    return vectors[:, :, None, None]
 
 
 def map_shape(encoder: nn.Module) -> tuple[int, int, int]:

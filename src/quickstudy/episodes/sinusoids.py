@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from quickstudy.episodes.episode import Episode, Examples
@@ -53,5 +54,5 @@ class Sinusoids:
 
     def _uniform(self, number: int) -> torch.Tensor:
         """The random numbers of task ``number``."""
-        generator = torch.Generator().manual_seed((self.seed << 40) + number)
-        return torch.rand(2 + self.shots + self.queries, generator=generator)
+        generator = np.random.default_rng([self.seed, 3, number])
+        return torch.from_numpy(generator.random(2 + self.shots + self.queries, np.float32))

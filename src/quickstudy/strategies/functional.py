@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_map
 
 P = ParamSpec("P")
 Distance = Literal["euclidean", "cosine"]
+SMALL_TASK = 2**12
+"""Numbers in the inputs of a task; of more, operations take longer than calling them."""
 HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -92,16 +94,27 @@ def map_tasks(function: Callable[..., Any], *arguments: Any, at_once: bool = Tru
     """Applies ``function`` to each task of ``arguments`` and stacks what it returns.
 
     Arguments and results are trees of tensors whose first axis is the task; ``function`` sees them
-    without it. On a GPU all tasks run at once (``vmap``); on a CPU one after another, which is
-    faster there: a task's tensors stay in the cache, and layers keep their fused kernels. Without
-    ``at_once`` they go one after another everywhere, which takes less memory.
+    without it. On a GPU, and where inputs are short vectors, all tasks run at once (``vmap``). On a
+    CPU tasks of images run one after another, which is faster there: a task's tensors stay in the
+    cache, and layers keep their fused kernels. Without ``at_once`` they go one after another
+    everywhere, which takes less memory.
     """
     leaves: list[Tensor] = []
     tree_map(leaves.append, arguments)
-    if leaves[0].is_cuda and at_once:
+    together = leaves[0].is_cuda or all(map(is_small, leaves))
+    if at_once and together and leaves[0].shape[0] > 1:
         return torch.func.vmap(function, randomness="different")(*arguments)
     results = [
         function(*tree_map(lambda leaf, task=task: leaf[task], arguments))
         for task in range(leaves[0].shape[0])
     ]
     return tree_map(lambda *each: torch.stack(each), *results)
+
+
+def is_small(tensor: Tensor) -> bool:
+    """Whether ``[T, ...]`` has but a few numbers a task, in vectors or a matrix.
+
+    What work on them costs is not the arithmetic but calling a hundred small operations.
+    """
+    plain = tensor.ndim < 3 or (tensor.ndim == 3 and tensor.is_floating_point())
+    return plain and tensor[0].numel() <= SMALL_TASK

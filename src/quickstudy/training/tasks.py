@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
+from quickstudy.strategies.functional import is_small
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.memory import free_memory, peak_memory
 
@@ -54,8 +55,9 @@ class MetaGradient:
 
     On a CPU several tasks run at once, each on a core of its own: a task's operations are too small
     to gain much from being divided among cores. Each thread has its own copy of the strategy's
-    modules, on the same parameters. On a GPU, which a single task leaves idle, the strategy is
-    called with several tasks at once, unless its batch normalisation would mix them.
+    modules, on the same parameters. Where a single task leaves the processor idle, on a GPU or
+    because its inputs are short vectors, the strategy is called with several tasks at once, unless
+    its batch normalisation would mix them.
 
     A first task that runs by itself shows how much memory one takes, and whether the strategy draws
     random numbers; if it does, tasks run one after another, so that each draws its own.
@@ -116,9 +118,9 @@ class MetaGradient:
             tasks = [prepare(number) for number in range(count)]
             before = self._random_state()
             sums, after = _add(
-                self._side_by_side(tasks, weight, start)
-                if self.device.type == "cpu"
-                else self._together(tasks, weight, start)
+                self._together(tasks, weight, start)
+                if self.device.type != "cpu" or self._joins(tasks[0])
+                else self._side_by_side(tasks, weight, start)
             )
             if torch.equal(before, self._random_state()):
                 after.restore(self.worker.strategy)  # another worker may have had the last task
@@ -135,8 +137,8 @@ class MetaGradient:
 
     def _fitting(self, task: Episode, weight: float, start: StrategyState) -> int:
         """How many tasks may run at once, from what a first one takes; its result is not used."""
-        strategy = self.worker.strategy
-        if self.device.type != "cpu" and (self.device.type != "cuda" or _mixes_tasks(strategy)):
+        joins = self._joins(task)
+        if self.device.type != "cpu" and not joins:
             return 1
         drawn, peak = self._random_state(), peak_memory(self.device)
         self.worker(task, weight, start)
@@ -144,7 +146,7 @@ class MetaGradient:
             return 1
         taken = max(1, peak_memory(self.device) - peak)
         fitting = max(1, int(min(MEMORY_SHARE * free_memory(self.device) / taken, sys.maxsize)))
-        if self.device.type == "cuda":
+        if joins:
             return fitting
         try:
             self.worker.copy()
@@ -152,10 +154,15 @@ class MetaGradient:
             return 1
         return min(torch.get_num_threads(), fitting)
 
+    def _joins(self, task: Episode) -> bool:
+        """Whether several tasks go into one call: where one leaves the processor idle."""
+        small = is_small(task.support.inputs) and is_small(task.query.inputs)
+        return (self.device.type == "cuda" or small) and not _mixes_tasks(self.worker.strategy)
+
     def _together(
         self, tasks: Sequence[Episode], weight: float, start: StrategyState
     ) -> Iterator[_Result]:
-        many = 1 if _mixes_tasks(self.worker.strategy) else self.at_once or 1
+        many = (self.at_once or 1) if self._joins(tasks[0]) else 1
         for first in range(0, len(tasks), many):
             yield self.worker(Episode.joined(tasks[first : first + many]), weight, start)
 

@@ -41,6 +41,8 @@ class Hypernetwork(EmbeddingStrategy):
         layers: of the strategy network.
     """
 
+    paper = "after Ha, Dai, Le, 2017, and Gordon et al., 2019"
+
     def __init__(
         self,
         encoder: nn.Module,

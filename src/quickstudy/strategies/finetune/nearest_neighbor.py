@@ -24,6 +24,8 @@ class NearestNeighbor(EmbeddingStrategy):
         distance: "euclidean" (squared) or "cosine".
     """
 
+    paper = "Cover, Hart, 1967"
+
     def __init__(self, encoder: nn.Module | None = None, distance: Distance = "euclidean") -> None:
         super().__init__(nn.Flatten() if encoder is None else encoder)
         check_distance(distance)

@@ -24,6 +24,8 @@ class PrototypicalNetwork(EmbeddingStrategy):
         scale: multiplies the logits: the paper's 1 for euclidean; 10 is usual for cosine.
     """
 
+    paper = "Snell, Swersky, Zemel, 2017"
+
     def __init__(
         self, encoder: nn.Module, distance: Distance = "euclidean", scale: float = 1.0
     ) -> None:

@@ -1,0 +1,133 @@
+"""Every strategy at equal cost: CIFAR-FS, Conv4-64, the same training time for each.
+
+Trains every file in configs/cifar-fs on one core each, evaluates it on the test classes, and writes
+docs/leaderboard.md from benchmarks/results/cifar-fs/*.json. It can be stopped and started again:
+what is there is not done twice.
+
+    QUICKSTUDY_DATA=folder python benchmarks/leaderboard.py [--jobs 2] [--table] [CONFIG ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+from results import EPISODES, RESULTS, ROOT, measure, train
+
+CONFIGS = ROOT / "configs" / "cifar-fs"
+PAGE = ROOT / "docs" / "leaderboard.md"
+PROTOCOLS = ((5, 1), (5, 5))
+ONE_CORE = {"OMP_NUM_THREADS": "1"}
+
+INTRODUCTION = """# Leaderboard
+
+Every strategy at equal cost: CIFAR-FS, Conv4-64, {minutes:.0f} minutes of training on one core, one
+training for both columns, {episodes} test episodes with {queries} queries a class.
+`make leaderboard` trains, evaluates and writes this page; `configs/cifar-fs` holds a file for each
+row. What a strategy reaches when it may train for longer is in [results](results.md): six minutes
+favour what learns quickly.
+
+Accuracy in % with its 95 % confidence interval; *adapting* to a task of 5 examples and *predicting*
+its 75 queries, at 1 shot, on one core.
+"""
+
+
+def start_of(config: Path) -> Path | None:
+    """The config whose run this one starts from, if any."""
+    start = yaml.safe_load(config.read_text()).get("start_from")
+    return None if start is None else CONFIGS / f"{Path(start).name}.yaml"
+
+
+def do(config: Path) -> str:
+    """Trains and evaluates one config in processes of its own; returns what went wrong, if so."""
+    words = [sys.executable, __file__, "--one", str(config)]
+    done = subprocess.run(words, env=os.environ | ONE_CORE, check=False)
+    return "" if done.returncode == 0 else f"{config.name} failed."
+
+
+def do_here(config: Path) -> None:
+    """Trains and evaluates one config in this process."""
+    measure(config, train(config, ONE_CORE), PROTOCOLS)
+
+
+def row(result: dict[str, Any], seconds: float) -> list[str]:
+    """The cells of a result whose training took so many seconds in all."""
+    reports = {report["shots"]: report for report in result["reports"]}
+    first = reports[1]
+    name = f"[{result['name']}](../configs/cifar-fs/{result['name']}.yaml)"
+    cells = [name + (" (transductive)" if first["transductive"] else "")]
+    for shots in (1, 5):
+        accuracy = reports[shots]["accuracy"]
+        cells.append(f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['ci95']:.2f}")
+    cells.append(f"{seconds:.0f} s, {result['steps']} steps")
+    cells += [f"{1000 * first[part]:.2f} ms" for part in ("adapt_seconds", "predict_seconds")]
+    return cells
+
+
+def write_page() -> None:
+    """Writes the table, best at one shot first."""
+    results = {
+        path.stem: json.loads(path.read_text()) for path in (RESULTS / "cifar-fs").glob("*.json")
+    }
+    seconds = {name: result["training_seconds"] for name, result in results.items()}
+    configs = {name: CONFIGS / f"{name}.yaml" for name in results}
+    starts = {name: start_of(path) if path.exists() else None for name, path in configs.items()}
+    rows = {}
+    for name, result in results.items():
+        if configs[name] in starts.values():
+            continue  # half a training, counted where it is gone on with
+        start = starts[name]
+        total = seconds[name] + (seconds.get(start.stem, 0.0) if start else 0.0)
+        rows[name] = row(result, total)
+    if not rows:
+        raise SystemExit("There are no results yet.")
+    ranking = sorted(rows, key=lambda name: -_one_shot(results[name]))
+    some = results[ranking[0]]["reports"][0]
+    minutes = max(seconds.values()) / 60
+    lines = [
+        INTRODUCTION.format(minutes=minutes, episodes=EPISODES, queries=some["queries"]),
+        "| strategy | 5-way 1-shot | 5-way 5-shot | training | adapting | predicting |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(f"| {' | '.join(rows[name])} |" for name in ranking),
+        "",
+        f"Measured on {'; '.join(sorted({r['machine'] for r in results.values()}))}.",
+    ]
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _one_shot(result: dict[str, Any]) -> float:
+    return float(next(r for r in result["reports"] if r["shots"] == 1)["accuracy"]["mean"])
+
+
+def main() -> None:
+    """Trains, evaluates and writes, as far as each is still missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at once")
+    parser.add_argument("--table", action="store_true", help="only write the page")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("configs", nargs="*", type=Path, help="by default all")
+    options = parser.parse_args()
+    if options.one:
+        do_here(options.one.resolve())
+        return
+    failures: list[str] = []
+    if not options.table:
+        configs = [path.resolve() for path in options.configs] or sorted(CONFIGS.glob("*.yaml"))
+        starts = {start for config in configs if (start := start_of(config))}
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for stage in (starts, [config for config in configs if config not in starts]):
+                failures += [said for said in pool.map(do, sorted(stage)) if said]
+    write_page()
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()

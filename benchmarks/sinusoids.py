@@ -1,0 +1,128 @@
+"""Regression of sine waves from a few points: every strategy that learns numbers.
+
+Trains each strategy on waves with 5 and with 10 points, measures the mean squared error on test
+waves after 0, 1, 5 and 10 inner steps, and writes docs/sinusoids.md from
+benchmarks/results/sinusoids.json. What is there is not done twice.
+
+    python benchmarks/sinusoids.py [--table] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from results import RESULTS, ROOT, machine
+
+import quickstudy as qs
+from quickstudy.episodes import Episode, Sinusoids
+from quickstudy.strategies import Strategy
+
+PATH = RESULTS / "sinusoids.json"
+PAGE = ROOT / "docs" / "sinusoids.md"
+SHOTS = (5, 10)
+STEPS = (0, 1, 5, 10)
+TASKS, TRAINING_STEPS = 25, 15_000
+TEST_TASKS, TEST_POINTS, TEST_SEED = 1000, 100, 1
+
+
+def network() -> qs.MLP:
+    """The paper's network: two hidden layers of 40 units, normalisation none."""
+    return qs.MLP((1,), hidden=(40, 40))
+
+
+MAKE: dict[str, Callable[[], Strategy]] = {
+    "MAML": lambda: qs.MAML(network(), ways=1, inner_learning_rate=0.01),
+}
+
+
+def errors(strategy: Strategy, episode: Episode) -> tuple[float, float]:
+    """The mean squared error over tasks and the half-width of its 95 % interval."""
+    strategy.eval()
+    with torch.no_grad():
+        found = strategy(episode)
+    each = (found - episode.query.targets).square().mean((1, 2))
+    return float(each.mean()), 1.96 * float(each.std()) / math.sqrt(len(each))
+
+
+def measure(name: str, shots: int) -> dict[str, Any]:
+    """Trains one strategy on waves of so many points and tests it."""
+    torch.manual_seed(0)
+    strategy = MAKE[name]()
+    tasks = Sinusoids(shots=shots, queries=10, tasks=TASKS)
+    started = time.perf_counter()
+    qs.fit(
+        strategy,
+        tasks,
+        tasks=TASKS,
+        steps=TRAINING_STEPS,
+        schedule="cosine",
+        log_every=1000,
+        out=ROOT / "runs" / "sinusoids" / f"{name}-{shots}",
+        resume=(ROOT / "runs" / "sinusoids" / f"{name}-{shots}" / "config.yaml").exists(),
+    )
+    seconds = time.perf_counter() - started
+    test = Sinusoids(shots, TEST_POINTS, TEST_TASKS, TEST_SEED).episode(0)
+    found: dict[str, Any] = {"seconds": round(seconds, 1), "errors": {}}
+    for steps in STEPS if hasattr(strategy, "test_inner_steps") else (None,):
+        if steps is not None:
+            strategy.test_inner_steps = steps  # type: ignore[assignment]
+        found["errors"][str(steps)] = errors(strategy, test)
+    return found
+
+
+def page(results: dict[str, Any]) -> str:
+    """The documentation's page."""
+    lines = [
+        "# Regression: sine waves",
+        "",
+        "Each task is a wave y = A sin(x − b) seen at 5 or 10 points (Finn, Abbeel, Levine, 2017,",
+        f"section 5.1). Mean squared error with its 95 % interval on {TEST_TASKS} test waves of",
+        f"{TEST_POINTS} points, after so many inner steps; what takes no inner steps has one",
+        "figure. Network: two hidden layers of 40 units. Training:",
+        f"{TRAINING_STEPS:,} meta-batches of {TASKS} tasks, one inner step.",
+        "`python benchmarks/sinusoids.py` repeats all of it.",
+    ]
+    for shots in SHOTS:
+        lines += ["", f"## {shots} points", ""]
+        lines += [f"| strategy | {' | '.join(f'{s} steps' for s in STEPS)} | training |"]
+        lines += [f"| --- |{' --- |' * (len(STEPS) + 1)}"]
+        for name in MAKE:
+            found = results["strategies"].get(f"{name}-{shots}")
+            if found:
+                cells = [_cell(found["errors"], steps) for steps in STEPS]
+                lines.append(f"| {name} | {' | '.join(cells)} | {found['seconds']:.0f} s |")
+    lines += ["", f"Measured on {results['machine']}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(errors: dict[str, list[float]], steps: int) -> str:
+    found = errors.get(str(steps)) or (errors.get("None") if steps == STEPS[1] else None)
+    return f"{found[0]:.3f} ± {found[1]:.3f}" if found else "—"
+
+
+def main() -> None:
+    """Trains, measures and writes, as far as each is still missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="only write the page")
+    parser.add_argument("names", nargs="*", help="by default all")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine(), "strategies": {}}
+    if PATH.exists():
+        results = json.loads(PATH.read_text())
+    for name in [] if options.table else options.names or MAKE:
+        for shots in SHOTS:
+            if f"{name}-{shots}" not in results["strategies"]:
+                results["strategies"][f"{name}-{shots}"] = measure(name, shots)
+                PATH.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+                PAGE.write_text(page(results), encoding="utf-8")
+    PAGE.write_text(page(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
