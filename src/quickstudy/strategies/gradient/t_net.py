@@ -1,0 +1,95 @@
+"""T-net (Lee, Choi, 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.strategies.functional import in_full_precision
+from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.strategy import Theta
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class TNet(GradientStrategy):
+    """MAML whose every layer is followed by a linear map that only the outer loop changes.
+
+        y = T (W x + b),   θ = all W, b:   θ_{s+1} = θ_s − α ∇_θ L(support; θ_s, T)
+
+    T mixes the outputs of a linear layer or the channels of a convolution (a 1x1 convolution). It
+    gives the layer a metric of its own: a step on W moves T W by −α T Tᵀ ∇, where ∇ is the gradient
+    by T W. T starts as the identity, that is as MAML, and is learned with the start of W.
+
+    Lee, Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace", ICML 2018,
+    section 3 (T-net; not the masks of MT-net). T-nets are the linear case of the warp layers of
+    Flennerhag and others, "Meta-Learning with Warped Gradient Descent", ICLR 2020. Here T is
+    multiplied into W before the layer is computed, so that any encoder will do.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
+            linear and convolution layers get a T; what else it learns adapts as in MAML. Its batch
+            normalisation layers are replaced by ``TaskBatchNorm``.
+        ways: classes in a task (the length of a target in regression); the start has a linear
+            output for each.
+        inner_steps: gradient steps S in meta-training.
+        test_inner_steps: gradient steps in use; as many as in training by default.
+        inner_learning_rate: the step size α.
+        first_order: leave out second derivatives.
+        transductive: normalise queries by their own batch; by default they are normalised by the
+            statistics of the support, which belong to θ.
+    """
+
+    paper = "Lee, Choi, 2018"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        ways: int = 5,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_learning_rate: float = 0.4,
+        first_order: bool = False,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            ways,
+            inner_steps,
+            test_inner_steps,
+            inner_learning_rate,
+            first_order,
+            transductive=transductive,
+        )
+        layers = {
+            name: layer
+            for name, layer in self.network().named_modules()
+            if isinstance(layer, LAYERS) and layer.weight.requires_grad
+        }
+        self.transformations = nn.ParameterDict(
+            {
+                name.replace(".", "_"): nn.Parameter(torch.eye(layer.weight.shape[0]))
+                for name, layer in layers.items()
+            }
+        )
+        self._transformed = {
+            f"{name}.{kind}": name.replace(".", "_")
+            for name in layers
+            for kind in ("weight", "bias")
+        }
+
+    def outputs(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
+        composed = {
+            name: transformed(self.transformations[self._transformed[name]], each)
+            if name in self._transformed
+            else each
+            for name, each in theta.items()
+        }
+        return super().outputs(composed, inputs, batch_statistics=batch_statistics)
+
+
+@in_full_precision
+def transformed(transformation: Tensor, weight: Tensor) -> Tensor:
+    """T W, for W of any further axes, or T b."""
+    found: Tensor = torch.tensordot(transformation, weight, dims=1)
+    return found
