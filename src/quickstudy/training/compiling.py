@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ class CompiledForward:
         on_gpu = any(p.is_cuda for p in strategy.parameters())
         # A C++ wrapper leaves the interpreter to the other tasks' threads while it runs.
         how: Any = {"mode": "reduce-overhead"} if on_gpu else {"options": {"cpp_wrapper": True}}
+        if not on_gpu:
+            _keep_pooling()
         self.plain = strategy.forward
         self.forward: Any = torch.compile(strategy.forward, dynamic=False, **how)
         self.seconds: float | None = None
@@ -63,3 +66,25 @@ class CompiledForward:
             yield
         finally:
             del self.strategy.forward
+
+
+@functools.cache
+def _keep_pooling() -> None:
+    """Has compiled networks call torch's own max-pooling.
+
+    What the compiler makes of it on a CPU takes several times as long on the way back. There is no
+    public switch; where this one is gone, compiled networks that pool are slower.
+    """
+    aten = torch.ops.aten
+    try:
+        from torch._inductor import decomposition, lowering
+
+        for operation in (
+            aten.max_pool2d_with_indices.default,
+            aten.max_pool2d_with_indices_backward.default,
+        ):
+            lowering.lowerings.pop(operation, None)
+            decomposition.decompositions.pop(operation, None)
+            lowering.make_fallback(operation, warn=False)  # type: ignore[no-untyped-call]
+    except (ImportError, AttributeError, AssertionError) as error:
+        warnings.warn(f"Max-pooling is left to the compiler ({error}).", stacklevel=2)
