@@ -34,9 +34,10 @@ class Reptile(GradientStrategy):
 
     Differs from the paper: the mini-batches of a task go through its examples in turn, one of each
     class after another, instead of at random, so that nothing is drawn and tasks can be learned
-    side by side. In use all support examples are one batch. Queries are normalised by the
-    statistics of the support, or by their own batch (``transductive=True``); the paper reports the
-    latter, and queries one by one beside the support.
+    side by side. In use all support examples are one batch, and queries are normalised by its
+    statistics, where the paper passes each query through beside the support; with
+    ``transductive=True`` they are normalised by their own batch, as in the paper's "Reptile +
+    Transduction".
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
