@@ -16,6 +16,12 @@ def test_nothing_asked_nothing_changed():
     assert torch.equal(Augmentation(degrees=20, share=0.0)(images), images)
 
 
+def test_no_images_stay_none():
+    """Strategies that learn from ordinary batches have an empty support."""
+    none = pictures()[:0]
+    assert Augmentation(shift=0.1, flip=True)(none).shape == none.shape
+
+
 def test_flip_mirrors_about_half():
     images = pictures(400)
     flipped = Augmentation(flip=True)(images)

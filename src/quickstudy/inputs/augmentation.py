@@ -48,7 +48,7 @@ class Augmentation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images ``[B, C, H, W]``, changed with torch's random numbers."""
-        if not self.changes:
+        if not (self.changes and len(images)):
             return images
         matrices = self.matrices(len(images)).to(images)
         grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
