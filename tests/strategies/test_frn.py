@@ -145,6 +145,19 @@ def test_supports_at_right_angles_are_alike_in_nothing():
     assert float(frn.class_likeness(torch.ones_like(eye), targets)) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("channels", [30, 4], ids=["few rows", "many rows"])
+def test_half_precision_maps_are_solved_in_float32(make_episode, channels):
+    episode = make_episode((channels, 2, 2))
+    strategy = plain().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        theta = strategy.adapt(
+            Examples(episode.support.inputs.bfloat16(), episode.support.targets), 3
+        )
+        logits = strategy.predict(theta, episode.query.inputs.bfloat16())
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, by_the_equations(episode).float(), rtol=0.02, atol=0.02)
+
+
 def test_an_encoder_s_maps_are_its_places(make_episode):
     encoder = Conv4((1, 8, 8), channels=3, blocks=2)
     strategy = FRN(encoder, scale=0.5).eval()
