@@ -1,0 +1,139 @@
+"""Logistic regression on good features (Tian, Wang, Krishnan, Tenenbaum, Isola, 2020)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.episodes import Examples
+from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.functional import in_full_precision
+from quickstudy.strategies.solvers import (
+    check_positive,
+    linear,
+    positive_factor,
+    target_matrix,
+    widest,
+    with_constant,
+)
+from quickstudy.strategies.strategy import Theta
+
+ITERATIONS = 50
+"""Most problems take 5 to 10."""
+
+CONVERGED = 1e-9
+"""Of the conditions of the optimum, which are differences of probabilities."""
+
+HALVINGS = 10
+
+
+class LogisticRegression(PretrainedStrategy):
+    """Multinomial logistic regression on the features of a network that knows the training classes.
+
+        min over W of  Σ_n −log softmax(Wᵀ f(x_n))_{y_n} + λ/2 ‖W‖²,   ŷ = Wᵀ f(x)
+
+    The linear probe of Tian, Wang, Krishnan, Tenenbaum, Isola, "Rethinking Few-Shot Image
+    Classification: A Good Embedding Is All You Need?", ECCV 2020, section 3 (without distillation):
+    features are brought to length 1, and the problem is solved to convergence. A constant 1 stands
+    after the features, whose row of W is a bias; it is penalised like the others.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
+            ``classes`` is given.
+        classes: the number of training classes; none for an encoder that has learned already.
+        penalty: λ; the paper's 1.
+        normalize: bring features to length 1, as in the paper.
+    """
+
+    paper = "Tian, Wang, Krishnan, Tenenbaum, Isola, 2020"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int | None = None,
+        penalty: float = 1.0,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__(encoder, classes)
+        check_positive("LogisticRegression", penalty=penalty)
+        self.penalty = penalty
+        self.normalize = normalize
+
+    def adapt_features(self, support: Examples, ways: int) -> Theta:
+        with torch.no_grad():
+            features = with_constant(self.directions(support.inputs))
+            weight = regression_weights(features, target_matrix(support, ways), self.penalty)
+        return {"weight": weight[:, :-1], "bias": weight[:, -1]}
+
+    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
+        return linear(self.directions(features), theta["weight"], theta["bias"])
+
+    def directions(self, features: Tensor) -> Tensor:
+        """Features of length 1, where that is wanted."""
+        return F.normalize(features, dim=-1) if self.normalize else features
+
+
+@in_full_precision
+def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Tensor:
+    """The W ``[T, D, K]`` of features ``[T, N, D]`` and one-hot classes ``[T, N, K]``."""
+    dual = multinomial_newton(features @ features.mT / penalty, members.mT)
+    return features.mT @ dual.mT / penalty
+
+
+def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
+    """The A = Y − P of the optimum, where P are its probabilities: W = Xᵀ A / λ.
+
+    Newton's method on A, in logits F = G A and with R the sum over classes:
+
+        (G⁻¹ + H)  F' = H F + Y − P,   H = diag(P) − P Pᵀ example by example
+        E_k = √P_k (I + √P_k G √P_k)⁻¹ √P_k,   B = H F + Y − P,   C = E G B
+        A' = B − C + E Rᵀ (R E Rᵀ)⁻¹ R C
+
+    as Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 3.5, write
+    it for classes that share a kernel: systems of N x N, where the plain step has D K x D K. A step
+    that makes the objective worse is halved.
+
+    Args:
+        gram: G = X Xᵀ / λ, ``[T, N, N]``.
+        members: Y, one-hot classes ``[T, K, N]``.
+
+    Returns:
+        ``[T, K, N]``, in the dtype of ``gram``.
+    """
+    given, gram = gram.dtype, widest(gram)
+    members = members.to(gram)
+    dual = torch.zeros_like(members)
+    lengths = 0.5 ** torch.arange(HALVINGS, device=gram.device).to(gram)
+    for _ in range(ITERATIONS):
+        logits = dual @ gram
+        probabilities = logits.softmax(1)
+        if float((members - probabilities - dual).abs().max()) < CONVERGED:
+            break
+        step = _newton_dual(gram, members, probabilities, logits) - dual
+        tried = dual + lengths.view(-1, 1, 1, 1) * step
+        now, then = _objective(gram, members, dual), _objective(gram, members, tried)
+        # The first that is no worse; near the optimum they differ by rounding alone.
+        good = then <= now + 1e-12 * (1 + now.abs())
+        dual = tried[good.int().argmax(0), torch.arange(len(dual), device=gram.device)]
+    return dual.to(given)
+
+
+def _newton_dual(gram: Tensor, members: Tensor, probabilities: Tensor, logits: Tensor) -> Tensor:
+    """A' ``[T, K, N]``."""
+    weighted = probabilities * logits
+    right = weighted - probabilities * weighted.sum(1, keepdim=True) + members - probabilities
+    root = probabilities.sqrt()[..., None]  # [T, K, N, 1]
+    system = root * gram[:, None] * root.mT
+    system.diagonal(dim1=-2, dim2=-1).add_(1)
+    inner = root * torch.cholesky_inverse(positive_factor(system)) * root.mT  # E
+    own = (inner @ (right @ gram)[..., None])[..., 0]  # C
+    shared = torch.cholesky_solve(own.sum(1)[..., None], positive_factor(inner.sum(1)))
+    return right - own + (inner @ shared[:, None])[..., 0]
+
+
+def _objective(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:
+    """What is made small, for A ``[..., T, K, N]``: ``[..., T]``."""
+    logits = dual @ gram
+    losses = -(members * logits.log_softmax(-2)).sum((-2, -1))
+    return losses + (dual * logits).sum((-2, -1)) / 2
