@@ -48,7 +48,8 @@ def channels_last(x: Tensor) -> Tensor:
     images, channels, height, width = x.shape
     if channels == 1:
         return x.reshape(images, height, width, 1).permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
+    # Not by a memory format, which vmap does not know.
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def feature_size(encoder: nn.Module) -> int:

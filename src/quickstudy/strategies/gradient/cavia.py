@@ -83,6 +83,8 @@ class CAVIA(GradientStrategy):
                 f"The layers {list(layers)} cannot be conditioned; name one or more of "
                 f"{list(known)}, or leave them out for all."
             )
+        # The head does not adapt: classes as alike as MAML's head begins would give c no gradient.
+        self.head.reset_parameters()
         self.context = context
         self.conditioning = conditioning
         self.layers = None if layers is None else list(layers)

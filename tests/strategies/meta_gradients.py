@@ -1,0 +1,38 @@
+"""The gradient of a strategy's loss, by autograd and by finite differences."""
+
+import torch
+
+
+def gradients_of(strategy, episode):
+    """The loss, and its gradient by each parameter."""
+    names, parameters = zip(*strategy.named_parameters(), strict=True)
+    loss = strategy.loss(episode)
+    return loss.detach(), dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def finite_differences(strategy, episode, step=1e-5):
+    """The gradient by central differences.
+
+    They err by about step² (third derivatives) and by rounding / step: 1e-10 each in float64.
+    """
+    gradients = {}
+    for name, parameter in strategy.named_parameters():
+        flat, differences = parameter.detach().view(-1), []
+        for i in range(len(flat)):
+            value, sides = flat[i].item(), []
+            for side in (value + step, value - step):
+                flat[i] = side
+                with torch.no_grad():
+                    sides.append(float(strategy.loss(episode)))
+            flat[i] = value
+            differences.append((sides[0] - sides[1]) / (2 * step))
+        gradients[name] = torch.tensor(differences, dtype=torch.float64).view_as(parameter)
+    return gradients
+
+
+def as_on_a_gpu(monkeypatch):
+    """Lets tasks be mapped by vmap, as they are on a GPU."""
+    monkeypatch.setattr(
+        "quickstudy.strategies.gradient.gradient_strategy.map_tasks",
+        lambda function, *tasks, at_once: torch.func.vmap(function, randomness="different")(*tasks),
+    )
