@@ -84,15 +84,14 @@ def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Ten
 def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
     """The A = Y − P of the optimum, where P are its probabilities: W = Xᵀ A / λ.
 
-    Newton's method on A, in logits F = G A and with R the sum over classes:
+    Newton's method, by the residual B = Y − P − A and with R the sum over classes:
 
-        (G⁻¹ + H)  F' = H F + Y − P,   H = diag(P) − P Pᵀ example by example
-        E_k = √P_k (I + √P_k G √P_k)⁻¹ √P_k,   B = H F + Y − P,   C = E G B
-        A' = B − C + E Rᵀ (R E Rᵀ)⁻¹ R C
+        A ← A + B − C + E Rᵀ (R E Rᵀ)⁻¹ R C,   C = E G B
+        E_k = √P_k (I + √P_k G √P_k)⁻¹ √P_k
 
-    as Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 3.5, write
-    it for classes that share a kernel: systems of N x N, where the plain step has D K x D K. A step
-    that makes the objective worse is halved.
+    These are the steps of Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
+    section 3.5, for classes that share a kernel G: systems of N x N, where W has D K numbers. A
+    step that makes the objective worse is halved.
 
     Args:
         gram: G = X Xᵀ / λ, ``[T, N, N]``.
@@ -106,11 +105,11 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
     dual = torch.zeros_like(members)
     lengths = 0.5 ** torch.arange(HALVINGS, device=gram.device).to(gram)
     for _ in range(ITERATIONS):
-        logits = dual @ gram
-        probabilities = logits.softmax(1)
-        if float((members - probabilities - dual).abs().max()) < CONVERGED:
+        probabilities = (dual @ gram).softmax(1)
+        residual = members - probabilities - dual
+        if float(residual.abs().max()) < CONVERGED:
             break
-        step = _newton_dual(gram, members, probabilities, logits) - dual
+        step = _newton_step(gram, probabilities, residual)
         tried = dual + lengths.view(-1, 1, 1, 1) * step
         now, then = _objective(gram, members, dual), _objective(gram, members, tried)
         # The first that is no worse; near the optimum they differ by rounding alone.
@@ -119,17 +118,15 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
     return dual.to(given)
 
 
-def _newton_dual(gram: Tensor, members: Tensor, probabilities: Tensor, logits: Tensor) -> Tensor:
-    """A' ``[T, K, N]``."""
-    weighted = probabilities * logits
-    right = weighted - probabilities * weighted.sum(1, keepdim=True) + members - probabilities
+def _newton_step(gram: Tensor, probabilities: Tensor, residual: Tensor) -> Tensor:
+    """The change of A ``[T, K, N]``."""
     root = probabilities.sqrt()[..., None]  # [T, K, N, 1]
     system = root * gram[:, None] * root.mT
     system.diagonal(dim1=-2, dim2=-1).add_(1)
     inner = root * torch.cholesky_inverse(positive_factor(system)) * root.mT  # E
-    own = (inner @ (right @ gram)[..., None])[..., 0]  # C
+    own = (inner @ (residual @ gram)[..., None])[..., 0]  # C
     shared = torch.cholesky_solve(own.sum(1)[..., None], positive_factor(inner.sum(1)))
-    return right - own + (inner @ shared[:, None])[..., 0]
+    return residual - own + (inner @ shared[:, None])[..., 0]
 
 
 def _objective(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""Logistic regression against the conditions of its optimum and another solver."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from quickstudy.episodes import Examples
+from quickstudy.strategies import LogisticRegression
+from quickstudy.strategies.finetune import logistic_regression
+from quickstudy.strategies.finetune.logistic_regression import regression_weights
+
+# Newton's method stops when probabilities are right to 1e-9.
+SOLVED = {"rtol": 1e-7, "atol": 1e-8}
+
+
+def plain(**arguments):
+    """Raw vectors, so that features are what the case says."""
+    return LogisticRegression(nn.Flatten(), **arguments).double()
+
+
+def with_ones(x):
+    return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+
+
+@pytest.mark.parametrize("size", [2, 40], ids=["short features", "long features"])
+@pytest.mark.parametrize("penalty", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_gradient_of_the_objective_is_zero(make_episode, size, penalty, normalize):
+    support = make_episode((size,), shots=[1, 6, 3], tasks=3).support
+    strategy = plain(penalty=penalty, normalize=normalize)
+    theta = strategy.adapt(support, 3)
+    x = F.normalize(support.inputs, dim=-1) if normalize else support.inputs
+    w = torch.cat([theta["weight"], theta["bias"][:, None]], dim=1).requires_grad_()
+    losses = F.cross_entropy(
+        (with_ones(x) @ w).flatten(0, 1), support.targets.flatten(), reduction="sum"
+    )
+    objective = losses + penalty / 2 * w.square().sum()
+    (slope,) = torch.autograd.grad(objective, w)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("penalty", [0.01, 1.0])
+def test_it_agrees_with_another_solver(make_episode, penalty):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    support = make_episode((6,), shots=[2, 5, 4]).support
+    theta = plain(penalty=penalty, normalize=False).adapt(support, 3)
+    for task in range(2):
+        other = linear_model.LogisticRegression(
+            C=1 / penalty, fit_intercept=False, tol=1e-12, max_iter=100_000
+        ).fit(with_ones(support.inputs[task]).numpy(), support.targets[task].numpy())
+        expected = torch.from_numpy(other.coef_).T
+        # The other stops when its own objective stops changing.
+        torch.testing.assert_close(theta["weight"][task], expected[:-1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(theta["bias"][task], expected[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_two_examples_solved_by_hand():
+    """x = 1 and -1 of two classes: w solves λ w = 1 - σ(2w) for each example, so 2 of them."""
+    support = Examples(torch.tensor([[[1.0], [-1.0]]]).double(), torch.tensor([[0, 1]]))
+    penalty = 2 * (1 - torch.sigmoid(torch.tensor(1.0)).item()) / 0.5  # so that w is 1/2
+    theta = plain(penalty=penalty).adapt(support, 2)
+    torch.testing.assert_close(
+        theta["weight"], torch.tensor([[[0.5, -0.5]]]).double(), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(theta["bias"], torch.zeros(1, 2).double())
+
+
+def test_the_length_of_a_feature_matters_only_if_it_is_kept(make_episode):
+    episode = make_episode((5,))
+    longer = Examples(30 * episode.support.inputs, episode.support.targets)
+    for normalize in (True, False):
+        strategy = plain(normalize=normalize)
+        one, other = (
+            strategy.predict(strategy.adapt(support, 3), episode.query.inputs)
+            for support in (episode.support, longer)
+        )
+        assert torch.allclose(one, other, rtol=1e-7, atol=1e-8) == normalize
+
+
+def test_steps_that_overshoot_are_halved(monkeypatch):
+    """Random classes, long features, a small penalty: whole Newton steps do not always settle."""
+    generator = torch.Generator().manual_seed(0)
+    x = 5 * torch.randn(200, 12, 5, generator=generator, dtype=torch.float64)
+    targets = torch.randint(3, (200, 12), generator=generator)
+    members = F.one_hot(targets, 3).double()
+
+    def worst():
+        w = regression_weights(x, members, 1e-3)
+        return float((x.mT @ ((x @ w).softmax(-1) - members) + 1e-3 * w).abs().max())
+
+    assert worst() < 1e-6
+    monkeypatch.setattr(logistic_regression, "HALVINGS", 1)
+    assert worst() > 0.1
+
+
+def test_it_settles_within_a_few_steps(make_episode, monkeypatch):
+    support = make_episode((60,), ways=5, shots=[5] * 5, tasks=8).support
+    expected = plain().adapt(support, 5)
+    monkeypatch.setattr(logistic_regression, "ITERATIONS", 8)
+    torch.testing.assert_close(plain().adapt(support, 5), expected, rtol=0, atol=0)
+
+
+def test_theta_is_found_without_gradients_and_in_the_dtype_of_the_features(make_episode):
+    support = make_episode((6,)).support
+    features = support.inputs.float().requires_grad_()
+    theta = LogisticRegression(nn.Flatten()).adapt(Examples(features, support.targets), 3)
+    assert all(each.dtype == torch.float32 and not each.requires_grad for each in theta.values())
+    expected = plain().adapt(support, 3)
+    torch.testing.assert_close(theta["weight"].double(), expected["weight"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_penalty_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="LogisticRegression's penalty is 0; it must be more"):
+        plain(penalty=0)
