@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from quickstudy.encoders import MLP
-from quickstudy.episodes import Examples
+from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import FEAT
 from quickstudy.strategies.metric.feat import SetTransformer
 
@@ -119,6 +119,20 @@ def test_dropout_is_for_training_only(make_episode):
     assert torch.equal(strategy(episode), strategy(episode))
     strategy.train()
     assert not torch.equal(strategy(episode), strategy(episode))
+
+
+def test_half_precision_is_compared_in_float32(make_episode):
+    episode = make_episode((4,))
+    expected = plain()(episode).float()
+    support, query = (
+        Examples(e.inputs.bfloat16(), e.targets) for e in (episode.support, episode.query)
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        strategy = plain().float()
+        logits = strategy(Episode(support, query, 3))
+        assert strategy.loss(Episode(support, query, 3)).dtype == torch.float32
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.02)
 
 
 def test_any_number_of_ways(make_episode):
