@@ -36,7 +36,7 @@ def test_it_is_gradient_descent_on_a_linear_layer(make_episode, size):
     theta = plain(head_steps=120, head_learning_rate=0.1, head_weight_decay=0.02).adapt(support, 3)
     for task in range(2):
         layer = trained_by_torch(support.inputs[task], support.targets[task], 3, 120, 0.1, 0.02)
-        torch.testing.assert_close(theta["weight"][task], layer.weight.T, **SAME)
+        torch.testing.assert_close(theta["weight"][task], layer.weight, **SAME)
         torch.testing.assert_close(theta["bias"][task], layer.bias, **SAME)
 
 
@@ -54,7 +54,7 @@ def test_one_step_solved_by_hand():
     support = Examples(torch.tensor([[[4.0], [-2.0]]]).double(), torch.tensor([[0, 1]]))
     strategy = plain(head_steps=1, head_learning_rate=0.1)
     theta = strategy.adapt(support, 2)
-    torch.testing.assert_close(theta["weight"], torch.tensor([[[0.15, -0.15]]]).double())
+    torch.testing.assert_close(theta["weight"], torch.tensor([[[0.15], [-0.15]]]).double())
     torch.testing.assert_close(theta["bias"], torch.zeros(1, 2).double())
     logits = strategy.predict(theta, torch.tensor([[[2.0]]]).double())
     torch.testing.assert_close(logits, torch.tensor([[[0.3, -0.3]]]).double())

@@ -31,7 +31,7 @@ def test_the_gradient_of_the_objective_is_zero(make_episode, size, penalty, norm
     strategy = plain(penalty=penalty, normalize=normalize)
     theta = strategy.adapt(support, 3)
     x = F.normalize(support.inputs, dim=-1) if normalize else support.inputs
-    w = torch.cat([theta["weight"], theta["bias"][:, None]], dim=1).requires_grad_()
+    w = torch.cat([theta["weight"], theta["bias"][..., None]], dim=2).mT.requires_grad_()
     losses = F.cross_entropy(
         (with_ones(x) @ w).flatten(0, 1), support.targets.flatten(), reduction="sum"
     )
@@ -49,10 +49,10 @@ def test_it_agrees_with_another_solver(make_episode, penalty):
         other = linear_model.LogisticRegression(
             C=1 / penalty, fit_intercept=False, tol=1e-12, max_iter=100_000
         ).fit(with_ones(support.inputs[task]).numpy(), support.targets[task].numpy())
-        expected = torch.from_numpy(other.coef_).T
+        expected = torch.from_numpy(other.coef_)
         # The other stops when its own objective stops changing.
-        torch.testing.assert_close(theta["weight"][task], expected[:-1], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(theta["bias"][task], expected[-1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(theta["weight"][task], expected[:, :-1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(theta["bias"][task], expected[:, -1], rtol=1e-4, atol=1e-5)
 
 
 def test_two_examples_solved_by_hand():
@@ -61,7 +61,7 @@ def test_two_examples_solved_by_hand():
     penalty = 2 * (1 - torch.sigmoid(torch.tensor(1.0)).item()) / 0.5  # so that w is 1/2
     theta = plain(penalty=penalty).adapt(support, 2)
     torch.testing.assert_close(
-        theta["weight"], torch.tensor([[[0.5, -0.5]]]).double(), rtol=1e-6, atol=0
+        theta["weight"], torch.tensor([[[0.5], [-0.5]]]).double(), rtol=1e-6, atol=0
     )
     torch.testing.assert_close(theta["bias"], torch.zeros(1, 2).double())
 
@@ -86,7 +86,7 @@ def test_steps_that_overshoot_are_halved(monkeypatch):
     members = F.one_hot(targets, 3).double()
 
     def worst():
-        w = regression_weights(x, members, 1e-3)
+        w = regression_weights(x, members, 1e-3).mT
         return float((x.mT @ ((x @ w).softmax(-1) - members) + 1e-3 * w).abs().max())
 
     assert worst() < 1e-6

@@ -80,7 +80,7 @@ def test_it_agrees_with_another_solver(price):
         other = svm.LinearSVC(
             multi_class="crammer_singer", C=price, fit_intercept=False, tol=1e-9, max_iter=1_000_000
         ).fit(features[task].numpy(), targets[task].numpy())
-        expected = torch.from_numpy(other.coef_).T
+        expected = torch.from_numpy(other.coef_)
         # The other one stops by changes in its dual, which is less exact.
         torch.testing.assert_close(got[task], expected, rtol=1e-3, atol=1e-4)
 
@@ -90,14 +90,14 @@ def test_two_examples_solved_by_hand(price, w):
     """x = 1 and -1: a margin of 1 needs w_0 - w_1 = 1; with little C both α stop there."""
     features = torch.tensor([[[1.0], [-1.0]]]).double()
     got = support_vectors(features, torch.tensor([[0, 1]]), 2, price)
-    torch.testing.assert_close(got, torch.tensor([[[w, -w]]]).double(), **SOLVED)
+    torch.testing.assert_close(got, torch.tensor([[[w], [-w]]]).double(), **SOLVED)
 
 
 def test_logits_are_scaled_products_with_the_machine(make_episode):
     episode = make_episode((5,), shots=[1, 4, 2])
     strategy = MetaOptNet(nn.Flatten(), scale=3.0).double()
     w = support_vectors(episode.support.inputs, episode.support.targets, 3, 0.1)
-    expected = strategy.log_scale.exp() * episode.query.inputs @ w
+    expected = strategy.log_scale.exp() * episode.query.inputs @ w.mT
     torch.testing.assert_close(strategy(episode), expected)
     assert strategy.log_scale.exp().item() == pytest.approx(3.0)
 
@@ -134,7 +134,7 @@ def test_equal_examples_of_different_classes_are_no_trouble():
     features = torch.ones(1, 4, 3)
     w = support_vectors(features, torch.tensor([[0, 1, 2, 0]]), 3, 0.1)
     assert w.isfinite().all()
-    torch.testing.assert_close(w.sum(2), torch.zeros(1, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(w.sum(1), torch.zeros(1, 3), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["regularization", "scale"])

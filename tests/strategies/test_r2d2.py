@@ -34,7 +34,7 @@ def test_one_number_solved_by_hand():
     support = Examples(torch.tensor([[[1.0], [-1.0]]]).double(), torch.tensor([[0, 1]]))
     strategy = plain(penalty=1.0, scale=6.0)
     theta = strategy.adapt(support, ways=2)
-    torch.testing.assert_close(theta["weight"], torch.tensor([[[2.0, -2.0]]]).double())
+    torch.testing.assert_close(theta["weight"], torch.tensor([[[2.0], [-2.0]]]).double())
     torch.testing.assert_close(theta["bias"], torch.tensor([[2.0, 2.0]]).double())
     logits = strategy.predict(theta, torch.tensor([[[0.5]]]).double())
     torch.testing.assert_close(logits, torch.tensor([[[3.0, 1.0]]]).double())
@@ -91,7 +91,7 @@ def test_in_regression_targets_are_fitted_as_they_are():
     strategy = plain(penalty=1e-9)
     theta = strategy.adapt(Examples(x, y), ways=2)
     # A penalty so small leaves the exact linear function, to about the penalty.
-    torch.testing.assert_close(theta["weight"], truth, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(theta["weight"].mT, truth, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(theta["bias"], torch.full((2, 2), 0.7).double(), atol=1e-7, rtol=0)
 
 

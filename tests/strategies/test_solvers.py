@@ -103,8 +103,8 @@ def test_targets_are_one_hot_classes_or_the_numbers_themselves():
 
 
 def test_linear_outputs_with_and_without_bias():
-    x, weight, bias = numbers(2, 3, 4), numbers(2, 4, 5, seed=1), numbers(2, 5, seed=2)
-    expected = torch.einsum("tqd,tdk->tqk", x, weight)
+    x, weight, bias = numbers(2, 3, 4), numbers(2, 5, 4, seed=1), numbers(2, 5, seed=2)
+    expected = torch.einsum("tqd,tkd->tqk", x, weight)
     torch.testing.assert_close(linear(x, weight), expected)
     torch.testing.assert_close(linear(x, weight, bias), expected + bias[:, None])
 

@@ -39,9 +39,9 @@ def ridge(
     if examples < size:
         gram = inputs @ inputs.mT
         if root is None:
-            return inputs.mT @ solve_positive(_shifted(gram, penalty), targets)
+            return _combined(inputs, solve_positive(_shifted(gram, penalty), targets))
         system = _shifted(root * gram * root.mT, penalty)
-        return inputs.mT @ (root * solve_positive(system, root * targets))
+        return _combined(inputs, root * solve_positive(system, root * targets))
     if root is not None:
         inputs, targets = root * inputs, root * targets
     return solve_positive(_shifted(inputs.mT @ inputs, penalty), inputs.mT @ targets)
@@ -72,6 +72,11 @@ def positive_factor(system: Tensor) -> Tensor:
     return factor
 
 
+def _combined(inputs: Tensor, coefficients: Tensor) -> Tensor:
+    """Xᵀ A; stored as Aᵀ X, in which a class's numbers lie together, as products with it want."""
+    return (coefficients.mT @ inputs).mT
+
+
 def _shifted(matrix: Tensor, penalty: Tensor | float) -> Tensor:
     """A matrix plus λ I."""
     if isinstance(penalty, Tensor):
@@ -100,10 +105,10 @@ def widest(x: Tensor) -> Tensor:
 
 @in_full_precision
 def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Outputs ``[T, Q, K]`` of features ``[T, Q, D]``: weight ``[T, D, K]``, bias ``[T, K]``."""
+    """Outputs ``[T, Q, K]`` of features ``[T, Q, D]``: weight ``[T, K, D]``, bias ``[T, K]``."""
     if bias is None:
-        return features @ weight
-    return torch.baddbmm(bias[:, None], features, weight)
+        return features @ weight.mT
+    return torch.baddbmm(bias[:, None], features, weight.mT)
 
 
 def check_positive(strategy: str, **numbers: float) -> None:

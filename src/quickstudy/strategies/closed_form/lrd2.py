@@ -67,7 +67,7 @@ class LRD2(EmbeddingStrategy):
             with_constant(support.inputs), targets, penalty, self.newton_steps
         )
         solution = self.log_scale.exp() * solution
-        return {"weight": solution[:, :-1], "bias": solution[:, -1]}
+        return {"weight": solution[:, :-1].mT, "bias": solution[:, -1]}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])

@@ -61,10 +61,10 @@ class MetaOptNet(EmbeddingStrategy):
 
 @in_full_precision
 def support_vectors(features: Tensor, targets: Tensor, ways: int, regularization: float) -> Tensor:
-    """The machine's w ``[T, D, ways]`` for features ``[T, N, D]`` and targets ``[T, N]``."""
+    """The machine's w ``[T, ways, D]`` for features ``[T, N, D]`` and targets ``[T, N]``."""
     wide = widest(features)
     dual = crammer_singer(wide @ wide.mT, F.one_hot(targets, ways), regularization)
-    return features.mT @ dual.to(features.dtype)
+    return dual.mT.to(features.dtype) @ features
 
 
 def crammer_singer(gram: Tensor, members: Tensor, regularization: float) -> Tensor:

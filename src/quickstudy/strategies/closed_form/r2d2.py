@@ -54,7 +54,7 @@ class R2D2(EmbeddingStrategy):
         solution = ridge(with_constant(support.inputs), targets, self.log_penalty.exp())
         if not support.targets.is_floating_point():
             solution = self.log_scale.exp() * solution
-        return {"weight": solution[:, :-1], "bias": solution[:, -1]}
+        return {"weight": solution[:, :-1].mT, "bias": solution[:, -1]}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])

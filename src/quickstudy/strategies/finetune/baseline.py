@@ -99,5 +99,5 @@ def inner_products(features: Tensor) -> Tensor:
 
 @in_full_precision
 def combined(features: Tensor, coefficients: Tensor) -> Tensor:
-    """Xᵀ A, ``[T, D, ways]``."""
-    return features.mT @ coefficients
+    """Aᵀ X, ``[T, ways, D]``."""
+    return coefficients.mT @ features

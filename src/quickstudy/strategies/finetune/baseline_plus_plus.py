@@ -70,7 +70,7 @@ class BaselinePlusPlus(PretrainedStrategy):
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         directions = F.normalize(support.inputs, dim=-1)
         shares = self.descend(directions, target_matrix(support, ways))
-        return {"directions": combined(directions, shares).mT}
+        return {"directions": combined(directions, shares)}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return self.scale * similarity(features, theta["directions"], "cosine")

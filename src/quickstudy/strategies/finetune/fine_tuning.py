@@ -127,7 +127,7 @@ class FineTuning(PretrainedStrategy):
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         weight, bias = (theta[name] for name in HEAD)
-        return linear(features, weight.mT, bias)
+        return linear(features, weight, bias)
 
     # -- what both share -----------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class LogisticRegression(PretrainedStrategy):
         with torch.no_grad():
             features = with_constant(self.directions(support.inputs))
             weight = regression_weights(features, target_matrix(support, ways), self.penalty)
-        return {"weight": weight[:, :-1], "bias": weight[:, -1]}
+        return {"weight": weight[..., :-1], "bias": weight[..., -1]}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(self.directions(features), theta["weight"], theta["bias"])
@@ -76,9 +76,9 @@ class LogisticRegression(PretrainedStrategy):
 
 @in_full_precision
 def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Tensor:
-    """The W ``[T, D, K]`` of features ``[T, N, D]`` and one-hot classes ``[T, N, K]``."""
+    """The Wᵀ ``[T, K, D]`` of features ``[T, N, D]`` and one-hot classes ``[T, N, K]``."""
     dual = multinomial_newton(features @ features.mT / penalty, members.mT)
-    return features.mT @ dual.mT / penalty
+    return dual @ features / penalty
 
 
 def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
