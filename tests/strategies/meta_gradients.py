@@ -1,6 +1,8 @@
-"""The gradient of a strategy's loss, by autograd and by finite differences."""
+"""The gradient of a strategy's loss, by autograd and by finite differences, and its use."""
 
 import torch
+
+from quickstudy.episodes import Sinusoids
 
 
 def gradients_of(strategy, episode):
@@ -36,3 +38,15 @@ def as_on_a_gpu(monkeypatch):
         "quickstudy.strategies.gradient.gradient_strategy.map_tasks",
         lambda function, *tasks, at_once: torch.func.vmap(function, randomness="different")(*tasks),
     )
+
+
+def errors_of_sine_waves(strategy, steps=80):
+    """The mean squared error on 40 waves, before and after a little training on others."""
+    unseen, waves = (Sinusoids(tasks=tasks, seed=tasks) for tasks in (40, 4))
+    optimizer = torch.optim.Adam(strategy.parameters(), 0.01)
+    before = strategy.loss(unseen.episode(0)).item()
+    for step in range(steps):
+        optimizer.zero_grad()
+        strategy.loss(waves.episode(step)).backward()
+        optimizer.step()
+    return before, strategy.loss(unseen.episode(0)).item()
