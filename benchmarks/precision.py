@@ -44,6 +44,8 @@ def measure(name: str, precision: str, seed: int) -> dict[str, Any]:
     run = qs.fit(
         make(), parts["train"], schedule="cosine", precision=precision, seed=seed, **settings
     )
+    if not run.progress["finished"]:
+        raise SystemExit("Stopped; what was finished is kept.")
     report = qs.evaluate(run, parts["test"], ways=5, shots=1, episodes=EPISODES)
     accuracy = report.accuracy
     return {

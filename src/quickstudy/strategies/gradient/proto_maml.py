@@ -69,8 +69,8 @@ class ProtoMAML(GradientStrategy):
         features = self.features(inputs, batch_statistics=True)
         prototypes = class_means(features[None], members.argmax(-1)[None], members.shape[-1])[0]
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
-        # An inner step takes W and b for parameters like any other. The encoder's are views, so that
-        # its inner gradient leaves out the way by which φ came into W and b.
+        # An inner step takes W and b for parameters like any other. The encoder's are views, so
+        # that its inner gradient leaves out the way by which φ came into W and b.
         return {name: each.view_as(each) for name, each in self.start().items()} | head
 
     def inner_loss(self, theta: Theta, inputs: Tensor, members: Tensor, step: int) -> Tensor:
