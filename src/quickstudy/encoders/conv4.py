@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder, Modulation, channels_last, image_shape, modulate
 from quickstudy.encoders.folding import folded
-from quickstudy.encoders.normalization import Normalization, normalization_layer
-
-CACHED_BYTES = 3 * 2**19
-"""Maps of this size stay in the second-level cache of a usual processor's core."""
+from quickstudy.encoders.normalization import Normalization, by_its_batch, normalization_layer
+from quickstudy.encoders.pooled_block import convolved_and_pooled, normalized_and_pooled, pays
 
 
 class Conv4(Encoder):
@@ -88,29 +86,25 @@ class Conv4(Encoder):
             one = folded(convolution, norm, x) if modulation is None else None
             if one is not None:
                 x = self._convolved(x, *one)
-                continue
-            x = norm(convolution(x))
-            if modulation is not None:
-                x = modulate(x, *modulation[block])
-            x = self._halved(x)
+            elif modulation is None and self._in_pieces(x, convolution) and by_its_batch(norm):
+                x = normalized_and_pooled(convolution, norm, x)
+            else:
+                x = norm(convolution(x))
+                if modulation is not None:
+                    x = modulate(x, *modulation[block])
+                x = self._halved(x)
         return x
+
+    def _in_pieces(self, x: Tensor, convolution: nn.Conv2d) -> bool:
+        return self.pooling == "max" and pays(x, convolution.weight)
 
     def _halved(self, x: Tensor) -> Tensor:
         # Pooling commutes with ReLU; this order touches a quarter of the memory.
         return torch.relu_(F.max_pool2d(x, 2) if self.pooling == "max" else x)
 
     def _convolved(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-        """A whole block, with the normalisation in its kernel and bias.
-
-        Its images do not depend on each other, so a few at a time can stay in a processor's cache
-        from the convolution to the end of the pooling.
-        """
+        """A whole block, with the normalisation in its kernel and bias."""
+        if self.pooling == "max" and pays(x, kernel):
+            return convolved_and_pooled(x, kernel, bias)
         stride = 2 if self.pooling == "stride" else 1
-        few = len(x)
-        if self.pooling == "max" and x.device.type == "cpu" and not torch.compiler.is_compiling():
-            few = max(1, CACHED_BYTES // (self.channels * x.shape[2] * x.shape[3] * x.itemsize))
-        pieces = [
-            self._halved(F.conv2d(images, kernel, bias, stride, padding=1))
-            for images in torch.split(x, few)
-        ]
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        return self._halved(F.conv2d(x, kernel, bias, stride, padding=1))

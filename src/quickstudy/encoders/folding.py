@@ -11,11 +11,13 @@ takes five.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.encoders.normalization import TaskBatchNorm
+from quickstudy.encoders.normalization import TaskBatchNorm, update_running_averages
 
 IMAGES_AT_ONCE = 32
 """Patches of so many images stay in a processor's cache."""
@@ -56,14 +58,16 @@ def _statistics(
     kernel = convolution.weight.flatten(1)
     if kernel.shape[1] > kernel.shape[0] or x.requires_grad or x.device.type == "mps":
         return None  # Apple's GPUs have no float64
-    mean, covariance, patches = patch_moments(convolution, x)
+    if convolution.dilation != (1, 1):
+        return None
+    mean, covariance, number = patch_moments(convolution, x)
     wide = kernel.double()
     mean = (wide @ mean).to(kernel.dtype)
     var = ((wide @ covariance) * wide).sum(1).to(kernel.dtype)
     if isinstance(norm, TaskBatchNorm):
         norm.record(mean, var)
     elif norm.training and norm.track_running_stats:
-        _update_running_averages(norm, mean.detach(), var.detach() * patches / (patches - 1))
+        update_running_averages(norm, mean.detach(), var.detach(), number)
     return mean, var
 
 
@@ -75,29 +79,34 @@ def patch_moments(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, in
     """
     padding = convolution.padding
     assert not isinstance(padding, str)
-    sums, products, positions = [], [], 0
+    products, places = [], 0
     for few in torch.split(x, IMAGES_AT_ONCE):
-        patches = F.unfold(
-            few.double(), convolution.kernel_size, convolution.dilation, padding, convolution.stride
-        )  # [few, P, positions]
-        sums.append(patches.sum((0, 2)))
-        products.append(torch.bmm(patches, patches.transpose(1, 2)).sum(0))
-        positions = patches.shape[2]
-    number = x.shape[0] * positions
-    mean = torch.stack(sums).sum(0) / number
-    covariance = torch.stack(products).sum(0) / number - mean[:, None] * mean
-    return mean, covariance, number
+        seen = patches(few.double(), convolution.kernel_size, padding, convolution.stride)
+        products.append(torch.bmm(seen, seen.transpose(1, 2)).sum(0))
+        places = seen.shape[2]
+    number = x.shape[0] * places
+    moments = torch.stack(products).sum(0) / number  # the last of row and column: with one
+    mean = moments[-1, :-1]
+    return mean, moments[:-1, :-1] - mean[:, None] * mean, number
 
 
-@torch.no_grad()
-def _update_running_averages(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
-    """As ``nn.BatchNorm2d`` does in training."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    momentum = norm.momentum
-    if momentum is None:
-        momentum = 1.0 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
-    norm.running_var.lerp_(var.to(norm.running_var), momentum)
+def patches(
+    x: Tensor, size: Sequence[int], padding: Sequence[int], stride: Sequence[int] = (1, 1)
+) -> Tensor:
+    """What a kernel meets at each place, and a one: ``[B, C k k + 1, places]``.
+
+    Args:
+        x: images ``[B, C, H, W]``.
+        size: of the kernel, k each way.
+        padding: rows and columns of zeros on each side.
+        stride: from a place to the next.
+    """
+    (height, width), (rows, columns), (down, right) = padding, size, stride
+    windows = F.pad(x, (width, width, height, height)).unfold(2, rows, down)
+    windows = windows.unfold(3, columns, right).permute(0, 1, 4, 5, 2, 3)
+    images, channels, _, _, high, wide = windows.shape
+    found = x.new_empty(images, channels * rows * columns + 1, high * wide)
+    # As views and one copy, a third of the time that F.unfold takes.
+    found[:, :-1].view(images, channels, rows, columns, high, wide).copy_(windows)
+    found[:, -1] = 1
+    return found

@@ -113,6 +113,34 @@ def task_batch_norms(module: nn.Module) -> dict[str, TaskBatchNorm]:
     return {name: m for name, m in module.named_modules() if isinstance(m, TaskBatchNorm)}
 
 
+def by_its_batch(norm: nn.Module) -> bool:
+    """Whether a batch normalisation divides by the statistics of the batch, and need not tell."""
+    if isinstance(norm, TaskBatchNorm):
+        return norm.training and norm.recorded is None
+    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.training
+
+
+@torch.no_grad()
+def update_running_averages(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+    """As ``nn.BatchNorm2d`` does in training.
+
+    Args:
+        norm: which keeps running averages.
+        mean: of the batch, ``[C]``.
+        var: of the batch, biased, ``[C]``.
+        count: how many numbers of each channel they are of.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum
+    if momentum is None:
+        momentum = 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
+    norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var), momentum)
+
+
 @contextmanager
 def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collects each layer's batch mean and variance, under its buffers' names, once it is closed.
