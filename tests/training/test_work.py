@@ -61,17 +61,17 @@ def convolution_flops(compute):
 def test_a_meta_gradient_convolves_as_often_as_the_chain_rule_asks(pooling, order):
     strategy = maml(pooling, first_order=order == 1)
     first, *others = layer_flops(pooling)
-    # Forth, and back to the kernel; back to the input, which the images do not need.
-    once = 2 * first + 3 * sum(others)
-    # The derivative of the way back: for the first layer one convolution with the kernel's
-    # cotangent and the way back to the kernel; for the others four, and the way back twice.
-    again = 2 * first + 6 * sum(others) if order == 2 else 0
-    expected = WAYS * (once + again) + WAYS * QUERIES * once
+    # Forth, and back to the kernel; back to the input, which the images do not need. Then the
+    # derivative of the way back: for the first layer once with the kernel's cotangent and once
+    # back to the kernel; for the others four times, and the way back twice.
+    of_first = 2 * (WAYS * order + WAYS * QUERIES)
+    of_others = WAYS * (3 + 6 * (order - 1)) + WAYS * QUERIES * 3
     counted, products = convolution_flops(lambda: strategy.loss(episode()).backward())
-    if pooling == "max":  # the queries are many: their first layer is a product of matrices
-        as_product = WAYS * QUERIES * 2 * first
-        expected -= as_product
-        assert products == as_product * 10 / 9 + WAYS * (1 + QUERIES) * MOMENTS
+    expected = of_others * sum(others)
+    if pooling == "stride":
+        expected += of_first * first
+    else:  # the first layer is a product of matrices, of nine pixels and a one
+        assert products == of_first * first * 10 / 9 + WAYS * (1 + QUERIES) * MOMENTS
     # The second derivative's way back to a kernel is counted with some of its padding.
     assert expected <= counted <= (1.03 if order == 2 else 1) * expected
 

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import Encoder, Modulation, channels_last, image_shape, modulate
 from quickstudy.encoders.folding import folded
 from quickstudy.encoders.normalization import Normalization, by_its_batch, normalization_layer
-from quickstudy.encoders.pooled_block import convolved_and_pooled, normalized_and_pooled, pays
+from quickstudy.encoders.pooled_block import (
+    convolved,
+    convolved_and_pooled,
+    normalized_and_pooled,
+    pays,
+)
 
 
 class Conv4(Encoder):
@@ -104,7 +109,8 @@ class Conv4(Encoder):
 
     def _convolved(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         """A whole block, with the normalisation in its kernel and bias."""
-        if self.pooling == "max" and pays(x, kernel):
+        if self.pooling == "stride":
+            return self._halved(F.conv2d(x, kernel, bias, stride=2, padding=1))
+        if pays(x, kernel):
             return convolved_and_pooled(x, kernel, bias)
-        stride = 2 if self.pooling == "stride" else 1
-        return self._halved(F.conv2d(x, kernel, bias, stride, padding=1))
+        return self._halved(convolved(x, kernel, bias))

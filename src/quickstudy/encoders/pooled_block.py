@@ -52,6 +52,15 @@ def pays(x: Tensor, kernel: Tensor) -> bool:
     return not plain and len(x) > images_at_once(x, kernel)
 
 
+def is_narrow(x: Tensor, kernel: Tensor) -> bool:
+    """Whether patches times kernels are faster than a convolution, on all ways forth and back.
+
+    So they are on a CPU where patches are small and no gradient of the images is wanted.
+    """
+    plain = x.device.type != "cpu" or torch.compiler.is_compiling() or x.requires_grad
+    return not plain and kernel[0].numel() < len(kernel)
+
+
 def convolved_and_pooled(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """ReLU(pool(x * W + b)) of images ``[B, C, H, W]``: ``[B, D, H/2, W/2]``.
 
@@ -62,6 +71,22 @@ def convolved_and_pooled(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """
     y: Tensor = _Pooled.apply(*_as_autocast(x, kernel, bias))  # type: ignore[no-untyped-call]
     return y
+
+
+def convolved(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """The maps x * W + b ``[B, D, H, W]``.
+
+    Args:
+        x: ``[B, C, H, W]``, channels-last.
+        kernel: ``[D, C, 3, 3]``.
+        bias: ``[D]``.
+    """
+    if not is_narrow(x, kernel):
+        return F.conv2d(x, kernel, bias, padding=1)
+    x, kernel, bias = _as_autocast(x, kernel, bias)
+    seen = patches(x, (3, 3), (1, 1)).transpose(1, 2)
+    rows = torch.bmm(seen, _matrix(kernel, bias).expand(len(x), -1, -1))
+    return rows.view(len(x), *x.shape[2:], len(kernel)).permute(0, 3, 1, 2)
 
 
 def normalized_and_pooled(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
@@ -103,10 +128,10 @@ class _Pooled(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         few = images_at_once(x, kernel)
         maxima, y = _Maxima(x, kernel, few), _empty(x, kernel, halved=True)
-        narrow = kernel[0].numel() < len(kernel)
+        narrow = is_narrow(x, kernel)
         seen = patches(x, (3, 3), (1, 1)) if narrow else None
         if seen is not None:
-            matrix = torch.cat([kernel.flatten(1), bias[:, None]], 1).t()
+            matrix = _matrix(kernel, bias)
             room = _empty(x[:few], kernel)
         for number, images in enumerate(torch.split(x, few)):
             here = slice(number * few, number * few + len(images))
@@ -253,6 +278,11 @@ def _empty(
 def _channels(vector: Tensor) -> Tensor:
     """A vector ``[D]`` for each place of maps ``[B, D, H, W]``."""
     return vector.view(1, -1, 1, 1)
+
+
+def _matrix(kernel: Tensor, bias: Tensor) -> Tensor:
+    """What patches and a one are multiplied by: ``[C k k + 1, D]``."""
+    return torch.cat([kernel.flatten(1), bias[:, None]], 1).t()
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class Hypernetwork(EmbeddingStrategy):
             if channels is None:
                 raise ValueError(
                     f"The encoder {type(encoder).__name__} cannot be modulated: it states no "
-                    "`modulated_channels`. Use Conv4 or ResNet12, or modulate=False."
+                    "`modulated_channels`. Use Conv4, ResNet12 or MLP, or modulate=False."
                 )
             self.first_encoder = copy.deepcopy(encoder)
             self.first_reader = SetNetwork(strategy_network, features, width, layers)
