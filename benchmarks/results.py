@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from quickstudy.cli.options import parse_split
 from quickstudy.datasets import load_dataset
@@ -29,6 +30,7 @@ from quickstudy.training.run import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PUBLISHED = ROOT / "benchmarks" / "published.yaml"
 EPISODES = 1000
 PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
 FULL_COST = ("omniglot", "cifar-fs-long")
@@ -96,19 +98,26 @@ def measure(config: Path, run: Path, protocols: Sequence[tuple[int, int]] = PROT
 
 
 def table(name: str) -> str:
-    """The Markdown table of all results on one data set."""
+    """The Markdown table of all results on one data set, beside what papers report."""
     results = [json.loads(path.read_text()) for path in sorted((RESULTS / name).glob("*.json"))]
+    published = yaml.safe_load(PUBLISHED.read_text()).get(name, {})
     columns = [f"{ways}-way {shots}-shot" for ways, shots in PROTOCOLS]
     lines = [
         f"| {name} | {' | '.join(columns)} | predictions | training |",
         f"| --- | {' | '.join('---' for _ in columns)} | --- | --- |",
     ]
+    notes: dict[str, list[str]] = {}
     for result in results:
-        cells = {}
+        cells, beside = {}, published.get(result["name"], {})
         for report in result["reports"]:
-            accuracy = report["accuracy"]
+            mean, interval = (100 * report["accuracy"][part] for part in ("mean", "ci95"))
             key = f"{report['ways']}-way {report['shots']}-shot"
-            cells[key] = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['ci95']:.2f}"
+            cells[key] = f"{mean:.2f} ± {interval:.2f}"
+            if key in beside:
+                cells[key] += f" (paper {beside[key]:g}, {mean - beside[key]:+.1f})"
+                if mean + interval < beside[key] and "note" in beside:
+                    said = f"{beside['note']} (Paper: {beside['source']}.)"
+                    notes.setdefault(said, []).append(result["name"])
         how = "transductive" if result["reports"][0]["transductive"] else "inductive"
         config = f"[{result['name']}](CONFIGS/{name}/{result['name']}.yaml)"
         row = [config, *(cells.get(column, "—") for column in columns), how]
@@ -119,9 +128,12 @@ def table(name: str) -> str:
     lines += [
         "",
         f"Accuracy in % with its 95 % confidence interval over {first['episodes']} test episodes "
-        f"(seed {first['seed']}), {first['queries']} queries a class, classes never trained on. "
+        f"(seed {first['seed']}), {first['queries']} queries a class, classes never trained on; "
+        "in brackets what the paper reports and the difference. "
         f"Measured on {'; '.join(machines)}. Written by `make results`.",
     ]
+    for said, rows in notes.items():
+        lines += ["", f"*{', '.join(dict.fromkeys(rows))}*: {said}"]
     return "\n".join(lines)
 
 
