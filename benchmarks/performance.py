@@ -123,9 +123,11 @@ def prototypes(how: Measuring) -> Any:
     settings = {"ways": 60}
     ours, plain = "ours:prototypes", "plain:prototypes"
     bfloat16, apart = settings | {"precision": "bfloat16"}, settings | {"apart": True}
+    compiled = settings | {"compiled": True}
     contestants = [
         Contestant("quickstudy", ours, OURS, settings, "plain PyTorch"),
         Contestant("quickstudy, bfloat16", ours, OURS, bfloat16, "plain PyTorch", None),
+        Contestant("quickstudy, compiled", ours, OURS, compiled, "plain PyTorch"),
         Contestant("its convolutions alone", "ours:convolutions"),
         Contestant("plain PyTorch", plain, OURS, settings),
         Contestant("plain PyTorch, as easyfsl computes", plain, OURS, apart),
@@ -142,6 +144,7 @@ def prototypes(how: Measuring) -> Any:
 
 def evaluation(how: Measuring) -> Any:
     """Evaluation on stored features of 640 numbers."""
+    call = "ours:evaluation"
     ours, theirs = (1000, 100) if how.quick else (10_000, 300)
     contestants = [
         Contestant("quickstudy", "ours:evaluation", OURS, {"episodes": ours}, units=ours),

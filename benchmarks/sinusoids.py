@@ -57,6 +57,7 @@ MAKE: dict[str, Callable[[], Strategy]] = {
     "MetaCurvature": lambda: qs.MetaCurvature(network(), **GRADIENT),
     "TNet": lambda: qs.TNet(network(), **GRADIENT),
     "R2D2": lambda: qs.R2D2(network()),
+    "WholeHypernetwork": lambda: qs.WholeHypernetwork(network(), network(), target_size=1),
 }
 
 

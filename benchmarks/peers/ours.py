@@ -14,6 +14,7 @@ from peers.plain import gradients
 from peers.work import Problem, Work, weights
 from quickstudy import (
     MAML,
+    R2D2,
     ClassDataset,
     Conv4,
     Episode,
@@ -113,11 +114,13 @@ def maml(
     return Work(run, lambda: renamed_gradients(strategy, names))
 
 
-def prototypes(problem: Problem, *, ways: int, precision: str = "float32") -> Work:
+def prototypes(
+    problem: Problem, *, ways: int, precision: str = "float32", compiled: bool = False
+) -> Work:
     """The gradient of a prototypical network's step."""
     strategy = PrototypicalNetwork(Conv4(input_shape=(1, 28, 28)))
     names = start_from(strategy, weights(problem))
-    run = meta_gradient(strategy, as_episode(problem, ways), precision)
+    run = meta_gradient(strategy, as_episode(problem, ways), precision, compiled=compiled)
     return Work(run, lambda: renamed_gradients(strategy, names))
 
 
@@ -147,17 +150,19 @@ def convolutions(problem: Problem) -> Work:
     return Work(run)
 
 
-def evaluation(problem: Problem, *, episodes: int) -> Work:
+def evaluation(
+    problem: Problem, *, episodes: int, strategy: str = "PrototypicalNetwork"
+) -> Work:
     """The accuracy over many episodes of stored features, 5-way 1-shot, 15 queries."""
     data = ClassDataset.from_arrays(
         problem["features"],
         problem["labels"].tolist(),
         FeatureInputs(problem["features"].shape[1]),
     )
-    strategy = PrototypicalNetwork(nn.Identity())
+    solver = {"PrototypicalNetwork": PrototypicalNetwork, "R2D2": R2D2}[strategy](nn.Identity())
 
     def run() -> float:
-        report = evaluate(strategy, data, ways=5, shots=1, queries=15, episodes=episodes)
+        report = evaluate(solver, data, ways=5, shots=1, queries=15, episodes=episodes)
         return float(report.accuracy.mean)
 
     return Work(run)
