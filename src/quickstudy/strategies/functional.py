@@ -34,7 +34,7 @@ def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         return value.float() if isinstance(value, Tensor) and value.dtype in HALVES else value
 
     @functools.wraps(function)
-    def wrapped(*arguments: P.args, **named: P.kwargs) -> Tensor:
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
         tensors = [a for a in (*arguments, *named.values()) if isinstance(a, Tensor)]
         # These are called for every few tasks: nothing is walked through that needs no change.
         if any(tensor.dtype in HALVES for tensor in tensors):
@@ -86,8 +86,16 @@ def similarity(queries: Tensor, references: Tensor, distance: Distance) -> Tenso
     check_distance(distance)
     if distance == "cosine":
         return F.normalize(queries, dim=-1) @ F.normalize(references, dim=-1).transpose(1, 2)
-    squares = queries.square().sum(-1)[:, :, None] + references.square().sum(-1)[:, None, :]
+    squares = squared_lengths(queries)[:, :, None] + squared_lengths(references)[:, None, :]
     return torch.baddbmm(squares, queries, references.transpose(1, 2), beta=-1, alpha=2)
+
+
+def squared_lengths(x: Tensor) -> Tensor:
+    """|x|² of vectors ``[..., D]``: ``[...]``."""
+    if x.requires_grad:
+        return x.square().sum(-1)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1)  # the squares are nowhere stored
+    return length.square()
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Any, at_once: bool = True) -> Any:
