@@ -146,8 +146,10 @@ def evaluation(how: Measuring) -> Any:
     """Evaluation on stored features of 640 numbers."""
     call = "ours:evaluation"
     ours, theirs = (1000, 100) if how.quick else (10_000, 300)
+    ridge = {"episodes": ours, "strategy": "R2D2"}
     contestants = [
-        Contestant("quickstudy", "ours:evaluation", OURS, {"episodes": ours}, units=ours),
+        Contestant("quickstudy", call, OURS, {"episodes": ours}, units=ours),
+        Contestant("quickstudy, ridge regression (R2D2)", call, OURS, ridge, units=ours),
         Contestant(
             "easyfsl",
             "easyfsl_library:evaluation",

@@ -150,9 +150,7 @@ def convolutions(problem: Problem) -> Work:
     return Work(run)
 
 
-def evaluation(
-    problem: Problem, *, episodes: int, strategy: str = "PrototypicalNetwork"
-) -> Work:
+def evaluation(problem: Problem, *, episodes: int, strategy: str = "PrototypicalNetwork") -> Work:
     """The accuracy over many episodes of stored features, 5-way 1-shot, 15 queries."""
     data = ClassDataset.from_arrays(
         problem["features"],
