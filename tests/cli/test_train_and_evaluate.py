@@ -66,6 +66,19 @@ def test_evaluate_on_other_data_of_the_same_kind(quickstudy, pictures, tmp_path)
     assert "glyphs/test" in out
 
 
+def test_evaluate_on_unbalanced_queries(quickstudy, pictures, tmp_path):
+    run, report = tmp_path / "run", tmp_path / "report.json"
+    quickstudy("train", "--data", pictures, *TINY, "--out", run)
+    words = ["--ways", 3, "--queries", 2, "--episodes", 10, "--json", report]
+    code, out, err = quickstudy("evaluate", run, *words, "--query_balance", "dirichlet")
+    assert code == 0, err
+    assert "unbalanced queries" in out
+    assert json.loads(report.read_text())["query_balance"] == "dirichlet"
+    code, _, err = quickstudy("evaluate", run, *words, "--query_balance", "even")
+    assert code != 0
+    assert "query_balance" in err
+
+
 def test_config_repeats_the_run(quickstudy, pictures, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     quickstudy("train", "--data", pictures, *TINY, "--out", first)

@@ -282,6 +282,111 @@ def test_episodes_of_different_counts_share_no_random_numbers():
     assert len(set(first)) == 200
 
 
+# --- unbalanced queries ---
+
+
+def unbalanced(sizes, **arguments):
+    return EpisodeSampler(Numbered(sizes), **arguments, query_balance="dirichlet")
+
+
+def test_unbalanced_episodes_of_a_seed_are_these_for_ever():
+    """Published results name a seed; the tasks that it means must never change."""
+    drawn = unbalanced([20] * 6, ways=3, shots=1, queries=2, seed=7).indices(0)
+    assert drawn.classes.tolist() == [[5, 2, 3]]
+    assert drawn.support.tolist() == [[[8], [5], [15]]]
+    assert drawn.query.tolist() == [[[2, 12], [2, 13], [8, 16]]]
+    assert drawn.query_ways.tolist() == [[[0, 1], [1, 1], [1, 2]]]
+    sizes = [30 + 400 * (number % 5) for number in range(1600)]
+    sampler = unbalanced(sizes, ways=(2, 5), shots=(1, 9), queries=15, tasks=300, seed=2**63)
+    hasher = hashlib.sha256()
+    for index in (0, 1, 10**9):
+        drawn = sampler.indices(index)
+        for part in (drawn.classes, drawn.support, drawn.query, drawn.query_ways):
+            assert part.dtype == torch.int64
+            hasher.update(part.numpy().astype("<i8").tobytes())
+    assert hasher.hexdigest() == "39eea1f3eb84690d7961a4884bea3ba578ddf4b1ceda7825942cb7388f68ec6c"
+
+
+@given(sampler=samplers(), index=st.integers(0, 2**40))
+@settings(max_examples=150, deadline=None)
+def test_every_unbalanced_task_is_well_formed(sampler, index):
+    """The sizes leave a class little more than the queries of a balanced task, or nothing."""
+    ways, shots = sampler.counts(index)
+    uneven = EpisodeSampler(
+        sampler.dataset,
+        sampler.ways,
+        sampler.shots,
+        sampler.queries,
+        sampler.tasks,
+        sampler.seed,
+        "dirichlet",
+    )
+    balanced, episode = sampler.episode(index), uneven.episode(index)
+    assert torch.equal(episode.support.inputs, balanced.support.inputs)
+    assert torch.equal(episode.support.targets, balanced.support.targets)
+    assert episode.query.inputs.shape == balanced.query.inputs.shape
+    classes = uneven.indices(index).classes
+    for task in range(sampler.tasks):
+        support, query = episode.support.inputs[task], episode.query.inputs[task]
+        drawn = torch.cat([support, query]).tolist()
+        assert len(set(map(tuple, drawn))) == len(drawn) == ways * (shots + sampler.queries)
+        for of_class, position in drawn:
+            assert 0 <= position < sampler.dataset.sizes[of_class]
+        of_classes = classes[task, episode.query.targets[task]]
+        assert torch.equal(of_classes, query[:, 0])
+        for way in range(ways):
+            mine = query[episode.query.targets[task] == way]
+            theirs = balanced.query.inputs[task][balanced.query.targets[task] == way]
+            shared = min(len(mine), len(theirs))
+            assert torch.equal(mine[:shared], theirs[:shared])
+
+
+@pytest.mark.parametrize("tasks", [3, TASKS_AT_ONCE + 2])
+def test_unbalanced_tasks_are_the_same_alone_and_beside_others(tasks):
+    sizes = [11, 30, 9, 17, 25, 8, 40]
+    alone = unbalanced(sizes, ways=4, shots=2, queries=3, tasks=1, seed=9)
+    together = unbalanced(sizes, ways=4, shots=2, queries=3, tasks=tasks, seed=9)
+    whole = together.indices(1)
+    for task in (0, 1, tasks - 1):
+        one, same = alone.indices(tasks + task), whole[task : task + 1]
+        for name in ("classes", "support", "query", "query_ways"):
+            assert torch.equal(getattr(one, name), getattr(same, name)), name
+    share = together.episode(1, slice(1, None, 2))
+    assert torch.equal(share.query.inputs, together.episode(1)[1::2].query.inputs)
+
+
+def test_numbers_of_queries_are_those_of_a_dirichlet_distribution():
+    ways, total, tasks = 4, 400, 4000
+    sampler = unbalanced([1000] * 9, ways=ways, queries=total // ways, tasks=tasks, seed=1)
+    query_ways = sampler.indices(0).query_ways.flatten(1)
+    counts = torch.nn.functional.one_hot(query_ways, ways).sum(1).double()
+    assert torch.equal(counts.sum(1), torch.full((tasks,), float(total), dtype=torch.float64))
+    shares = counts / total
+    variance = (1 / ways) * (1 - 1 / ways) / (2 * ways + 1)
+    error = (variance / tasks) ** 0.5
+    assert (shares.mean(0) - 1 / ways).abs().max() < 4 * error
+    # Rounding adds a variance of 1 / (12 total²) at most; that of the variance itself is about
+    # 2 variance² / tasks for a distribution with tails no longer than these.
+    assert (shares.var(0) - variance).abs().max() < 5 * variance * (2 / tasks) ** 0.5
+    # A share is Beta(2, 6): below 0.1 with probability 0.14969.
+    below = (shares < 0.1).double().mean(0)
+    assert (below - 0.14969).abs().max() < 0.02
+
+
+def test_a_class_that_is_full_leaves_its_queries_to_the_others():
+    sampler = unbalanced([4, 100, 4], ways=3, shots=1, queries=3, tasks=200, seed=3)
+    drawn = sampler.indices(0)
+    of_small = drawn.query_classes.flatten(1) != 1
+    assert of_small.sum(1).max() <= 6
+    assert (~of_small).sum(1).max() > 3
+    assert (drawn.query_classes.flatten(1) == 0).sum(1).max() == 3
+
+
+def test_an_unknown_balance_is_refused():
+    with pytest.raises(ValueError, match="query_balance 'even' is unknown; choose balanced or"):
+        EpisodeSampler(Numbered([20] * 5), query_balance="even")
+
+
 # --- what cannot be ---
 
 
@@ -364,6 +469,17 @@ def test_long_ranges_are_shuffled_likewise():
     below[:50] = 12
     expected = [fisher_yates(row, limit) for row, limit in zip(numbers, below, strict=True)]
     assert distinct_integers(numbers, below).tolist() == expected
+
+
+@pytest.mark.parametrize("longest", [12, 2 * LONGEST_SHUFFLED])
+def test_distinct_integers_of_too_short_a_range_go_on_in_order(longest):
+    numbers = np.random.default_rng(0).random((40, 9))
+    below = np.full(40, longest)
+    below[::2] = np.arange(20) % 9
+    drawn = distinct_integers(numbers, below)
+    for row, limit in enumerate(below):
+        expected = fisher_yates(numbers[row, :limit], limit)
+        assert drawn[row].tolist() == (expected + list(range(limit, 9)))[:9]
 
 
 def test_distinct_integers_take_any_rows():

@@ -110,6 +110,42 @@ def test_variable_ways_and_shots():
     assert 0 < report.accuracy.mean <= 1
 
 
+def test_unbalanced_queries_are_drawn_as_asked_and_the_report_says_so(tmp_path):
+    data = dataset(each=40)
+    protocol = {"ways": 4, "shots": 1, "queries": 8, "episodes": 300}
+    report = evaluate(Guesser(), data, **protocol, query_balance="dirichlet")
+    # A task's accuracy is the share of one class: of a Dirichlet distribution with α = 2, whose
+    # variance is (1/4) (3/4) / 9; to whole queries of 32 it changes little.
+    assert report.accuracy.mean == pytest.approx(1 / 4, abs=0.03)
+    assert report.accuracies.var().item() == pytest.approx(1 / 48, rel=0.25)
+    assert report.protocol == "4-way 1-shot, unbalanced queries"
+    assert "8 queries a class on average" in " ".join(str(report).split())
+    report.save(tmp_path / "report.json")
+    assert Report.load(tmp_path / "report.json") == report
+    balanced = evaluate(Guesser(), data, **protocol)
+    assert balanced.accuracies.var().item() == pytest.approx(0, abs=1e-12)
+    assert balanced.query_balance == "balanced"
+    assert "on average" not in str(balanced)
+    with pytest.raises(ValueError, match="query_balance 'odd' is unknown"):
+        evaluate(Guesser(), data, **protocol, query_balance="odd")
+
+
+def test_reports_of_before_are_balanced(tmp_path):
+    report = evaluate(NearestNeighbor(), dataset(), queries=5, episodes=5)
+    values = report.to_dict()
+    del values["query_balance"]
+    (tmp_path / "report.json").write_text(json.dumps(values))
+    assert Report.load(tmp_path / "report.json") == report
+
+
+def test_unbalanced_tasks_are_the_same_on_features_as_on_images(monkeypatch):
+    strategy = PrototypicalNetwork(Conv4((1, 6, 6), channels=4, blocks=2), scale=0.1)
+    once = evaluate(strategy, dataset(), queries=5, episodes=60, query_balance="dirichlet")
+    monkeypatch.setattr(validation, "has_fixed_encoder", lambda strategy: False)
+    plain = evaluate(strategy, dataset(), queries=5, episodes=60, query_balance="dirichlet")
+    assert torch.equal(once.accuracies, plain.accuracies)
+
+
 def test_report_round_trip(tmp_path):
     report = evaluate(NearestNeighbor(), dataset(), queries=5, episodes=10)
     report.save(tmp_path / "report.json")

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from quickstudy.cli.options import add_data_options, choose_part, load_split, new_parser, parse
+from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
 
@@ -30,6 +31,12 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--shots", type=int | tuple[int, int] | None, help="as trained by default")
     parser.add_argument("--queries", type=int, default=15, help="query examples a class")
+    parser.add_argument(
+        "--query_balance",
+        type=QueryBalance,
+        default="balanced",
+        help="balanced, or dirichlet: as many queries a task, unequally many a class (α = 2)",
+    )
     parser.add_argument("--episodes", type=int, default=1000, help="tasks")
     parser.add_argument("--seed", type=int, default=0, help="of the tasks")
     parser.add_argument("--checkpoint", type=str, default="best", help="best or last")
@@ -62,6 +69,7 @@ def run(words: Sequence[str]) -> int:
         queries=options.queries,
         episodes=options.episodes,
         seed=options.seed,
+        query_balance=options.query_balance,
         progress=True,
     )
     Console().print(report.table())

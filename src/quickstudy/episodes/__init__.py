@@ -2,6 +2,7 @@
 
 from quickstudy.episodes.batches import BatchSampler
 from quickstudy.episodes.episode import Episode, Examples, TaskSource
+from quickstudy.episodes.mixture import Mixture
 from quickstudy.episodes.sampler import EpisodeIndices, EpisodeSampler
 from quickstudy.episodes.sinusoids import Sinusoids
 
@@ -11,6 +12,7 @@ __all__ = [
     "EpisodeIndices",
     "EpisodeSampler",
     "Examples",
+    "Mixture",
     "Sinusoids",
     "TaskSource",
 ]

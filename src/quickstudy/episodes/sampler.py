@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.episodes.episode import Episode, Examples
+from quickstudy.episodes.imbalance import DRAWS_A_CLASS, apportioned, dirichlet_shares
 
 Count = int | Sequence[int]
 """A fixed number, or an inclusive ``(low, high)`` range to draw it from."""
+
+QueryBalance = Literal["balanced", "dirichlet"]
+"""How the queries of a task are spread over its classes; see :class:`EpisodeSampler`."""
 
 TASKS_AT_ONCE = 256
 """Tasks whose indices are drawn at once; the arrays of more would leave a processor's cache."""
@@ -41,14 +45,30 @@ class EpisodeIndices:
         classes: ``[T, ways]`` int64, the drawn classes; way k of task t is ``classes[t, k]``.
         support: ``[T, ways, shots]`` int64, positions inside the class.
         query: ``[T, ways, queries]`` int64, positions inside the class, none of them in support.
+        query_ways: ``[T, ways, queries]`` int64, the way that each query is of; none where it is
+            that of its row. With unbalanced queries rows mean nothing.
     """
 
     classes: Tensor
     support: Tensor
     query: Tensor
+    query_ways: Tensor | None = None
 
     def __getitem__(self, tasks: slice) -> EpisodeIndices:
-        return EpisodeIndices(self.classes[tasks], self.support[tasks], self.query[tasks])
+        ways = None if self.query_ways is None else self.query_ways[tasks]
+        return EpisodeIndices(self.classes[tasks], self.support[tasks], self.query[tasks], ways)
+
+    @property
+    def support_classes(self) -> Tensor:
+        """``[T, ways, shots]`` int64, the class that each support example is of."""
+        return self.classes[:, :, None].expand_as(self.support)
+
+    @property
+    def query_classes(self) -> Tensor:
+        """``[T, ways, queries]`` int64, the class that each query is of."""
+        if self.query_ways is None:
+            return self.classes[:, :, None].expand_as(self.query)
+        return self.classes.gather(1, self.query_ways.flatten(1)).view_as(self.query)
 
 
 def distinct_integers(uniform: NDArray[np.float64], below: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -56,20 +76,23 @@ def distinct_integers(uniform: NDArray[np.float64], below: NDArray[np.int64]) ->
 
     Args:
         uniform: ``[*rows, n]`` independent numbers in [0, 1).
-        below: ``[*rows]``, each at least n: the range to draw from.
+        below: ``[*rows]``, the range to draw from.
 
     Returns:
         ``[*rows, n]``: n different integers in ``0..below-1``, every ordered choice equally likely.
+        Where ``below`` is less than n they are the first ``below``, and ``below..n-1`` follow.
     """
     n = uniform.shape[-1]
     # All rows take a step at once, so the rows lie next to each other.
     steps = np.arange(n)[:, None]
     numbers = np.ascontiguousarray(uniform.reshape(-1, n).T)
     # Step j swaps places j and places[j], a place among those not yet drawn.
-    places = steps + (numbers * (below.reshape(-1) - steps)).astype(np.int64)
+    left = np.maximum(below.reshape(-1) - steps, 0)
+    places = steps + (numbers * left).astype(np.int64)
     rows = places.shape[1]
-    if below.max(initial=0) <= LONGEST_SHUFFLED:
-        array = np.repeat(np.arange(below.max(initial=0)), rows).reshape(-1, rows)
+    longest = below.max(initial=n)
+    if longest <= LONGEST_SHUFFLED:
+        array = np.repeat(np.arange(longest), rows).reshape(-1, rows)
     else:
         # Of a long array only the first n places and those swapped with them are kept.
         array = np.concatenate([np.broadcast_to(steps, places.shape), places])
@@ -99,6 +122,13 @@ class EpisodeSampler:
         queries: query examples a class.
         tasks: tasks in an episode; they share their ways and shots.
         seed: of the whole stream of episodes.
+        query_balance: "balanced" gives each class ``queries`` queries. "dirichlet" gives a task
+            ways x ``queries`` queries in all, in shares that are drawn from a Dirichlet
+            distribution (α = 2), so that some classes have many and some few or none: Veilleux,
+            Boudiaf, Piantanida, Ben Ayed, "Realistic Evaluation of Transductive Few-Shot Learning",
+            NeurIPS 2021, section 3. A class gives at most what it has beside its shots; what it
+            lacks falls to the others, by their shares. Classes, support and each class's first
+            queries are those of the balanced tasks of the same seed.
 
     Raises:
         ValueError: when there are too few classes, or a class is too small (it is named).
@@ -112,6 +142,7 @@ class EpisodeSampler:
         queries: int = 15,
         tasks: int = 1,
         seed: int = 0,
+        query_balance: QueryBalance = "balanced",
     ) -> None:
         self.dataset = dataset
         self.ways = _as_range(ways, "ways", least=1)
@@ -121,6 +152,11 @@ class EpisodeSampler:
         if not 0 <= seed < 2**64:
             raise ValueError(f"The seed is {seed}; it must be at least 0 and less than 2**64.")
         self.seed = seed
+        if query_balance not in get_args(QueryBalance):
+            raise ValueError(
+                f"The query_balance {query_balance!r} is unknown; choose balanced or dirichlet."
+            )
+        self.query_balance = query_balance
         self._sizes = dataset.sizes.numpy().astype(np.int64)
         self._check_sizes()
 
@@ -166,28 +202,63 @@ class EpisodeSampler:
         ways, shots = self.counts(index)
         classes = np.empty((self.tasks, ways), np.int64)
         positions = np.empty((self.tasks, ways, shots + self.queries), np.int64)
+        uneven = self.query_balance == "dirichlet"
+        query_ways = np.empty((self.tasks, ways, self.queries), np.int64) if uneven else None
         for start in range(0, self.tasks, TASKS_AT_ONCE):
             part = slice(start, start + TASKS_AT_ONCE)
-            self._draw_tasks(index * self.tasks + start, classes[part], positions[part])
+            of_queries = None if query_ways is None else query_ways[part]
+            self._draw_tasks(index * self.tasks + start, classes[part], positions[part], of_queries)
         return EpisodeIndices(
             torch.from_numpy(classes),
             torch.from_numpy(positions[:, :, :shots].copy()),
             torch.from_numpy(positions[:, :, shots:].copy()),
+            None if query_ways is None else torch.from_numpy(query_ways),
         )
 
     def _draw_tasks(
-        self, first: int, classes: NDArray[np.int64], positions: NDArray[np.int64]
+        self,
+        first: int,
+        classes: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        query_ways: NDArray[np.int64] | None,
     ) -> None:
-        """Fills in the classes and positions of tasks number ``first`` and those after it."""
+        """Fills in the classes and positions of tasks number ``first`` and those after it.
+
+        And the ways of their queries, where these are not those of their rows.
+        """
         tasks, ways, picks = positions.shape
         # A task's row has the same length whatever ways and shots were drawn for its episode.
         row = self.ways[1] * (1 + self.shots[1] + self.queries)
         uniform = self._uniform(stream=0, start=first, shape=(tasks, row))
         of_classes, of_examples = uniform[:, :ways], uniform[:, ways : ways + ways * picks]
         classes[:] = distinct_integers(of_classes, np.full(tasks, len(self._sizes)))
-        positions[:] = distinct_integers(
-            of_examples.reshape(tasks, ways, picks), self._sizes[classes]
+        of_examples = of_examples.reshape(tasks, ways, picks)
+        sizes = self._sizes[classes]
+        if query_ways is None:
+            positions[:] = distinct_integers(of_examples, sizes)
+            return
+        shots = picks - self.queries
+        # Beside the numbers of balanced tasks: two for a class's share, and one for each query that
+        # it may have more than there.
+        row = self.ways[1] * (DRAWS_A_CLASS + (self.ways[1] - 1) * self.queries)
+        uniform = self._uniform(stream=2, start=first, shape=(tasks, row))
+        of_shares, of_more = np.split(uniform, [ways * DRAWS_A_CLASS], axis=1)
+        shares = dirichlet_shares(of_shares.reshape(tasks, ways, DRAWS_A_CLASS))
+        total = ways * self.queries
+        counts = apportioned(shares, total, sizes - shots)
+        of_more = of_more[:, : ways * (total - self.queries)].reshape(tasks, ways, -1)
+        most = max(0, int(counts.max()) - self.queries)
+        drawn = distinct_integers(
+            np.concatenate([of_examples, of_more[:, :, :most]], axis=2), sizes
         )
+        # The queries of the first class, then those of the second: which they are, and their place.
+        way = np.repeat(np.tile(np.arange(ways), tasks), counts.reshape(-1)).reshape(tasks, total)
+        before = np.take_along_axis(counts.cumsum(1) - counts, way, axis=1)
+        place = shots + np.arange(total) - before
+        task = np.arange(tasks)[:, None]
+        positions[:, :, :shots] = drawn[:, :, :shots]
+        positions[:, :, shots:] = drawn[task, way, place].reshape(tasks, ways, -1)
+        query_ways[:] = way.reshape(tasks, ways, -1)
 
     def episode(self, index: int, tasks: slice | None = None) -> Episode:
         """Episode ``index``: T tasks, or those of them that ``tasks`` picks (a rank's share)."""
@@ -196,16 +267,20 @@ class EpisodeSampler:
     def read(self, chosen: EpisodeIndices) -> Episode:
         """The episode of the examples that ``chosen`` names."""
         return Episode(
-            support=self._examples(chosen.classes, chosen.support),
-            query=self._examples(chosen.classes, chosen.query),
+            support=self._examples(chosen.support_classes, chosen.support, None),
+            query=self._examples(chosen.query_classes, chosen.query, chosen.query_ways),
             ways=chosen.classes.shape[1],
         )
 
-    def _examples(self, classes: Tensor, positions: Tensor) -> Examples:
+    def _examples(self, classes: Tensor, positions: Tensor, targets_of: Tensor | None) -> Examples:
         tasks, ways, each = positions.shape
-        inputs = self.dataset.gather(classes[:, :, None].expand_as(positions), positions)
-        targets = torch.arange(ways, device=inputs.device).repeat_interleave(each)
-        return Examples(inputs.flatten(1, 2), targets.expand(tasks, -1))
+        inputs = self.dataset.gather(classes, positions)
+        if targets_of is None:
+            targets = torch.arange(ways, device=inputs.device).repeat_interleave(each)
+            targets = targets.expand(tasks, -1)
+        else:
+            targets = targets_of.flatten(1).to(inputs.device)
+        return Examples(inputs.flatten(1, 2), targets)
 
 
 def _as_range(count: Count, name: str, least: int) -> tuple[int, int]:

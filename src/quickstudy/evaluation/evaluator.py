@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.normalization import TaskBatchNorm
-from quickstudy.episodes.sampler import Count
+from quickstudy.episodes.sampler import Count, QueryBalance
 from quickstudy.evaluation.report import Estimate, Report
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
@@ -31,6 +31,7 @@ def evaluate(
     queries: int = 15,
     episodes: int = 1000,
     seed: int = 0,
+    query_balance: QueryBalance = "balanced",
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Report:
@@ -44,6 +45,9 @@ def evaluate(
         queries: query examples a class.
         episodes: the number of tasks.
         seed: of the tasks: the same seed draws the same tasks for every strategy.
+        query_balance: "balanced", or "dirichlet" for tasks whose classes have unequal numbers of
+            queries, ``queries`` on average (:class:`EpisodeSampler` says how they are drawn).
+            Balanced queries flatter transductive strategies that take them for granted.
         device: where to compute; by default where the strategy's parameters are.
         progress: show a progress bar.
 
@@ -84,6 +88,7 @@ def evaluate(
             episodes=episodes,
             seed=seed,
             device=device,
+            query_balance=query_balance,
             embedded=lambda done, all_: bar.update(
                 embedding, completed=done, total=all_, visible=True
             ),
@@ -116,6 +121,7 @@ def evaluate(
         seconds=time.perf_counter() - started,
         adapt_seconds=adapt_seconds / episodes,
         predict_seconds=predict_seconds / episodes,
+        query_balance=query_balance,
         accuracies=each,
     )
 

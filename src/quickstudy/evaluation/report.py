@@ -36,7 +36,7 @@ class Report:
         data: the data set and part that the classes came from.
         ways: classes in an episode, or a range.
         shots: support examples a class, or a range.
-        queries: query examples a class.
+        queries: query examples a class; on average, where they are unbalanced.
         episodes: the number of episodes.
         seed: of the episodes.
         accuracy: of the queries, over episodes.
@@ -47,6 +47,7 @@ class Report:
         seconds: of the whole evaluation.
         adapt_seconds: of adaptation, an episode.
         predict_seconds: of prediction, an episode.
+        query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
         accuracies: ``[episodes]``, each episode's accuracy; not written to files.
     """
 
@@ -65,15 +66,17 @@ class Report:
     seconds: float
     adapt_seconds: float
     predict_seconds: float
+    query_balance: str = "balanced"
     accuracies: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def protocol(self) -> str:
-        """The kind of task in words, e.g. "5-way 1-shot"."""
+        """The kind of task in words, e.g. "5-way 1-shot" or "5-way 1-shot, unbalanced queries"."""
         ways, shots = (
             str(n) if isinstance(n, int) else "-".join(map(str, n)) for n in (self.ways, self.shots)
         )
-        return f"{ways}-way {shots}-shot"
+        unbalanced = "" if self.query_balance == "balanced" else ", unbalanced queries"
+        return f"{ways}-way {shots}-shot{unbalanced}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the episodes' own accuracies, JSON-ready."""
@@ -93,9 +96,12 @@ class Report:
 
     def table(self) -> Table:
         """The report as a table for a terminal."""
+        counted = f"{self.protocol}, {self.queries} queries a class"
+        if self.query_balance != "balanced":
+            counted += " on average: each task's classes share them by a Dirichlet draw, α = 2"
         table = Table(title=f"{self.strategy} on {self.data}", show_header=False)
         rows = {
-            "protocol": f"{self.protocol}, {self.queries} queries a class",
+            "protocol": counted,
             "episodes": f"{self.episodes} (seed {self.seed})",
             "accuracy": f"{self.accuracy} (95 % confidence)",
             "negative log-likelihood": f"{self.nll:.4f}",

@@ -19,7 +19,7 @@ from quickstudy.datasets.features import (
     now,
 )
 from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples
-from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, Count
+from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, Count, QueryBalance
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -98,6 +98,7 @@ def outcomes(
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
     embedded: Callable[[int, int], None] | None = None,
+    query_balance: QueryBalance = "balanced",
 ) -> Iterator[Outcome]:
     """Adapts to and predicts each of ``episodes`` tasks; the same tasks for the same seed.
 
@@ -115,11 +116,12 @@ def outcomes(
         device: where to compute; the strategy must be there.
         shard: (rank, ranks): take every ``ranks``-th task only.
         embedded: is told (examples encoded so far, examples to encode).
+        query_balance: how queries are spread over the classes of a task, as the sampler has it.
     """
     fixed = isinstance(ways, int) and isinstance(shots, int)
     # Tasks of different ways or shots cannot share a tensor.
     drawn = min(episodes, TASKS_AT_ONCE) if fixed else 1
-    sampler = EpisodeSampler(data, ways, shots, queries, drawn, seed)
+    sampler = EpisodeSampler(data, ways, shots, queries, drawn, seed, query_balance)
     adapt: Callable[[Examples, int], Theta] = strategy.adapt
     predict: Callable[[Theta, Tensor], Tensor] = strategy.predict
     seconds = 0.0
@@ -194,8 +196,8 @@ def _features(
         return FeatureSource(names, sizes, starts, data.examples, rows, 0.0)
     needed = torch.zeros(len(of_class), dtype=torch.bool)
     for block in _share(sampler, episodes, shard):
-        for chosen in (block.support, block.query):
-            needed[starts[block.classes][:, :, None] + chosen] = True
+        needed[starts[block.support_classes] + block.support] = True
+        needed[starts[block.query_classes] + block.query] = True
     numbers = needed.nonzero().flatten()
     if not len(numbers):
         return None
