@@ -68,7 +68,7 @@ class FineTuning(PretrainedStrategy):
             raise ValueError(f"The start {start!r} is unknown; choose prototypes or zeros.")
         if inner_steps < 0:
             raise ValueError(f"inner_steps is {inner_steps}; it must not be negative.")
-        check_positive("FineTuning", inner_learning_rate=inner_learning_rate)
+        check_positive(type(self).__name__, inner_learning_rate=inner_learning_rate)
         self.depth = depth
         self.start = start
         self.inner_steps = inner_steps
@@ -111,7 +111,7 @@ class FineTuning(PretrainedStrategy):
         prefix = "encoder."
         weights = {n.removeprefix(prefix): each for n, each in theta.items() if n not in HEAD}
         features: Tensor = functional_call(self.encoder, weights, (inputs,))
-        return F.linear(features, *(theta[name] for name in HEAD))
+        return F.linear(self.read(features), *(theta[name] for name in HEAD))
 
     # -- the head, all tasks at once -----------------------------------------------------------
 
@@ -127,9 +127,13 @@ class FineTuning(PretrainedStrategy):
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         weight, bias = (theta[name] for name in HEAD)
-        return linear(features, weight, bias)
+        return linear(self.read(features), weight, bias)
 
     # -- what both share -----------------------------------------------------------------------
+
+    def read(self, features: Tensor) -> Tensor:
+        """What the head sees of features ``[..., D]``."""
+        return features
 
     def first_head(self, support: Examples, ways: int) -> Theta:
         """The head that descent begins with: weight ``[T, ways, D]``, bias ``[T, ways]``."""

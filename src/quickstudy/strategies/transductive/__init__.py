@@ -1,0 +1,1 @@
+"""Strategies that look at all queries of a task before they answer any."""
