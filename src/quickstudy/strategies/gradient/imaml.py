@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import descend
+from quickstudy.strategies.gradient.inner_loop import descend, unflattened
 from quickstudy.strategies.strategy import Theta
 
 
@@ -125,12 +125,6 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return (None, None, *ctx.back(ctx.saved_tensors, gradients))
-
-
-def unflattened(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The pieces of ``vector`` in the shapes of ``like``."""
-    pieces = torch.split(vector, [each.numel() for each in like])
-    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
 
 
 def hessian_product(

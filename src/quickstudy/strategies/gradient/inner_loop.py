@@ -23,9 +23,18 @@ def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: boo
         theta: tensors of any shapes.
         first_order: give the gradient as a constant, and keep nothing that led to it.
     """
+    return gradient_and_value(function, theta, first_order)[0]
+
+
+def gradient_and_value(
+    function: Callable[[Theta], Tensor], theta: Theta, first_order: bool = False
+) -> tuple[Theta, Tensor]:
+    """What :func:`gradient` gives, and the number at ``theta``, a constant where that is one."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or transformed():
-        found = torch.func.grad(function)(theta)
-        return {name: each.detach() for name, each in found.items()} if first_order else found
+        found, value = torch.func.grad_and_value(function)(theta)
+        if first_order:
+            found, value = {name: each.detach() for name, each in found.items()}, value.detach()
+        return found, value
     # Outside of torch.func's transformations, autograd by itself has less to do.
     wanted = torch.is_grad_enabled() and not first_order
     with torch.enable_grad():
@@ -33,10 +42,17 @@ def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: boo
             name: each if wanted and each.requires_grad else each.detach().requires_grad_()
             for name, each in theta.items()
         }
+        value = function(start)
         gradients = torch.autograd.grad(
-            function(start), list(start.values()), create_graph=wanted, materialize_grads=True
+            value, list(start.values()), create_graph=wanted, materialize_grads=True
         )
-    return dict(zip(theta, gradients, strict=True))
+    return dict(zip(theta, gradients, strict=True)), value if wanted else value.detach()
+
+
+def unflattened(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The pieces of ``vector`` in the shapes of ``like``."""
+    pieces = torch.split(vector, [each.numel() for each in like])
+    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
 
 
 def descend(
