@@ -57,6 +57,11 @@ MAKE: dict[str, Callable[[], Strategy]] = {
     "MetaCurvature": lambda: qs.MetaCurvature(network(), **GRADIENT),
     "TNet": lambda: qs.TNet(network(), **GRADIENT),
     "R2D2": lambda: qs.R2D2(network()),
+    "ConditionalNeuralProcess": lambda: qs.ConditionalNeuralProcess(network(), target_size=1),
+    # Nothing is drawn without the latent path, so that the tasks of a step run in one call.
+    "AttentiveNeuralProcess": lambda: qs.AttentiveNeuralProcess(
+        network(), target_size=1, latent=False
+    ),
     "WholeHypernetwork": lambda: qs.WholeHypernetwork(network(), network(), target_size=1),
 }
 

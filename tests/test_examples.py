@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +31,36 @@ def test_example(name, tmp_path):
     script = ROOT / "examples" / name
     done = run_script(script, "--steps", 3, "--episodes", 5, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout
+    waves = ("founding_example.py", "uncertainty.py")
+    measure = "squared error" if name in waves else "accuracy"
+    assert measure in done.stdout
+
+
+def test_the_founding_example_compares_two_learners_of_the_same_waves(tmp_path):
+    script = ROOT / "examples" / "founding_example.py"
+    words = ["--steps", 3, "--episodes", 20, "--scratch_steps", 200]
+    done = run_script(script, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scratch, emitted = (
+        float(re.search(rf"learner {how}.* (\d+\.\d+)", done.stdout)[1])
+        for how in ("trained", "emitted")
+    )
+    # Three steps teach nothing yet, 200 on the points themselves do.
+    assert 0 < scratch < emitted < 10
+
+
+def test_the_example_of_uncertainty_is_surer_and_less_wrong_with_more_points(tmp_path):
+    script = ROOT / "examples" / "uncertainty.py"
+    done = run_script(script, "--steps", 150, "--out", "pictures/waves.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^ *(\d+) +(\d+\.\d+) +\d+\.\d+% +(\d+\.\d+)$", done.stdout, re.MULTILINE)
+    points, errors, deviations = zip(*(map(float, row) for row in rows), strict=True)
+    assert points == (1, 5, 10)
+    assert list(errors) == sorted(errors, reverse=True)
+    assert list(deviations) == sorted(deviations, reverse=True)
+    with Image.open(tmp_path / "pictures" / "waves.png") as picture:
+        assert picture.format == "PNG"
+        assert len(picture.convert("L").getcolors()) > 20  # curves and bands, not a blank page
 
 
 def test_a_strategy_in_a_file_of_ones_own_trains_at_the_command_line(tmp_path):

@@ -10,7 +10,7 @@ import quickstudy.strategies as package
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import Strategy
 
-from .cases import amortized, closed_form, finetune, gradient, metric
+from .cases import amortized, closed_form, finetune, gradient, metric, recurrent, transductive
 from .cases.case import SHAPE, WAYS, Case
 
 CASES: dict[str, dict[str, Case]] = {
@@ -19,6 +19,8 @@ CASES: dict[str, dict[str, Case]] = {
     **finetune.CASES,
     **gradient.CASES,
     **metric.CASES,
+    **recurrent.CASES,
+    **transductive.CASES,
 }
 
 
@@ -140,6 +142,18 @@ def test_a_prediction_depends_on_the_other_queries_only_where_the_strategy_says_
         torch.testing.assert_close(among_others, expected, **case.same_rounding)
 
 
+@each_strategy
+def test_the_order_of_the_queries_does_not_matter(case, episode):
+    """Also where a prediction depends on the other queries: it goes where its query goes."""
+    strategy = made(case)
+    theta = strategy.adapt(episode.support, WAYS)
+    queries = episode.query.inputs
+    order = torch.tensor([4, 0, 3, 5, 1, 2])
+    expected = strategy.predict(theta, queries)
+    got = strategy.predict(theta, queries[:, order])
+    torch.testing.assert_close(got, expected[:, order], **case.same_rounding)
+
+
 # --- θ and predictions ---
 
 
@@ -197,6 +211,9 @@ def test_gradients_of_the_loss_reach_every_parameter(case, episode, training):
     assert loss.shape == ()
     loss.backward()
     for name, parameter in strategy.named_parameters():
+        if name.startswith(case.frozen):
+            assert parameter.grad is None, name
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         # A parameter without use would have exactly zero, or rounding (1e-16).
@@ -238,7 +255,8 @@ def test_use_changes_neither_the_strategy_nor_its_examples(case, episode):
     assert list(after) == list(before)
     for name, tensor in after.items():
         assert torch.equal(tensor, before[name]), name
-    assert all(parameter.requires_grad for parameter in strategy.parameters())
+    for name, parameter in strategy.named_parameters():
+        assert parameter.requires_grad != name.startswith(case.frozen), name
     assert all(parameter.grad is None for parameter in strategy.parameters())
     for part, same in ((episode.support, given.support), (episode.query, given.query)):
         assert torch.equal(part.inputs, same.inputs)

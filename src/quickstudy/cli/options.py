@@ -179,6 +179,9 @@ def build_strategy(
         if "input_shape" in inspect.signature(described_class(encoder)).parameters:
             encoder.setdefault("init_args", {})["input_shape"] = list(input_shape)
         arguments["encoder"] = encoder
+    learner = arguments.get("learner")  # a network of its own, for the same inputs
+    if learner and "input_shape" in inspect.signature(described_class(learner)).parameters:
+        learner.setdefault("init_args", {})["input_shape"] = list(input_shape)
     if "ways" in accepted:
         arguments["ways"] = ways
     if "classes" in accepted:

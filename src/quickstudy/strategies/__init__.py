@@ -1,6 +1,14 @@
 """Learning strategies F(support; φ) → θ: one paper, one file, folders by family."""
 
+from quickstudy.strategies.amortized.attentive_neural_process import AttentiveNeuralProcess
+from quickstudy.strategies.amortized.cnaps import CNAPS
+from quickstudy.strategies.amortized.conditional_neural_process import ConditionalNeuralProcess
 from quickstudy.strategies.amortized.hypernetwork import Hypernetwork
+from quickstudy.strategies.amortized.in_context import InContextLearner
+from quickstudy.strategies.amortized.leo import LEO
+from quickstudy.strategies.amortized.portfolio import Portfolio
+from quickstudy.strategies.amortized.versa import VERSA
+from quickstudy.strategies.amortized.whole_hypernetwork import WholeHypernetwork
 from quickstudy.strategies.closed_form.lrd2 import LRD2
 from quickstudy.strategies.closed_form.metaoptnet import MetaOptNet
 from quickstudy.strategies.closed_form.r2d2 import R2D2
@@ -31,34 +39,58 @@ from quickstudy.strategies.metric.prototypical_network import PrototypicalNetwor
 from quickstudy.strategies.metric.relation_network import RelationNetwork
 from quickstudy.strategies.metric.simple_cnaps import SimpleCNAPS
 from quickstudy.strategies.metric.simple_shot import SimpleShot
+from quickstudy.strategies.recurrent.learned_optimizer import LearnedOptimizer
+from quickstudy.strategies.recurrent.mann import MANN
+from quickstudy.strategies.recurrent.meta_lstm import MetaLSTM
+from quickstudy.strategies.recurrent.snail import SNAIL
 from quickstudy.strategies.strategy import EmbeddingStrategy, Strategy, Theta
+from quickstudy.strategies.transductive.bd_cspn import BDCSPN
+from quickstudy.strategies.transductive.laplacian_shot import LaplacianShot
+from quickstudy.strategies.transductive.pt_map import PTMAP
+from quickstudy.strategies.transductive.tim import TIM
+from quickstudy.strategies.transductive.transductive_fine_tuning import TransductiveFineTuning
 
 __all__ = [
     "ANIL",
+    "BDCSPN",
     "BOIL",
     "CAVIA",
+    "CNAPS",
     "FEAT",
     "FOMAML",
     "FRN",
     "IMAML",
+    "LEO",
     "LRD2",
     "MAML",
+    "MANN",
+    "PTMAP",
     "R2D2",
+    "SNAIL",
+    "TIM",
+    "VERSA",
     "ApproximatePrototypeIndex",
+    "AttentiveNeuralProcess",
     "Baseline",
     "BaselinePlusPlus",
+    "ConditionalNeuralProcess",
     "EmbeddingStrategy",
     "FineTuning",
     "Hypernetwork",
+    "InContextLearner",
+    "LaplacianShot",
+    "LearnedOptimizer",
     "LogisticRegression",
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaCurvature",
+    "MetaLSTM",
     "MetaOptNet",
     "MetaSGD",
     "Nearest",
     "NearestNeighbor",
+    "Portfolio",
     "ProtoMAML",
     "PrototypeIndex",
     "PrototypicalNetwork",
@@ -69,4 +101,6 @@ __all__ = [
     "Strategy",
     "TNet",
     "Theta",
+    "TransductiveFineTuning",
+    "WholeHypernetwork",
 ]

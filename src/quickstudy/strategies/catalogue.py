@@ -13,7 +13,9 @@ FAMILIES = {
     "gradient": "θ is reached by a few gradient steps from a learned start.",
     "closed_form": "θ is the solution of a small convex problem, through which gradients flow.",
     "amortized": "A network reads the support and gives θ.",
+    "recurrent": "A network reads the support step by step: what it remembers is θ, or moves θ.",
     "finetune": "An encoder learned by ordinary classification, and a plain learner on top.",
+    "transductive": "All queries of a task are looked at before any of them is answered.",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Distance = Literal["euclidean", "cosine"]
 SMALL_TASK = 2**12
 """Numbers in the inputs of a task; of more, operations take longer than calling them."""
@@ -24,7 +25,7 @@ def check_distance(distance: str) -> None:
         raise ValueError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
 
 
-def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Computes in float32 at least, also under autocast.
 
     Means of few and distances, which are differences of large numbers, do not bear less.
@@ -75,6 +76,19 @@ def class_means(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     members = F.one_hot(targets, ways).to(features.dtype)  # [T, N, ways]
     counts = members.sum(1).clamp(min=1)
     return members.transpose(1, 2) @ features / counts[:, :, None]
+
+
+@in_full_precision
+def mean_feature(features: Tensor) -> Tensor:
+    """The mean ``[T, 1, D]`` of features ``[T, N, D]``."""
+    return features.mean(1, keepdim=True)
+
+
+@in_full_precision
+def root_mean_square(features: Tensor, centre: Tensor) -> Tensor:
+    """How far ``[T, 1, 1]`` features ``[T, N, D]`` are from their centre ``[T, 1, D]``."""
+    squares = (features - centre).square().sum(-1).mean(1)
+    return squares.clamp(min=1e-12).sqrt()[:, None, None]
 
 
 @in_full_precision

@@ -47,6 +47,27 @@ def ridge(
     return solve_positive(_shifted(inputs.mT @ inputs, penalty), inputs.mT @ targets)
 
 
+@in_full_precision
+def ridge_left_out(inputs: Tensor, targets: Tensor, penalty: Tensor | float) -> Tensor:
+    """What :func:`ridge` says of each example when it learns from the others, without doing so.
+
+        ŷ_{−i} = y_i − (y_i − ŷ_i) / (1 − H_ii),   H = X (Xᵀ X + λ I)⁻¹ Xᵀ,   Ŷ = H Y
+
+    Args:
+        inputs: X, ``[..., N, D]``.
+        targets: Y, ``[..., N, K]``.
+        penalty: λ > 0, a number or a tensor ``[...]``.
+
+    Returns:
+        Ŷ without each, ``[..., N, K]``.
+    """
+    each = torch.eye(inputs.shape[-2], dtype=inputs.dtype, device=inputs.device)
+    hat = inputs @ ridge(inputs, each.expand(*inputs.shape[:-2], -1, -1), penalty)
+    free = 1 - hat.diagonal(dim1=-2, dim2=-1)[..., None]
+    # H_ii is below 1, but rounding may bring it there where λ is very small.
+    return targets - (targets - hat @ targets) / free.clamp(min=torch.finfo(free.dtype).eps)
+
+
 def solve_positive(system: Tensor, right: Tensor) -> Tensor:
     """A⁻¹ B of a symmetric positive definite A ``[..., n, n]`` and B ``[..., n, m]``.
 

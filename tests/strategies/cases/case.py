@@ -31,9 +31,11 @@ class Case:
             have such parameters is written beside its entry.
         reads_in_order: the order of the support may matter; why is written beside its entry.
         same_rounding: how exact results are, where a solver stops before rounding does.
+        frozen: how the names of parameters begin that are not learned.
     """
 
     make: Callable[[], Strategy]
     parameters_of_classes: tuple[str, ...] = field(default=())
     reads_in_order: bool = False
     same_rounding: dict[str, float] = field(default_factory=lambda: ROUNDING)
+    frozen: tuple[str, ...] = ()

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
+from quickstudy.strategies.amortized.modulation import (
+    Modulations,
+    modulated_channels,
+    modulated_features,
+)
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.functional import class_means
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -71,17 +76,10 @@ class Hypernetwork(EmbeddingStrategy):
         )
         self.shares = nn.Linear(width, len(self.learners))
         if modulate:
-            channels = getattr(encoder, "modulated_channels", None)
-            if channels is None:
-                raise ValueError(
-                    f"The encoder {type(encoder).__name__} cannot be modulated: it states no "
-                    "`modulated_channels`. Use Conv4, ResNet12 or MLP, or modulate=False."
-                )
+            channels = modulated_channels(encoder, otherwise=", or modulate=False")
             self.first_encoder = copy.deepcopy(encoder)
             self.first_reader = SetNetwork(strategy_network, features, width, layers)
-            self.modulations = nn.ModuleList(nn.Linear(width, 2 * wide) for wide in channels)
-            for parameter in self.modulations.parameters():  # begin with the encoder as it is
-                nn.init.zeros_(parameter)
+            self.modulations = Modulations(nn.Linear(width, 2 * wide) for wide in channels)
 
     def condition(self, support: Examples, ways: int) -> Theta:
         """The modulation, when there is one: ``[T, channels]`` scale and shift of each layer."""
@@ -90,26 +88,14 @@ class Hypernetwork(EmbeddingStrategy):
         features = self.first_encoder(support.inputs.flatten(0, 1))
         features = features.view(*support.inputs.shape[:2], -1)
         _, task = self.first_reader(features, support.targets, ways)
-        theta: Theta = {}
-        for number, emitter in enumerate(self.modulations):
-            scale, shift = emitter(task).chunk(2, dim=-1)
-            theta |= {f"modulation.{number}.scale": scale, f"modulation.{number}.shift": shift}
+        theta: Theta = self.modulations(task)
         return theta
 
     def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
         """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``, modulated as θ says."""
         if not self.modulate:
             return super().encode(inputs, theta)
-        each = inputs.shape[1]
-        modulation = [
-            (
-                theta[f"modulation.{number}.scale"].repeat_interleave(each, 0),
-                theta[f"modulation.{number}.shift"].repeat_interleave(each, 0),
-            )
-            for number in range(len(self.modulations))
-        ]
-        features: Tensor = self.encoder(inputs.flatten(0, 1), modulation)
-        return features.view(*inputs.shape[:2], -1)
+        return modulated_features(self.encoder, inputs, theta)
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         classes, task = self.reader(support.inputs, support.targets, ways)

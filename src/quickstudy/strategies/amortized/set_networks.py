@@ -14,17 +14,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.strategies.functional import class_means
+from quickstudy.strategies.functional import class_means, in_full_precision
 
 StrategyNetwork = Literal["cnn", "rnn", "transformer"]
+
+
+@in_full_precision
+def ranks(vectors: Tensor) -> Tensor:
+    """The place of each vector among those beside it, whatever the order in which they are listed.
+
+    They are sorted by a fixed projection. Its weights, cosines of 1, 2, 3, .., are of no scale and
+    of no sum that a normalised feature could have in common for all inputs.
+
+    Args:
+        vectors: ``[..., M, D]``.
+
+    Returns:
+        ``[..., M]`` int64 in 0..M-1.
+    """
+    vectors = vectors.detach()
+    entries = torch.arange(1, vectors.shape[-1] + 1, device=vectors.device)
+    projection = torch.cos(entries.to(vectors.dtype))
+    return (vectors @ projection).argsort(-1).argsort(-1)
 
 
 def reading_order(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     """An order of the support that depends on what the examples are, not on how they were listed.
 
-    Classes are sorted by a fixed projection of their mean feature, and examples inside their class
-    likewise. The projection's weights, cosines of 1, 2, 3, .., are of no scale and of no sum that a
-    normalised feature could have in common for all inputs.
+    Classes are sorted by their mean feature (:func:`ranks`), and examples inside their class
+    likewise.
 
     Args:
         features: ``[T, N, D]``.
@@ -34,12 +52,8 @@ def reading_order(features: Tensor, targets: Tensor, ways: int) -> Tensor:
     Returns:
         ``[T, N]`` int64: the example to read first, second, and so on.
     """
-    features = features.detach()
-    entries = torch.arange(1, features.shape[-1] + 1, device=features.device)
-    projection = torch.cos(entries.to(features.dtype))
-    class_rank = (class_means(features, targets, ways) @ projection).argsort(-1).argsort(-1)
-    example_rank = (features @ projection).argsort(-1).argsort(-1)
-    return (class_rank.gather(1, targets) * targets.shape[1] + example_rank).argsort(-1)
+    class_rank = ranks(class_means(features, targets, ways))
+    return (class_rank.gather(1, targets) * targets.shape[1] + ranks(features)).argsort(-1)
 
 
 class SetNetwork(nn.Module):
@@ -80,7 +94,15 @@ class SetNetwork(nn.Module):
             targets: ``[T, N]`` int64 in 0..ways-1.
             ways: the number of classes.
         """
-        order = None
+        tokens, targets = self.read(features, targets, ways)
+        classes = class_means(tokens, targets, ways)
+        return classes, classes.mean(1)
+
+    def read(self, features: Tensor, targets: Tensor, ways: int) -> tuple[Tensor, Tensor]:
+        """A token for each example ``[T, N, width]``, and targets ``[T, N]`` in the same order.
+
+        That is the order in which the examples were read. The arguments are those above.
+        """
         if self.kind != "transformer":
             order = reading_order(features, targets, ways)
             targets = targets.gather(1, order)
@@ -91,8 +113,7 @@ class SetNetwork(nn.Module):
         same_class = targets[:, :, None] == targets[:, None, :]
         for layer in self.layers:
             tokens = layer(tokens, same_class)
-        classes = class_means(self.norm(tokens), targets, ways)
-        return classes, classes.mean(1)
+        return self.norm(tokens), targets
 
 
 class ClassAwareAttention(nn.Module):
