@@ -26,7 +26,7 @@ def test_the_temperature_is_learned_from_where_it_is_said_to_start(make_episode)
     episode = make_episode((4,))
     strategy = MetaBaseline(nn.Flatten(), scale=4.0).double()
     assert [name for name, _ in strategy.named_parameters()] == ["tau"]
-    assert float(strategy.tau) == 4.0
+    assert strategy.tau.item() == 4.0
     loss = strategy.loss(episode)
     loss.backward()
     # dL/dτ: the mean over queries of the expected cosine less that of the right class.
