@@ -77,13 +77,12 @@ def write_page() -> None:
         path.stem: json.loads(path.read_text()) for path in (RESULTS / "cifar-fs").glob("*.json")
     }
     seconds = {name: result["training_seconds"] for name, result in results.items()}
-    configs = {name: CONFIGS / f"{name}.yaml" for name in results}
-    starts = {name: start_of(path) if path.exists() else None for name, path in configs.items()}
+    starts = {path.stem: start_of(path) for path in CONFIGS.glob("*.yaml")}
     rows = {}
     for name, result in results.items():
-        if configs[name] in starts.values():
+        if CONFIGS / f"{name}.yaml" in starts.values():
             continue  # half a training, counted where it is gone on with
-        start = starts[name]
+        start = starts.get(name)
         total = seconds[name] + (seconds.get(start.stem, 0.0) if start else 0.0)
         rows[name] = row(result, total)
     if not rows:
@@ -99,6 +98,9 @@ def write_page() -> None:
         "",
         f"Measured on {'; '.join(sorted({r['machine'] for r in results.values()}))}.",
     ]
+    missing = sorted(name for name in starts if name not in results)
+    if missing:
+        lines += ["", f"Not trained yet: {', '.join(missing)}."]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
