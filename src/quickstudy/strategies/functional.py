@@ -104,6 +104,28 @@ def similarity(queries: Tensor, references: Tensor, distance: Distance) -> Tenso
     return torch.baddbmm(squares, queries, references.transpose(1, 2), beta=-1, alpha=2)
 
 
+def attend_beside_oneself(
+    query: Tensor, keys: Tensor, values: Tensor, own_key: Tensor, own_value: Tensor
+) -> Tensor:
+    """Attention of each of Q queries to the N examples of the support and to itself alone.
+
+    The same as attention among all N + Q under a mask, without the Q x Q products that it hides.
+
+    Args:
+        query: ``[..., Q, d]``.
+        keys: ``[..., N, d]``.
+        values: ``[..., N, d]``.
+        own_key: ``[..., Q, d]``.
+        own_value: ``[..., Q, d]``.
+
+    Returns:
+        ``[..., Q, d]``.
+    """
+    own = (query * own_key).sum(-1, keepdim=True)
+    shares = torch.cat([query @ keys.mT, own], dim=-1).softmax(-1)
+    return shares[..., :-1] @ values + shares[..., -1:] * own_value
+
+
 def squared_lengths(x: Tensor) -> Tensor:
     """|x|² of vectors ``[..., D]``: ``[...]``."""
     if x.requires_grad:

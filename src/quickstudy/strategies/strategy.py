@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -85,11 +85,23 @@ class EmbeddingStrategy(Strategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
+
+    Attributes:
+        frozen: whether the encoder stays as it is, its running averages included.
     """
+
+    frozen: bool = False
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; a frozen encoder is always in that of use."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     @abstractmethod
     def adapt_features(self, support: Examples, ways: int) -> Theta:

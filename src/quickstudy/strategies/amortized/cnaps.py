@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +65,6 @@ class CNAPS(EmbeddingStrategy):
         self.biases = perceptron(size, width, width, 1, activation=nn.ELU, last_bias=False)
         if frozen:
             encoder.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets the mode; a frozen encoder stays in that of use, with its running averages."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def condition(self, support: Examples, ways: int) -> Theta:
         """The modulation: ``[T, channels]`` scale and shift of each layer."""

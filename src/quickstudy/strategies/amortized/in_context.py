@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.strategies.functional import (
+    attend_beside_oneself,
     class_means,
     mean_feature,
     root_mean_square,
@@ -82,13 +83,6 @@ class InContextLearner(EmbeddingStrategy):
         self.log_label_scale = nn.Parameter(torch.tensor(math.log(5.0)))
         # Outputs have a squared length of about the width; their cosines begin with a factor of 10.
         self.log_feature_scale = nn.Parameter(torch.tensor(math.log(5.0 / width)))
-
-    def train(self, mode: bool = True) -> InContextLearner:
-        """Sets the mode; a frozen encoder keeps its running averages as they are."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def check_ways(self, ways: int) -> None:
         super().check_ways(ways)
@@ -199,25 +193,3 @@ class LabelledAttention(nn.Module):
         content = content + self.merge(read.transpose(1, 2).flatten(2))
         update: Tensor = self.mlp(content)
         return content + update, labels
-
-
-def attend_beside_oneself(
-    query: Tensor, keys: Tensor, values: Tensor, own_key: Tensor, own_value: Tensor
-) -> Tensor:
-    """Attention of each of Q queries to the N examples of the support and to itself alone.
-
-    The same as attention among all N + Q under a mask, without the Q x Q products that it hides.
-
-    Args:
-        query: ``[T, heads, Q, d]``.
-        keys: ``[T, heads, N, d]``.
-        values: ``[T, heads, N, d]``.
-        own_key: ``[T, heads, Q, d]``.
-        own_value: ``[T, heads, Q, d]``.
-
-    Returns:
-        ``[T, heads, Q, d]``.
-    """
-    own = (query * own_key).sum(-1, keepdim=True)
-    shares = torch.cat([query @ keys.mT, own], dim=-1).softmax(-1)
-    return shares[..., :-1] @ values + shares[..., -1:] * own_value

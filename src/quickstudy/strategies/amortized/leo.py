@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -125,13 +125,6 @@ class LEO(EmbeddingStrategy):
         self.weight_rates = nn.Parameter(torch.full((size,), float(tuning_learning_rate)))
         if frozen:
             encoder.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; a frozen encoder is always in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         return {"weight": self.adapted(support.inputs, support.targets, ways).weight}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.set_networks import reading_order
+from quickstudy.strategies.functional import attend_beside_oneself
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
@@ -136,10 +137,8 @@ class AttentionBlock(CausalBlock):
 
     def at_the_end(self, x: Tensor, seen: Theta) -> Tensor:
         query, key, value = self.projections(x).split(self.sizes, dim=-1)
-        own = (query * key).sum(-1, keepdim=True)
-        scores = torch.cat([query @ seen["keys"].mT, own], dim=-1) / self.sizes[0] ** 0.5
-        share = scores.softmax(-1)
-        read = share[..., :-1] @ seen["values"] + share[..., -1:] * value
+        query = query / self.sizes[0] ** 0.5
+        read = attend_beside_oneself(query, seen["keys"], seen["values"], key, value)
         return torch.cat([x, read], dim=-1)
 
 
