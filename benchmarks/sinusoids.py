@@ -113,8 +113,8 @@ def page(results: dict[str, Any]) -> str:
         f"section 5.1). Mean squared error with its 95 % interval on {TEST_TASKS} test waves of",
         f"{TEST_POINTS} points, after so many inner steps; what takes no inner steps has one",
         "figure. Network: two hidden layers of 40 units. Training:",
-        f"{TRAINING_STEPS:,} meta-batches of {TASKS} tasks, or as many as the table says, with Adam",
-        f"at {LEARNING_RATE} falling along a cosine.",
+        f"{TRAINING_STEPS:,} meta-batches of {TASKS} tasks, or as many as the table says, with",
+        f"Adam at {LEARNING_RATE} falling along a cosine.",
         "`python benchmarks/sinusoids.py` repeats all of it.",
     ]
     for shots in SHOTS:

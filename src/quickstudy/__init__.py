@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AudioCNN": "encoders",
+    "AudioGRU": "encoders",
     "Conv4": "encoders",
     "MLP": "encoders",
+    "PretrainedAudioEncoder": "encoders",
+    "PretrainedImageEncoder": "encoders",
+    "PretrainedTextEncoder": "encoders",
     "ResNet12": "encoders",
+    "TextEncoder": "encoders",
     "ClassDataset": "datasets",
     "load_dataset": "datasets",
     "Episode": "episodes",
     "EpisodeSampler": "episodes",
     "Examples": "episodes",
+    "AudioInputs": "inputs",
     "ImageInputs": "inputs",
+    "TextInputs": "inputs",
     "Baseline": "strategies",
     "BaselinePlusPlus": "strategies",
     "FEAT": "strategies",
@@ -31,6 +39,7 @@ _ROOMS = {
     "BDCSPN": "strategies",
     "BOIL": "strategies",
     "CNAPS": "strategies",
+    "DistributionalSignatures": "strategies",
     "ConditionalNeuralProcess": "strategies",
     "FOMAML": "strategies",
     "LEO": "strategies",
@@ -73,6 +82,7 @@ _ROOMS = {
     "load": "training",
     "Report": "evaluation",
     "evaluate": "evaluation",
+    "FewShotClassifier": "classifier",
 }
 
 __all__ = sorted([*_ROOMS, "__version__"])

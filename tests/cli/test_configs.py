@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quickstudy.cli.options import build_strategy, build_trainer, parse, training_parser
+import quickstudy.strategies as package
+from quickstudy.cli.options import build_strategy, build_trainer, training_parser
+from quickstudy.cli.parsing import parse
 from quickstudy.strategies.catalogue import strategies
 from quickstudy.training import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EVERY = sorted(CONFIGS.glob("*/*.yaml"))
+SHAPES = {"TextEncoder": (64,)}
+"""Of the inputs of encoders that do not read photographs."""
+OF_IMAGES = [entry for entry in strategies() if getattr(package, entry.name).kind is None]
 
 
 def options_of(config):
@@ -20,7 +25,9 @@ def options_of(config):
 @pytest.mark.parametrize("config", EVERY, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_config_makes_its_strategy_and_trainer(config):
     options = options_of(config)
-    strategy = build_strategy(options, (3, 32, 32), options.ways, classes=64)
+    encoder = options.encoder.class_path.rpartition(".")[2]
+    shape = SHAPES.get(encoder, (3, 32, 32))
+    strategy = build_strategy(options, shape, options.ways, classes=64)
     strategy.check_ways(options.ways)
     assert build_trainer(options).steps == options.steps
 
@@ -30,7 +37,16 @@ def test_every_strategy_has_a_config_of_equal_cost():
         options_of(config).strategy.class_path.rpartition(".")[2]
         for config in (CONFIGS / "cifar-fs").glob("*.yaml")
     }
-    assert {entry.name for entry in strategies()} <= named
+    assert {entry.name for entry in OF_IMAGES} <= named
+
+
+def test_every_strategy_of_texts_has_a_config():
+    named = {
+        options_of(config).strategy.class_path.rpartition(".")[2]
+        for folder in ("banking77", "clinc150")
+        for config in (CONFIGS / folder).glob("*.yaml")
+    }
+    assert {entry.name for entry in strategies() if entry not in OF_IMAGES} <= named
 
 
 def test_runs_of_equal_cost_take_equal_time():
@@ -44,7 +60,7 @@ def test_runs_of_equal_cost_take_equal_time():
         assert settings["data"] == "cifar-fs"
 
 
-@pytest.mark.parametrize("entry", strategies(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", OF_IMAGES, ids=lambda entry: entry.name)
 def test_every_strategy_trains_and_evaluates_at_the_command_line(
     entry, quickstudy, pictures, tmp_path
 ):

@@ -1,15 +1,17 @@
-"""Folders of images, one sub-folder a class, and class_splits.json."""
+"""Folders of images, texts or sounds, one sub-folder a class, and class_splits.json."""
 
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
 from quickstudy.datasets import load_dataset
-from quickstudy.inputs import ImageInputs, UnreadableError
+from quickstudy.inputs import AudioInputs, FeatureInputs, ImageInputs, TextInputs, UnreadableError
 
 INPUTS = ImageInputs(size=6, channels=1)
 
@@ -66,6 +68,7 @@ def test_nested_classes_hidden_files_and_other_files(animals):
     grey(animals / "cat" / ".hidden.png", 9)
     (animals / "cat" / "notes.txt").write_text("meow")
     (animals / "README.md").write_text("# My animals\n")
+    (animals / "sizes.csv").write_text("animal,size\ncat,1\n")
     dataset = load_dataset(animals, inputs=INPUTS)
     assert greys(dataset) == {"bird/owl": [4], "cat": [1, 2], "dog": [3]}
 
@@ -102,7 +105,7 @@ def test_classes_in_both_train_and_test_folders_are_pooled(tmp_path):
 
 
 def test_a_folder_without_images_or_classes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"has no images. Put the images of each class"):
+    with pytest.raises(ValueError, match=r"has no images, texts or sounds. Put the files"):
         load_dataset(tmp_path)
     grey(tmp_path / "a.png", 1)
     with pytest.raises(ValueError, match="1 images but no sub-folder with images"):
@@ -181,3 +184,97 @@ def test_images_of_all_sizes_become_one_size(tmp_path):
         Image.new("RGB", size, "red").save(tmp_path / name)
     dataset = load_dataset(tmp_path, inputs=ImageInputs(size=10, channels=3))
     assert torch.equal(dataset.examples, dataset.examples[:1].expand(3, -1, -1, -1))
+
+
+# Texts, sounds, and folders that mix them ---------------------------------------------------------
+
+
+@pytest.fixture
+def letters(tmp_path):
+    """Two classes of texts: three thanks and two complaints."""
+    folder = tmp_path / "letters"
+    for path, text in (
+        ("thanks/1.txt", "Thank you so much!"),
+        ("thanks/2.md", "Many thanks for the parcel."),
+        ("thanks/3.TXT", "\ufeffDěkuji za balík."),
+        ("complaint/1.txt", "The parcel never came."),
+        ("complaint/2.txt", "It came too late."),
+    ):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_folder_of_texts(letters):
+    (letters / "README.md").write_text("# Letters of customers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the README is no example, and no reason for a warning
+        dataset = load_dataset(letters)
+    assert dataset.class_names == ("complaint", "thanks")
+    assert dataset.sizes.tolist() == [2, 3]
+    expected = [
+        dataset.inputs.decode(text)
+        for text in (
+            "The parcel never came.",
+            "It came too late.",
+            "Thank you so much!",
+            "Many thanks for the parcel.",
+            "Děkuji za balík.",
+        )
+    ]
+    assert torch.equal(dataset.examples, torch.stack(expected))
+    again = load_dataset(letters)
+    assert again.inputs == dataset.inputs
+    other = load_dataset(letters, inputs=TextInputs.learned(["something else"], length=5))
+    assert other.shape == (5,)
+
+
+def test_a_text_that_is_empty_or_in_another_encoding_is_refused_or_skipped(letters):
+    (letters / "complaint" / "3.txt").write_bytes("Příliš pozdě".encode("cp1250"))
+    with pytest.raises(UnreadableError, match=r"complaint/3\.txt.* is not in UTF-8"):
+        load_dataset(letters)
+    (letters / "complaint" / "4.txt").write_text(" \n")
+    with pytest.warns(UserWarning, match=r"2 examples of letters .*3\.txt.*4\.txt"):
+        dataset = load_dataset(letters, unreadable="skip")
+    assert dataset.sizes.tolist() == [2, 3]
+
+
+def sound(path, level, rate=16000, seconds=0.5):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(int(rate * seconds), level, np.int16), rate)
+
+
+def test_a_folder_of_sounds(tmp_path):
+    for path, level in (("low/a.wav", 100), ("low/b.flac", 200), ("high/a.WAV", 9000)):
+        sound(tmp_path / path, level)
+    dataset = load_dataset(tmp_path)
+    assert dataset.inputs == AudioInputs(rate=16000, seconds=2.0)
+    assert dataset.class_names == ("high", "low")
+    assert dataset.examples.dtype == torch.int16
+    assert dataset.examples.amax(1).tolist() == [9000, 100, 200]
+    (tmp_path / "low" / "broken.ogg").write_bytes(b"OggS and no more")
+    with pytest.raises(UnreadableError, match=r"broken\.ogg"):
+        load_dataset(tmp_path)
+    with pytest.warns(UserWarning, match=r"broken\.ogg"):
+        assert load_dataset(tmp_path, unreadable="skip").sizes.tolist() == [1, 2]
+
+
+def test_a_folder_that_mixes_kinds_is_refused_unless_it_is_said_which(animals):
+    sound(animals / "cat" / "meow.wav", 5)
+    sound(animals / "dog" / "bark.wav", 7)
+    with pytest.raises(ValueError, match=r"mixes kinds of files: 3 images, 2 sounds.*`inputs`"):
+        load_dataset(animals)
+    assert greys(load_dataset(animals, inputs=INPUTS)) == {"cat": [1, 2], "dog": [3]}
+    sounds = load_dataset(animals, inputs=AudioInputs(seconds=0.5))
+    assert sounds.examples.amax(1).tolist() == [5, 7]
+
+
+def test_what_is_few_beside_the_others_is_left_out_with_a_warning(animals):
+    (animals / "cat" / "notes.txt").write_text("meow")
+    with pytest.warns(UserWarning, match=r"3 images, 1 texts: only the images are read"):
+        assert load_dataset(animals).sizes.tolist() == [2, 1]
+
+
+def test_inputs_of_no_kind_that_files_hold_are_refused(animals):
+    with pytest.raises(ValueError, match=r"data of kind 'image'; inputs of kind 'features'"):
+        load_dataset(animals, inputs=FeatureInputs(3))

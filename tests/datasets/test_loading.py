@@ -150,7 +150,7 @@ def test_glyphs_are_drawn_once(monkeypatch):
 
     monkeypatch.setattr(glyphs, "draw_glyphs", draw)
     # A drawing code of another version, so that real glyphs in the cache are not found.
-    monkeypatch.setattr("quickstudy.datasets.loading.GLYPHS_SEED", 12345)
+    monkeypatch.setattr("quickstudy.datasets.finding.GLYPHS_SEED", 12345)
     first, second = load_dataset("glyphs"), load_dataset("glyphs")
     assert drawings == [12345]
     assert first.inputs == BENCHMARKS["omniglot"].inputs
@@ -265,15 +265,15 @@ def test_data_splits_are_pooled_and_columns_found(tmp_path):
 def test_columns_that_are_not_clear_are_named(tmp_path):
     columns = {"left": "pictures", "right": "pictures", "breed": list("aabbcc"), "age": [1] * 6}
     folder = repository(tmp_path / "own", columns)
-    with pytest.raises(ValueError, match=r"several columns of images.* left \(Image\).*image_col"):
+    with pytest.raises(ValueError, match=r"several columns of images.* left \(Image\).*input_col"):
         load_dataset(folder)
     with pytest.raises(ValueError, match=r"says the class.*age \(int64\).*label_column"):
-        load_dataset(folder, image_column="left")
+        load_dataset(folder, input_column="left")
     with pytest.raises(ValueError, match="no column 'middle'"):
-        load_dataset(folder, image_column="middle", label_column="breed")
+        load_dataset(folder, input_column="middle", label_column="breed")
     with pytest.raises(ValueError, match=r"'age' .*cannot be read as images"):
-        load_dataset(folder, image_column="age", label_column="breed")
-    dataset = load_dataset(folder, inputs=SMALL, image_column="left", label_column="breed")
+        load_dataset(folder, input_column="age", label_column="breed")
+    dataset = load_dataset(folder, inputs=SMALL, input_column="left", label_column="breed")
     assert dataset.class_names == ("a", "b", "c")
 
 
@@ -282,9 +282,12 @@ def test_class_splits_tell_which_column_holds_the_classes(data):
     assert dataset.classes == 1623
 
 
-def test_data_without_images_are_refused(data_root):
+def test_data_without_inputs_of_a_kind_are_refused(data_root, tmp_path):
     with pytest.raises(ValueError, match=r"no column of images.* text \(string\)"):
-        load_dataset(data_root / "banking77")
+        load_dataset(data_root / "banking77", inputs=SMALL)
+    repository(tmp_path / "own", {"label": list("aabbcc"), "age": [1] * 6})
+    with pytest.raises(ValueError, match=r"says the class|cannot be read|no column of images, tex"):
+        load_dataset(tmp_path / "own", label_column="label")
 
 
 def test_examples_without_a_label_are_left_out(tmp_path):

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from quickstudy.encoders import Conv4, ResNet12
 from quickstudy.encoders.normalization import (
+    LayerNorm,
     TaskBatchNorm,
     normalization_layer,
     recorded_statistics,
@@ -164,3 +165,43 @@ def test_in_training_an_encoder_computes_the_same_with_either_kind(encoder):
 @pytest.mark.parametrize(("channels", "groups"), [(64, 8), (6, 6), (12, 6), (11, 1), (1, 1)])
 def test_group_normalisation_takes_up_to_eight_equal_groups(channels, groups):
     assert normalization_layer("group", channels).num_groups == groups
+
+
+# --- LayerNorm ---
+
+
+def test_layer_norm_is_torchs_own_with_and_without_transformations():
+    layer = LayerNorm(3).double()
+    layer.load_state_dict({"weight": numbers(3, seed=1), "bias": numbers(3, seed=2)})
+    x = numbers(2, 5, 3)
+    expected = F.layer_norm(x, (3,), layer.weight, layer.bias)
+    for got in (layer(x), torch.func.vmap(layer)(x)):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)  # rounding
+
+
+def test_second_derivatives_of_layer_norm_are_right_for_all_tasks_at_once():
+    """Those of torch's own layer are not, where its weights differ from task to task."""
+    layer, x = LayerNorm(3).double(), numbers(2, 5, 3)
+    theta = {"weight": numbers(3, seed=1), "bias": numbers(3, seed=2)}
+    theta = {name: value.requires_grad_() for name, value in theta.items()}
+
+    def loss(theta, x):
+        return functional_call(layer, theta, (x,)).pow(3).sum()
+
+    def after_a_step(x):
+        gradients = torch.func.grad(loss)(theta, x)
+        return loss({name: theta[name] - 1e-3 * gradients[name] for name in theta}, x)
+
+    def after_a_step_by_autograd(x):
+        gradients = torch.autograd.grad(loss(theta, x), theta.values(), create_graph=True)
+        moved = zip(theta, gradients, strict=True)
+        return loss({name: theta[name] - 1e-3 * each for name, each in moved}, x)
+
+    at_once = torch.func.vmap(after_a_step)(x).sum()
+    one_by_one = sum(after_a_step_by_autograd(task) for task in x)
+    for got, expected in zip(
+        torch.autograd.grad(at_once, theta.values()),
+        torch.autograd.grad(one_by_one, theta.values()),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)  # rounding

@@ -113,3 +113,20 @@ def test_theta_is_found_without_gradients_and_in_the_dtype_of_the_features(make_
 def test_a_penalty_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="LogisticRegression's penalty is 0; it must be more"):
         plain(penalty=0)
+
+
+def test_large_problems_are_solved_to_the_same_optimum(make_episode, monkeypatch):
+    support = make_episode((7,), shots=[4, 6, 5], tasks=2).support
+    exact = plain(penalty=0.1).adapt(support, 3)
+    monkeypatch.setattr(logistic_regression, "NEWTON_UP_TO", 0)
+    descended = plain(penalty=0.1).adapt(support, 3)
+    for name, expected in exact.items():
+        # L-BFGS stops at gradients of 1e-6; the objective's curvature is λ = 0.1 at least.
+        torch.testing.assert_close(descended[name], expected, rtol=0, atol=1e-4)
+
+
+def test_a_penalty_that_follows_the_number_of_shots(make_episode):
+    support = make_episode((5,), shots=[4, 4, 4]).support
+    following = plain(penalty=None).adapt(support, 3)
+    same = plain(penalty=0.1).adapt(support, 3)  # 0.2 / √4
+    torch.testing.assert_close(following["weight"], same["weight"])

@@ -11,7 +11,8 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import choose_part, load_split, parse, training_parser
+from quickstudy.cli.options import choose_part, load_split, training_parser
+from quickstudy.cli.parsing import parse
 from quickstudy.cli.train import train
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import new_parser, parse
+from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets import available_datasets
 
 
@@ -16,21 +16,23 @@ def run(words: Sequence[str]) -> int:
     parser = new_parser(
         "datasets",
         "List the data sets that are known by name. Besides them, --data takes a "
-        "folder of images (a sub-folder a class), a folder laid out like a repository of the "
-        "Hugging Face hub, and a repository's name.",
+        "folder of images, texts or sounds (a sub-folder a class), a table with a column of "
+        "inputs and one of labels, a folder laid out like a repository of the Hugging Face hub, "
+        "and a repository's name.",
     )
     parse(parser, words)
     table = Table(title="Data sets", show_lines=True)
-    for column in ("name", "what", "classes", "each", "splits", "where"):
-        table.add_column(column)
+    for column in ("name", "kind", "what", "classes", "each", "splits", "where"):
+        table.add_column(column, no_wrap=column in ("name", "kind"))
     for entry in available_datasets():
         benchmark = entry.benchmark
         turned = " x 4 rotations" if benchmark.rotations else ""
         table.add_row(
             benchmark.name,
-            f"{benchmark.description} ({benchmark.kind})",
+            benchmark.kind,
+            benchmark.description,
             f"{benchmark.classes}{turned}",
-            str(benchmark.examples_per_class),
+            _each(benchmark.examples_per_class),
             ", ".join(benchmark.splits),
             entry.place,
         )
@@ -39,3 +41,9 @@ def run(words: Sequence[str]) -> int:
     for entry in available_datasets():
         console.print(f"{entry.benchmark.name}: {entry.benchmark.citation}", highlight=False)
     return 0
+
+
+def _each(examples: int | tuple[int, int] | None) -> str:
+    if examples is None:
+        return "varies"
+    return f"{examples[0]} to {examples[1]}" if isinstance(examples, tuple) else str(examples)

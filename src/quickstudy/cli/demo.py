@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import new_parser, parse
+from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler

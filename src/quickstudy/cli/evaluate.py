@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from quickstudy.cli.options import add_data_options, choose_part, load_split, new_parser, parse
+from quickstudy.cli.options import WHICH_DATA, add_data_options, choose_part, load_split
+from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
@@ -48,7 +49,7 @@ def run(words: Sequence[str]) -> int:
     config = trained.config
     if options.data is None or _same_place(options.data, config.get("data")):
         # What is not said is as it was in training, so that the test classes are new.
-        for name in ("data", "split", "split_seed", "rotations"):
+        for name in WHICH_DATA:
             if options[name] is None:
                 setattr(options, name, config.get(name))
     if options.data is None:

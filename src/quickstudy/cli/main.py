@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "demo": "learn to learn letters, and show it on scripts never seen (a few minutes)",
+    "learn": "learn classes from a handful of examples of your own, into one file",
+    "predict": "say what new images, texts or sounds are",
+    "inspect": "show what a classifier's file holds",
+    "add": "add examples or a class to a classifier's file",
     "train": "meta-train a strategy over many tasks",
     "evaluate": "measure a trained run on classes it never saw",
     "compare": "train and evaluate several strategies under one budget",

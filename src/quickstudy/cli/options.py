@@ -3,78 +3,57 @@
 from __future__ import annotations
 
 import inspect
-from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
+from quickstudy.cli.parsing import new_parser
 from quickstudy.datasets import ClassDataset, load_dataset
+from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
-from quickstudy.training.description import build, described_class
+from quickstudy.training.description import Description, build, described_class
 
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
-DERIVED_FOR_ENCODER = {"input_shape"}
+DERIVED_FOR_ENCODER = {"input_shape", "vocabulary", "rate"}
 
+DEFAULT_ENCODERS = {
+    "image": "quickstudy.Conv4",
+    "text": "quickstudy.TextEncoder",
+    "audio": "quickstudy.AudioCNN",
+}
+"""For data of each kind, where none is named."""
 
-def new_parser(command: str, description: str) -> ArgumentParser:
-    """A parser that takes options by their full names only."""
-    return ArgumentParser(
-        prog=f"quickstudy {command}",
-        description=description,
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
-
-
-def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
-    """Parses a command's words; what is wrong with them becomes a ValueError.
-
-    Raises:
-        ValueError: naming the option, or the configuration file that cannot be read.
-    """
-    configs = [b for a, b in pairwise(words) if a == "--config"]
-    configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    for config in configs:
-        _check_yaml(Path(config))
-    try:
-        return parser.parse_args(list(words))
-    except ArgumentError as error:
-        where = f" (options typed and from {', '.join(configs)})" if configs else ""
-        raise ValueError(f"{error}{where}\nAll options: {parser.prog} --help") from error
-
-
-def _check_yaml(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no configuration file {path}.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"The configuration file {path} is not readable YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"The configuration file {path} should hold lines like `steps: 1000`; it holds "
-            f"{'nothing' if content is None else f'a {type(content).__name__}'}."
-        )
+WHICH_DATA = (
+    "data",
+    "split",
+    "split_seed",
+    "rotations",
+    "input_column",
+    "label_column",
+    "configuration",
+    "data_split",
+    "where",
+)
+"""The options that say which examples are read and how their classes are divided."""
 
 
 def add_data_options(parser: ArgumentParser, data: str | None, split_seed: int | None) -> None:
-    """Adds --data, --split, --split_seed, --rotations and --unreadable, with two defaults."""
+    """Adds --data and what says how it is read and divided, with two defaults."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
         type=str | None,
         default=data,
-        help="a benchmark's name, a folder, or a repository of the Hugging Face hub",
+        help="a benchmark's name, a folder of images, texts or sounds, a table (.csv, .jsonl, "
+        ".parquet), or a repository of the Hugging Face hub",
     )
     group.add_argument(
         "--split",
@@ -94,7 +73,25 @@ def add_data_options(parser: ArgumentParser, data: str | None, split_seed: int |
         "--unreadable",
         type=Literal["refuse", "skip"],
         default="refuse",
-        help="what to do about an image that cannot be read",
+        help="what to do about an example that cannot be read",
+    )
+    group.add_argument(
+        "--input_column", type=str | None, help="of images, texts or sounds, where it is not clear"
+    )
+    group.add_argument("--label_column", type=str | None, help="of classes, where it is not clear")
+    group.add_argument(
+        "--configuration", type=str | None, help="which of a repository's several data sets"
+    )
+    group.add_argument(
+        "--data_split",
+        type=str | None,
+        help='only the examples of this data split, e.g. "train"; all are pooled by default',
+    )
+    group.add_argument(
+        "--where",
+        type=dict[str, list[str | int] | str] | None,
+        help='only rows with these values, e.g. \'{"speaker": ["1", "2"]}\', or with those of a '
+        "part of a split in class_splits.json, e.g. --where.speaker speakers/train",
     )
 
 
@@ -123,9 +120,9 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         Encoder,
         "encoder",
         skip=DERIVED_FOR_ENCODER,
-        default={"class_path": "quickstudy.Conv4"},
         required=False,
-        help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments",
+        help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
+        "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
     parser.add_class_arguments(Trainer, None)
     return parser
@@ -133,8 +130,17 @@ def training_parser(command: str, description: str) -> ArgumentParser:
 
 def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, ClassDataset]:
     """The parts of the data that the options name."""
+    where: Where | None = plain(options.where)
     data = load_dataset(
-        options.data, rotations=options.rotations, unreadable=options.unreadable, inputs=inputs
+        options.data,
+        rotations=options.rotations,
+        inputs=inputs,
+        unreadable=options.unreadable,
+        input_column=options.input_column,
+        label_column=options.label_column,
+        configuration=options.configuration,
+        data_split=options.data_split,
+        where=where,
     )
     return data.split(parse_split(options.split), seed=options.split_seed or 0)
 
@@ -161,8 +167,18 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
     return ClassDataset.union([parts[part] for part in wanted], name)
 
 
+def encoder_for(options: Namespace, kind: str = "image") -> Description:
+    """The encoder that the options name, else the usual one for inputs of this kind."""
+    named: Description | None = plain(options.encoder)
+    return named or {"class_path": DEFAULT_ENCODERS[kind]}
+
+
 def build_strategy(
-    options: Namespace, input_shape: Sequence[int], ways: int, classes: int
+    options: Namespace,
+    input_shape: Sequence[int],
+    ways: int,
+    classes: int,
+    inputs: Inputs | None = None,
 ) -> Strategy:
     """The strategy that the options describe.
 
@@ -171,17 +187,17 @@ def build_strategy(
         input_shape: of the data.
         ways: classes in a task, for strategies that must know.
         classes: in all of the training data, for strategies that classify them.
+        inputs: of the data, from which an encoder's vocabulary or rate follow; images by default.
     """
-    encoder, strategy = plain(options.encoder), plain(options.strategy)
+    kind = inputs.kind if inputs else "image"
+    encoder, strategy = encoder_for(options, kind), plain(options.strategy)
     arguments = strategy.setdefault("init_args", {})
     accepted = inspect.signature(described_class(strategy)).parameters
     if "encoder" in accepted:
-        if "input_shape" in inspect.signature(described_class(encoder)).parameters:
-            encoder.setdefault("init_args", {})["input_shape"] = list(input_shape)
+        _fit_to_inputs(encoder, input_shape, inputs)
         arguments["encoder"] = encoder
-    learner = arguments.get("learner")  # a network of its own, for the same inputs
-    if learner and "input_shape" in inspect.signature(described_class(learner)).parameters:
-        learner.setdefault("init_args", {})["input_shape"] = list(input_shape)
+    if learner := arguments.get("learner"):  # a network of its own, for the same inputs
+        _fit_to_inputs(learner, input_shape, inputs)
     if "ways" in accepted:
         arguments["ways"] = ways
     if "classes" in accepted:
@@ -190,6 +206,17 @@ def build_strategy(
     if not isinstance(built, Strategy):
         raise ValueError(f"{strategy['class_path']} is not a strategy.")
     return built
+
+
+def _fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inputs | None) -> None:
+    """Sets those arguments of a described network that follow from what it reads."""
+    derived: dict[str, Any] = {"input_shape": list(input_shape)}
+    for name in DERIVED_FOR_ENCODER - {"input_shape"}:
+        if hasattr(inputs, name):
+            derived[name] = getattr(inputs, name)
+    accepted = inspect.signature(described_class(network)).parameters
+    arguments = network.setdefault("init_args", {})
+    arguments.update({name: value for name, value in derived.items() if name in accepted})
 
 
 def build_trainer(options: Namespace) -> Trainer:

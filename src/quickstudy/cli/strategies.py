@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.options import new_parser, parse
+from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.strategies.catalogue import FAMILIES, markdown, strategies
 
 

@@ -13,13 +13,15 @@ from quickstudy.cli.options import (
     build_strategy,
     build_trainer,
     choose_part,
+    encoder_for,
     load_split,
-    parse,
     plain,
     training_parser,
 )
+from quickstudy.cli.parsing import parse
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
-from quickstudy.training import Run
+from quickstudy.inputs import inputs_from_dict
+from quickstudy.training import Checkpoint, Run
 from quickstudy.training.run import RunDirectory
 
 DESCRIPTION = (
@@ -48,19 +50,25 @@ def run(words: Sequence[str]) -> int:
 
 def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     """One training run, as the options of :func:`training_parser` describe it."""
+    # A resumed run reads its data as it did: texts by the subwords it has learned, above all.
+    last = RunDirectory(out).last
+    inputs = inputs_from_dict(Checkpoint.load(last).inputs) if resume and last.exists() else None
+    parts = load_split(options, inputs)
+    training = choose_part(parts, options.train_part)
+    options.encoder = encoder_for(options, training.inputs.kind)
     known = training_parser("train", "").get_defaults()
     config = {key: value for key, value in plain(options).items() if key in known}
     config.pop("config", None)
     named = options.data in BENCHMARKS or options.data in ALIASES
     if not named and Path(options.data).exists():  # so that the run can be used from another folder
         config["data"] = str(Path(options.data).resolve())
-    parts = load_split(options)
-    training = choose_part(parts, options.train_part)
     validation = None
     if options.validation_part in parts or options.validation_part not in (None, "validation"):
         validation = choose_part(parts, options.validation_part)
     torch.manual_seed(options.seed)  # for φ's first values; training seeds every task itself
-    strategy = build_strategy(options, training.shape, options.ways, training.classes)
+    strategy = build_strategy(
+        options, training.shape, options.ways, training.classes, training.inputs
+    )
     return build_trainer(options).fit(
         strategy, training, validation, out, resume=resume, config=config
     )

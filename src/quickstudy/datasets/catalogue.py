@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.decoding import Splits
-from quickstudy.inputs import ImageInputs, Inputs
+from quickstudy.inputs import AudioInputs, ImageInputs, Inputs
 
 DATA_VARIABLE = "QUICKSTUDY_DATA"
 """The environment variable that names the folder in which benchmarks lie."""
@@ -18,6 +18,9 @@ PHOTOGRAPHS = ImageInputs(
     size=84, channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
 """How images are read where nothing else is known: with the channel statistics of ImageNet."""
+
+SOUNDS = AudioInputs(rate=16000, seconds=2.0)
+"""How sounds are read where nothing else is known."""
 
 _INK_ON_PAPER = ImageInputs(size=28, channels=1, invert=True)
 
@@ -29,35 +32,37 @@ class Benchmark:
     Args:
         name: what ``load_dataset`` takes.
         description: one line on what it is.
-        inputs: how its raw things become tensors, unless told otherwise.
+        kind: of its things: "image", "text" or "audio".
         classes: the number of classes, before rotation.
-        examples_per_class: the number of examples of each class.
-        splits: its published divisions of the classes, by name; the first is the default.
+        examples_per_class: the number of examples of each class, or the least and the most; None
+            where this depends on the release.
+        splits: its divisions of the classes, by name; the first is the default. They are published
+            ones unless the citation says otherwise.
         citation: whom to cite.
+        inputs: how its raw things become tensors, unless told otherwise; None for texts, whose
+            subwords are learned from them.
         rotations: whether its protocol makes four classes of each by rotation.
         repository: the hub's repository, if there is one.
-        columns: where images and labels are, in that repository and in a local folder.
+        columns: where inputs and labels are, in that repository and in a local folder.
+        configurations: the same for others of its configurations.
         class_splits: the divisions that the hub's repository lacks.
         built_in: drawn by this package, with no file at all.
     """
 
     name: str
     description: str
-    inputs: Inputs
+    kind: str
     classes: int
-    examples_per_class: int
+    examples_per_class: int | tuple[int, int] | None
     splits: tuple[str, ...]
     citation: str
+    inputs: Inputs | None = None
     rotations: bool = False
     repository: str | None = None
     columns: Columns = field(default_factory=Columns)
+    configurations: Mapping[str, Columns] = field(default_factory=dict)
     class_splits: Splits = field(default_factory=dict)
     built_in: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of input: "image"."""
-        return self.inputs.kind
 
     def local_folder(self) -> Path | None:
         """Its folder in ``$QUICKSTUDY_DATA``; None where there is none."""
@@ -142,12 +147,49 @@ FC100 = _words(
 )
 """FC100, divided along superclasses by Oreshkin et al. 2018."""
 
+PROTAUGMENT = tuple(f"protaugment-{number:02}" for number in range(1, 6))
+"""The five divisions of the intents by Dopierre et al. 2021."""
+
+_PROTAUGMENT_CITATION = (
+    "Class splits: Dopierre, Gravier, Logerais, ProtAugment: Unsupervised diverse short-texts "
+    "paraphrasing for intent detection meta-learning, ACL 2021."
+)
+
+DIGITS_UNHEARD = _words(
+    train="""
+        backward bed bird cat dog down follow forward go happy house learn left marvin no off on
+        right sheila stop
+    """,
+    validation="tree up visual wow yes",
+    test="zero one two three four five six seven eight nine",
+)
+"""Speech Commands' words, divided by quickstudy: the digits are the words never heard."""
+
+SPOKEN_HALVES = _words(train="zero one two three four", test="five six seven eight nine")
+"""The Free Spoken Digit Dataset's digits, divided by quickstudy."""
+
+SOUND_FAMILIES = _words(
+    train="""
+        airplane can_opening car_horn chainsaw chirping_birds church_bells clock_alarm clock_tick
+        crackling_fire crickets door_wood_creaks door_wood_knock engine fireworks glass_breaking
+        hand_saw helicopter keyboard_typing mouse_click pouring_water rain sea_waves siren
+        thunderstorm toilet_flush train vacuum_cleaner washing_machine water_drops wind
+    """,
+    validation="""
+        breathing brushing_teeth clapping coughing crying_baby drinking_sipping footsteps laughing
+        sneezing snoring
+    """,
+    test="cat cow crow dog frog hen insects pig rooster sheep",
+)
+"""ESC-50's classes, divided by quickstudy along its five families: people and animals are new."""
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         Benchmark(
             name="glyphs",
             description="letters of 15 scripts drawn in many hands from fonts",
+            kind="image",
             inputs=_INK_ON_PAPER,
             classes=680,
             examples_per_class=20,
@@ -158,6 +200,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="omniglot",
             description="handwritten characters of 50 alphabets",
+            kind="image",
             inputs=_INK_ON_PAPER,
             classes=1623,
             examples_per_class=20,
@@ -167,11 +210,12 @@ BENCHMARKS: Mapping[str, Benchmark] = {
                 "probabilistic program induction, Science 350, 2015."
             ),
             rotations=True,
-            columns=Columns(image="image", label="character"),
+            columns=Columns(input="image", label="character"),
         ),
         Benchmark(
             name="cifar100",
             description="colour photographs of 100 kinds of things",
+            kind="image",
             inputs=ImageInputs(
                 size=32,
                 channels=3,
@@ -187,8 +231,97 @@ BENCHMARKS: Mapping[str, Benchmark] = {
                 "2019. FC100: Oreshkin et al., TADAM, NeurIPS 2018."
             ),
             repository="uoft-cs/cifar100",
-            columns=Columns(image="img", label="fine_label"),
+            columns=Columns(input="img", label="fine_label"),
             class_splits={"cifar-fs": CIFAR_FS, "fc100": FC100},
+        ),
+        Benchmark(
+            name="clinc150",
+            description="what people ask an assistant for, in 10 domains; configuration "
+            "out_of_scope holds questions of no intent",
+            kind="text",
+            classes=150,
+            examples_per_class=150,
+            splits=PROTAUGMENT,
+            citation=(
+                "Larson et al., An evaluation dataset for intent classification and out-of-scope "
+                f"prediction, EMNLP 2019. {_PROTAUGMENT_CITATION}"
+            ),
+            columns=Columns(input="text", label="intent"),
+            configurations={"out_of_scope": Columns(input="text", label="part")},
+        ),
+        Benchmark(
+            name="banking77",
+            description="what customers ask a bank",
+            kind="text",
+            classes=77,
+            examples_per_class=(75, 227),
+            splits=PROTAUGMENT,
+            citation=(
+                "Casanueva et al., Efficient intent detection with dual sentence encoders, NLP for "
+                f"ConvAI 2020. {_PROTAUGMENT_CITATION}"
+            ),
+            columns=Columns(input="text", label="label"),
+        ),
+        Benchmark(
+            name="fsdd",
+            description="English digits spoken by 6 people",
+            kind="audio",
+            classes=10,
+            examples_per_class=300,
+            splits=("halves",),
+            citation=(
+                "Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401. The split "
+                "is quickstudy's."
+            ),
+            inputs=AudioInputs(rate=16000, seconds=1.0),
+            columns=Columns(input="audio", label="digit"),
+            class_splits={"halves": SPOKEN_HALVES},
+        ),
+        Benchmark(
+            name="dspspeech20",
+            description="Mandarin and English words, each spoken by 34 people",
+            kind="audio",
+            classes=20,
+            examples_per_class=68,
+            splits=("words",),
+            citation=(
+                "Chen, DSPSpeech-20, 2019. The splits (of words and, with where or with speaker as "
+                "label_column, of speakers) are fixed random draws."
+            ),
+            inputs=AudioInputs(rate=16000, seconds=1.28),
+            columns=Columns(input="audio", label="word"),
+        ),
+        Benchmark(
+            name="speech_commands",
+            description="English words spoken by many people, and silence",
+            kind="audio",
+            classes=36,
+            examples_per_class=None,
+            splits=("digits",),
+            citation=(
+                "Warden, Speech Commands: A dataset for limited-vocabulary speech recognition, "
+                "2018. The split is quickstudy's."
+            ),
+            inputs=AudioInputs(rate=16000, seconds=1.0),
+            repository="google/speech_commands",
+            columns=Columns(input="audio", label="label", configuration="v0.02"),
+            class_splits={"digits": DIGITS_UNHEARD},
+        ),
+        Benchmark(
+            name="esc50",
+            description="sounds of nature, animals, people, homes and cities",
+            kind="audio",
+            classes=50,
+            examples_per_class=40,
+            splits=("families",),
+            citation=(
+                "Piczak, ESC: Dataset for environmental sound classification, ACM Multimedia 2015. "
+                "The split is quickstudy's."
+            ),
+            inputs=AudioInputs(rate=16000, seconds=5.0),
+            repository="ashraq/esc50",
+            columns=Columns(input="audio", label="category"),
+            class_splits={"families": SOUND_FAMILIES},
         ),
     )
 }

@@ -1,160 +1,222 @@
-"""Tables of images and labels, as the ``datasets`` library loads them, to raw examples by class."""
+"""Which columns of a table hold the inputs and the classes."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from quickstudy.datasets.class_splits import read_class_splits
+from quickstudy.datasets.kinds import KINDS, kind_of_file
 
-from quickstudy.datasets.decoding import RawExamples
-from quickstudy.datasets.folder import read_class_splits
-
-IMAGE_COLUMNS = ("image", "img", "picture", "photo", "pixels")
 LABEL_COLUMNS = (
     "label",
     "labels",
     "class",
     "class_name",
     "category",
+    "intent",
     "species",
     "target",
     "fine_label",
+    "word",
+    "digit",
+    "sentiment",
+    "emotion",
+    "topic",
 )
-"""Usual names of columns, the most usual first; case does not matter."""
+"""Usual names of the column of classes, the most usual first; case does not matter."""
 
-_READ_AT_ONCE = 1024
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a repository keeps its images and labels; what is None is found out.
+    """Where tables keep their inputs and classes; what is None is found out.
 
     Args:
-        image: the column of images.
+        input: the column of images, texts or sounds.
         label: the column of class labels.
         configuration: which of a repository's several data sets.
     """
 
-    image: str | None = None
+    input: str | None = None
     label: str | None = None
     configuration: str | None = None
 
 
-def raw_examples(loaded: Any, columns: Columns, folder: Path, name: str) -> RawExamples:
-    """Pools a ``DatasetDict``'s splits and puts the examples class after class."""
+@dataclass(frozen=True)
+class Tables:
+    """Tables as the ``datasets`` library has them.
+
+    Args:
+        parts: a table (``datasets.Dataset``) for each data split.
+        name: what messages call them.
+        folder: where ``class_splits.json`` may lie.
+        roots: folders that files may lie in which a column of paths names, relative to the first;
+            none where no column can name files.
+    """
+
+    parts: Mapping[str, Any]
+    name: str
+    folder: Path
+    roots: Sequence[Path] = ()
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """The columns' types in the first table."""
+        features: Mapping[str, Any] = next(iter(self.parts.values())).features
+        return features
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a column holds: things of a kind, or paths of files of that kind."""
+
+    kind: str
+    are_paths: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The columns that were asked for or found, and what the inputs are."""
+
+    input: str
+    label: str
+    held: Held
+
+
+def find_columns(tables: Tables, columns: Columns, kind: str | None) -> Found:
+    """The columns of inputs and of classes.
+
+    Args:
+        tables: to look into.
+        columns: what is known already.
+        kind: of inputs that is wanted; None to take what there is.
+
+    Raises:
+        ValueError: it is not clear which they are, or those named do not hold such things.
+    """
+    held = held_by_columns(tables, kind)
+    found = columns.input or _input_column(tables, columns, held, kind)
+    for column in (found, columns.label):
+        if column is not None and column not in tables.features:
+            raise ValueError(
+                f"{tables.name} has no column {column!r}. {described(tables.features)}"
+            )
+    if found not in held or kind not in (None, held[found].kind):
+        raise ValueError(
+            f"The column {found!r} of {tables.name} cannot be read as {_plural(kind)}. "
+            f"{described(tables.features)}"
+        )
+    return Found(found, columns.label or _label_column(tables, found), held[found])
+
+
+def held_by_columns(tables: Tables, kind: str | None = None) -> dict[str, Held]:
+    """What each column holds that can hold inputs; ``kind`` is what doubtful ones are taken for."""
     import datasets
 
-    first = next(iter(loaded.values()))
-    image = columns.image or _image_column(first.features, name)
-    label = columns.label or _label_column(loaded, image, folder, name)
-    for column in (image, label):
-        if column not in first.features:
-            raise ValueError(f"{name} has no column {column!r}. {_described(first.features)}")
-    lacking = [split for split, data in loaded.items() if not {image, label} <= {*data.features}]
-    if lacking:
-        warnings.warn(
-            f"The data split {lacking[0]!r} of {name} lacks the column {image!r} or {label!r} and "
-            "is left out.",
-            stacklevel=2,
-        )
-    parts = [data.select_columns([image, label]) for s, data in loaded.items() if s not in lacking]
+    held = {}
+    for key, feature in tables.features.items():
+        dtype = getattr(feature, "dtype", None)
+        if isinstance(feature, datasets.Image):
+            held[key] = Held("image")
+        elif isinstance(feature, datasets.Audio):
+            held[key] = Held("audio")
+        elif dtype in ("string", "large_string"):
+            of_files = _kind_of_paths(tables, key) if tables.roots else None
+            use_files = of_files is not None and kind in (None, of_files)
+            held[key] = Held(of_files, True) if of_files and use_files else Held("text")
+        elif dtype in ("binary", "large_binary") or _is_encoded(feature):
+            media = [each.name for each in KINDS.values() if each.name != "text"]
+            usual = [each for each in media if key.lower() in KINDS[each].columns]
+            likely = kind if kind in media else usual[0] if len(usual) == 1 else None
+            if likely is not None:
+                held[key] = Held(likely)
+    return held
+
+
+def _is_encoded(feature: Any) -> bool:
+    """Whether this is how files of images and sounds are stored where nobody said what they are."""
+    return isinstance(feature, dict) and "bytes" in feature
+
+
+def _kind_of_paths(tables: Tables, column: str) -> str | None:
+    first = next(iter(tables.parts.values()))
+    values = first.with_format("arrow")[:_LOOKED_AT][column].to_pylist()
+    paths = [value for value in values if value]
+    kinds = {kind_of_file(path) for path in paths}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    # A text may happen to end as a file does.
+    return None if kind == "text" and not _is_file(tables.roots[0], paths[0]) else kind
+
+
+def _is_file(root: Path, path: str) -> bool:
     try:
-        undecoded = [part.cast_column(image, datasets.Image(decode=False)) for part in parts]
-        pooled = datasets.concatenate_datasets(undecoded)
-    except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow raises all three
-        raise ValueError(
-            f"The column {image!r} of {name} cannot be read as images: {reason(error)} "
-            f"{_described(first.features)}"
-        ) from error
-    order, names, sizes = _grouped(pooled, label, name)
-    return RawExamples(names, sizes, _rows(pooled, image, order), {})
+        return (root / path).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a zero byte
+        return False
 
 
-def _grouped(pooled: Any, label: str, name: str) -> tuple[NDArray[np.int64], list[str], list[int]]:
-    """The row numbers class after class, the classes' names and their sizes."""
-    column = pooled.select_columns([label]).with_format("arrow")[:][label].to_pylist()
-    feature = pooled.features[label]
-    names = getattr(feature, "names", None)
-    # The hub's convention for a withheld label is -1.
-    labelled = [i for i, v in enumerate(column) if v is not None and not (names and v < 0)]
-    if not labelled:
-        raise ValueError(f"No example of {name} has a label in the column {label!r}.")
-    if len(labelled) < len(column):
-        warnings.warn(
-            f"{len(column) - len(labelled)} examples of {name} have no label in the column "
-            f"{label!r} and are left out.",
-            stacklevel=2,
-        )
-    if isinstance(column[labelled[0]], list | dict):
-        raise ValueError(
-            f"The column {label!r} of {name} holds several values for an example, not its class."
-        )
-    values, codes = np.unique(np.array([column[i] for i in labelled]), return_inverse=True)
-    order = np.array(labelled)[np.argsort(codes, kind="stable")]
-    class_names = [names[value] if names else str(value) for value in values.tolist()]
-    return order, class_names, np.bincount(codes).tolist()
-
-
-def _rows(pooled: Any, image: str, order: NDArray[np.int64]) -> Iterator[tuple[str, Any]]:
-    table = pooled.with_format("arrow")
-    for start in range(0, len(order), _READ_AT_ONCE):
-        numbers = order[start : start + _READ_AT_ONCE]
-        for number, each in zip(numbers, table[numbers][image].to_pylist(), strict=True):
-            path = (each or {}).get("path") or ""
-            content = (each or {}).get("bytes")
-            called = f"Image {number}" + (f" ({path!r})" if path else "")
-            yield called, content if content is not None else Path(path) if path else None
-
-
-def _image_column(features: Any, name: str) -> str:
-    import datasets
-
-    images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
-    found = _the_only_or_usual(images, IMAGE_COLUMNS)
+def _input_column(
+    tables: Tables, columns: Columns, held: Mapping[str, Held], kind: str | None
+) -> str:
+    usable = {
+        key: each
+        for key, each in held.items()
+        if key != columns.label and kind in (None, each.kind)
+    }
+    # Where there are images or sounds, the strings beside them are about them.
+    media = {key: each for key, each in usable.items() if each.kind != "text"}
+    stored = {key: each for key, each in media.items() if not each.are_paths}
+    unlike_labels = {k: each for k, each in usable.items() if k.lower() not in LABEL_COLUMNS}
+    candidates = stored or media or unlike_labels or usable
+    kinds = {each.kind for each in candidates.values()}
+    found = None
+    if len(kinds) == 1:
+        found = _the_only_or_usual([*candidates], KINDS[next(iter(kinds))].columns)
     if found is None:
-        problem = "several columns" if images else "no column"
+        what = " and of ".join(KINDS[each].nouns for each in sorted(kinds)) or _plural(kind)
+        several = f"columns of {what}" if len(kinds) > 1 else f"several columns of {what}"
         raise ValueError(
-            f"{name} has {problem} of images. {_described(features)} If one of them holds the "
-            "images to be used, name it with image_column."
+            f"{tables.name} has {several if candidates else f'no column of {what}'}. "
+            f"{described(tables.features)} If one of them holds the inputs to be used, name it "
+            "with input_column."
         )
     return found
 
 
-def _label_column(loaded: Any, image: str, folder: Path, name: str) -> str:
+def _label_column(tables: Tables, found_input: str) -> str:
     import datasets
 
-    first = next(iter(loaded.values()))
-    others = {key: feature for key, feature in first.features.items() if key != image}
+    others = {key: each for key, each in tables.features.items() if key != found_input}
     classes = [key for key, feature in others.items() if isinstance(feature, datasets.ClassLabel)]
     found = _the_only_or_usual(classes, LABEL_COLUMNS)
     if found is None and not classes:
         found = _the_only_or_usual([], LABEL_COLUMNS, others)
     if found is None:
         # Published divisions of the classes tell which column the classes are in.
-        splits = read_class_splits(folder)
-        named = {c for parts in splits.values() for names in parts.values() for c in names}
-        strings = [k for k in others if getattr(others[k], "dtype", None) == "string"]
-        fitting = [
-            key
-            for key in strings
-            if named and named <= {v for data in loaded.values() for v in data.unique(key)}
-        ]
-        found = fitting[0] if len(fitting) == 1 else None
+        strings = [key for key, each in others.items() if getattr(each, "dtype", None) == "string"]
+        for parts in read_class_splits(tables.folder).values():
+            named = {name for names in parts.values() for name in names}
+            fitting = [
+                key
+                for key in strings
+                if named <= {v for table in tables.parts.values() for v in table.unique(key)}
+            ]
+            if len(fitting) == 1:
+                return fitting[0]
     if found is None:
         raise ValueError(
-            f"It is not clear which column of {name} says the class. {_described(first.features)} "
-            "Name the right one with label_column."
+            f"It is not clear which column of {tables.name} says the class. "
+            f"{described(tables.features)} Name the right one with label_column."
         )
     return found
 
 
 def _the_only_or_usual(
-    candidates: Sequence[str], usual: Sequence[str], among: Any = None
+    candidates: Sequence[str], usual: Sequence[str], among: Iterable[str] | None = None
 ) -> str | None:
     if len(candidates) == 1:
         return candidates[0]
@@ -162,7 +224,12 @@ def _the_only_or_usual(
     return next((known[name] for name in usual if name in known), None)
 
 
-def _described(features: Any) -> str:
+def _plural(kind: str | None) -> str:
+    return "images, texts or sounds" if kind is None else KINDS[kind].nouns
+
+
+def described(features: Mapping[str, Any]) -> str:
+    """A table's columns and their types, as a sentence."""
     listed = []
     for key, feature in features.items():
         kind = type(feature).__name__

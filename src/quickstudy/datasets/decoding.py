@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -23,6 +24,7 @@ Splits = Mapping[str, Mapping[str, Sequence[str]]]
 
 _DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 1024, 16
 _WORTH_A_MESSAGE = 2000
+_LONGEST_TEXT_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class RawExamples:
         class_names: C different names.
         sizes: the number of examples of each class, at least 1.
         rows: sum(sizes) pairs, class after class: what messages call the example, and the raw
-            thing that ``Inputs.decode`` takes.
+            thing that ``Inputs.decode`` takes, or a text's path.
         splits: divisions of the classes that the data come with.
     """
 
@@ -52,7 +54,9 @@ def decoded_batches(
         results: list[tuple[str, Tensor | UnreadableError]] = []
         for called, raw in part:
             try:
-                results.append((called, inputs.decode(raw)))
+                is_text_file = inputs.kind == "text" and isinstance(raw, Path)
+                thing = read_text_file(raw) if is_text_file else raw
+                results.append((called, inputs.decode(thing)))
             except UnreadableError as error:
                 results.append((called, error))
         return results
@@ -63,6 +67,25 @@ def decoded_batches(
             starts = range(0, len(batch), _DECODED_BY_A_THREAD)
             parts = [batch[start : start + _DECODED_BY_A_THREAD] for start in starts]
             yield [result for part in pool.map(decode, parts) for result in part]
+
+
+def read_text_file(path: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        UnreadableError: it cannot be read, is not in UTF-8, or is longer than 16 MiB.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_TEXT_BYTES + 1)
+        if len(content) <= _LONGEST_TEXT_BYTES:
+            return content.decode("utf-8-sig")  # editors may write a mark at the start of a file
+        problem = f"it is longer than {_LONGEST_TEXT_BYTES} bytes"
+    except OSError as error:
+        problem = str(error.strerror or error)
+    except UnicodeDecodeError as error:
+        problem = f"it is not in UTF-8 ({error}); save it in UTF-8"
+    raise UnreadableError(f"The text file {str(path)!r} cannot be read: {problem}.")
 
 
 @contextmanager

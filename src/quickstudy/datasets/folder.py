@@ -1,10 +1,10 @@
-"""Folders: what lies in them, their ``class_splits.json``, and images in a sub-folder a class."""
+"""Folders: what lies in them, and images, texts or sounds in a sub-folder a class."""
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quickstudy.datasets.decoding import RawExamples, Splits
+from quickstudy.datasets.kinds import KINDS, kind_of_file
 
-CLASS_SPLITS_FILE = "class_splits.json"
 FOLDERS_SPLIT = "folders"
 """The published split of a folder whose classes lie in train, validation and test folders."""
 
-IMAGE_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in (
-        *("avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
-        *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
-    )
-)
+CLEAR_MAJORITY = 3
+"""A folder holds things of a kind when they outnumber those of all others so many times."""
+
 _PARTS: Mapping[str, str] = {
     "train": "train",
     "training": "train",
@@ -77,66 +73,13 @@ def list_folder(folder: Path) -> Listing:
     return Listing(folder, files, sorted(folders))
 
 
-def read_class_splits(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """The divisions of the classes in a folder's ``class_splits.json``; none where it is missing.
-
-    Raises:
-        ValueError: the file is not ``{split: {part: [class names]}}``, or a class is in two parts
-            of a split.
-    """
-    path = folder / CLASS_SPLITS_FILE
-    if not path.is_file():
-        return {}
-    expected = 'It should map split names to parts to class names: {"mine": {"train": ["cat"]}}.'
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}. {expected}") from error
-    if not isinstance(splits, dict):
-        raise ValueError(f"{path} holds a {type(splits).__name__}. {expected}")
-    for split, parts in splits.items():
-        if not isinstance(parts, dict) or not parts:
-            raise ValueError(f"The split {split!r} in {path} is {str(parts)[:60]!r}. {expected}")
-        part_of: dict[str, str] = {}
-        for part, names in parts.items():
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError(
-                    f"Part {part!r} of the split {split!r} in {path} is not a list of class names. "
-                    f"{expected}"
-                )
-            if not names:
-                raise ValueError(f"Part {part!r} of the split {split!r} in {path} has no classes.")
-            for name in names:
-                if name in part_of:
-                    both = f"in {part_of[name]!r} and in {part!r}"
-                    raise ValueError(
-                        f"Class {name!r} of the split {split!r} in {path} is named twice: {both}. "
-                        "A class belongs to one part."
-                    )
-                part_of[name] = part
-    return splits
-
-
-def check_class_splits(folder: Path, splits: Splits, class_names: Sequence[str]) -> None:
-    """Refuses divisions that name classes which the data do not have (ValueError)."""
-    known = set(class_names)
-    for split, parts in splits.items():
-        unknown = [name for names in parts.values() for name in names if name not in known]
-        if unknown:
-            raise ValueError(
-                f"The split {split!r} in {folder / CLASS_SPLITS_FILE} names class {unknown[0]!r} "
-                f"({len(unknown)} such), which the data do not have; they have classes like "
-                f"{class_names[0]!r}."
-            )
-
-
 @dataclass(frozen=True)
-class ImageFolder:
-    """Images in one sub-folder a class.
+class ClassFolders:
+    """Files of images, of texts (one a file) or of sounds, in one sub-folder a class.
 
     A class is named by the path of its folder, so folders may be nested. Where the top folders are
     called train, validation (val) and test, they are parts and not classes: if no class is in two
-    of them they make the published split "folders", else the images of a class are pooled.
+    of them they make the published split "folders", else the examples of a class are pooled.
 
     Args:
         listing: what lies in the folder.
@@ -146,46 +89,84 @@ class ImageFolder:
 
     def identity(self) -> dict[str, Any]:
         """What the raw examples follow from: names, sizes and times, as reading all is slow."""
-        images = [[file.path, file.size, file.changed_ns] for file in self._images]
-        return {"folder": str(self.listing.folder.resolve()), "images": images}
+        files = [[f.path, f.size, f.changed_ns] for f in self._files if "/" in f.path]
+        return {"folder": str(self.listing.folder.resolve()), "files": files}
 
-    @contextmanager
-    def read(self) -> Iterator[RawExamples]:
-        """The images by class, both in alphabetical order.
+    def kind(self) -> str:
+        """The kind of thing that clearly most files in sub-folders hold; others are warned of.
 
         Raises:
-            ValueError: there are no images or no sub-folders, or a sub-folder is empty.
+            ValueError: there are no such files, or none of the kinds is in a clear majority.
         """
         folder = self.listing.folder
-        classes, splits = self._classes
-        self._check_folders(classes)
+        found = Counter(kind_of_file(f.path) for f in self._files if "/" in f.path)
+        counts = {str(kind): count for kind, count in found.most_common()}
+        if not counts:
+            loose = Counter(kind_of_file(f.path) for f in self._files).most_common(1)
+            return str(loose[0][0]) if loose else next(iter(KINDS))  # reading will refuse it
+        kind, most = next(iter(counts.items()))
+        rest = sum(counts.values()) - most
+        if not rest:
+            return kind
+        listed = ", ".join(f"{count} {KINDS[each].nouns}" for each, count in counts.items())
+        if most < CLEAR_MAJORITY * rest:
+            raise ValueError(
+                f"The folder {folder} mixes kinds of files: {listed}. Take out what are no "
+                "examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
+                "AudioInputs)."
+            )
+        warnings.warn(
+            f"The class folders of {folder} hold {listed}: only the {KINDS[kind].nouns} are read.",
+            stacklevel=3,
+        )
+        return kind
+
+    @contextmanager
+    def read(self, kind: str) -> Iterator[RawExamples]:
+        """The files of a kind by class, both in alphabetical order.
+
+        Raises:
+            ValueError: there are no such files or no sub-folders, or a sub-folder is empty.
+        """
+        folder = self.listing.folder
+        classes, splits = self._classes(kind)
+        self._check_folders(classes, kind)
         names = sorted(classes)
         paths = [path for name in names for path in classes[name]]
-        rows = ((f"The image {str(folder / path)!r}", folder / path) for path in paths)
+        noun = KINDS[kind].noun
+        rows = ((f"The {noun} {str(folder / path)!r}", folder / path) for path in paths)
         yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
 
-    @cached_property
-    def _images(self) -> list[FoundFile]:
-        files = self.listing.files
-        return [f for f in files if PurePosixPath(f.path).suffix.lower() in IMAGE_ENDINGS]
-
     @property
-    def _classes(self) -> tuple[dict[str, list[str]], Splits]:
-        """The paths of each class's images, and the split that the folders make."""
+    def looks_right(self) -> bool:
+        """Whether there are files of some kind in two folders or more that may be classes."""
+        tops = {f.path.partition("/")[0].lower() for f in self._files if "/" in f.path}
+        return len(tops) > 1 and not tops <= set(_PARTS)
+
+    @cached_property
+    def _files(self) -> list[FoundFile]:
+        return [file for file in self.listing.files if kind_of_file(file.path)]
+
+    def _classes(self, kind: str) -> tuple[dict[str, list[str]], Splits]:
+        """The paths of each class's files, and the split that the folders make."""
+        nouns, folder = KINDS[kind].nouns, self.listing.folder
         by_folder: dict[str, list[str]] = {}
-        for file in self._images:
-            by_folder.setdefault(str(PurePosixPath(file.path).parent), []).append(file.path)
-        loose = by_folder.pop(".", [])
+        for file in self._files:
+            if kind_of_file(file.path) == kind:
+                by_folder.setdefault(str(PurePosixPath(file.path).parent), []).append(file.path)
+        loose = [path for path in by_folder.pop(".", []) if not _is_about_the_data(path)]
         if not by_folder:
-            what = f"{len(loose)} images but no sub-folder with images" if loose else "no images"
+            what = f"{len(loose)} {nouns} but no sub-folder with {nouns}"
+            if not loose:
+                what = f"no {nouns}" if self._files else "no images, texts or sounds"
             raise ValueError(
-                f"The folder {self.listing.folder} has {what}. Put the images of each class in a "
-                "sub-folder named for the class."
+                f"The folder {folder} has {what}. Put the files of each class in a sub-folder "
+                "named for the class."
             )
         if loose:
             warnings.warn(
-                f"{len(loose)} images lie in {self.listing.folder} outside the class folders and "
-                f"are left out: {loose[0]!r} is the first.",
+                f"{len(loose)} {nouns} lie in {folder} outside the class folders and are left out: "
+                f"{loose[0]!r} is the first.",
                 stacklevel=2,
             )
         tops = {name.partition("/")[0] for name in by_folder}
@@ -194,15 +175,16 @@ class ImageFolder:
             return by_folder, {}
         return _by_parts(by_folder)
 
-    def _check_folders(self, classes: Mapping[str, Sequence[str]]) -> None:
+    def _check_folders(self, classes: Mapping[str, Sequence[str]], kind: str) -> None:
         used = {str(PurePosixPath(path).parent) for paths in classes.values() for path in paths}
         used |= {str(parent) for path in used for parent in PurePosixPath(path).parents}
         empty = [name for name in self.listing.folders if name not in used]
         if empty:
+            nouns, endings = KINDS[kind].nouns, sorted(KINDS[kind].endings)
             raise ValueError(
-                f"The class folder {empty[0]!r} in {self.listing.folder} has no images "
-                f"({len(empty)} such). Put images in it or remove it; images end in .jpg, .png "
-                "and the like."
+                f"The class folder {empty[0]!r} in {self.listing.folder} has no {nouns} "
+                f"({len(empty)} such). Put {nouns} in it or remove it; {nouns} end in "
+                f"{', '.join(endings)}."
             )
 
 
@@ -222,3 +204,7 @@ def _by_parts(by_folder: Mapping[str, list[str]]) -> tuple[dict[str, list[str]],
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_about_the_data(path: str) -> bool:
+    return PurePosixPath(path).stem.lower() in ("readme", "license", "licence")

@@ -1,72 +1,27 @@
-"""``load_dataset``: a name, a folder or a repository of the hub to a ``ClassDataset``."""
+"""``load_dataset``: a name, a folder, a table or a hub repository to a ``ClassDataset``."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import version
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import numpy as np
 
 from quickstudy.datasets.cache import load_or_decode
-from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, PHOTOGRAPHS, Benchmark
+from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, PHOTOGRAPHS, SOUNDS, Benchmark
+from quickstudy.datasets.class_splits import check_class_splits, read_class_splits, splits_of
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.dataset import ClassDataset
-from quickstudy.datasets.decoding import RawExamples, Splits, Unreadable
-from quickstudy.datasets.folder import (
-    ImageFolder,
-    Listing,
-    check_class_splits,
-    list_folder,
-    read_class_splits,
-)
-from quickstudy.datasets.hub import LocalRepository, find_on_hub
-from quickstudy.inputs import Inputs
-
-GLYPHS_SEED = 0
-GLYPHS_PER_CLASS = 20
-
-
-class _Source(Protocol):
-    """Where raw examples come from."""
-
-    def identity(self) -> Mapping[str, Any]:
-        """What the raw examples follow from; quick to find out."""
-        ...
-
-    def read(self) -> AbstractContextManager[RawExamples]:
-        """Opens the raw examples."""
-        ...
-
-
-class _DrawnGlyphs:
-    """The built-in letters, as a source."""
-
-    def identity(self) -> dict[str, Any]:
-        folder = Path(__file__).parent
-        files = [folder / f"{name}.py" for name in ("glyphs", "glyph_drawing")]
-        code = b"".join(file.read_bytes() for file in files)
-        return {
-            "seed": GLYPHS_SEED,
-            "per_class": GLYPHS_PER_CLASS,
-            "code": hashlib.blake2b(code, digest_size=16).hexdigest(),
-            "fonts": version("matplotlib"),
-        }
-
-    @contextmanager
-    def read(self) -> Iterator[RawExamples]:
-        from quickstudy.datasets.glyphs import draw_glyphs
-
-        print("Drawing the letters of glyphs, once (some seconds) ...", file=sys.stderr)
-        drawn = draw_glyphs(seed=GLYPHS_SEED, per_class=GLYPHS_PER_CLASS)
-        rows = ((f"Glyph {number}", image[0]) for number, image in enumerate(drawn.images))
-        (split,) = BENCHMARKS["glyphs"].splits
-        yield RawExamples(drawn.class_names, drawn.sizes, rows, {split: drawn.splits})
+from quickstudy.datasets.decoding import RawExamples, Splits, Unreadable, read_text_file
+from quickstudy.datasets.finding import Source, find_source
+from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.notes import remembered
+from quickstudy.datasets.rows import Rows, Where
+from quickstudy.datasets.tables import TableSource
+from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 
 
 def load_dataset(
@@ -75,9 +30,11 @@ def load_dataset(
     rotations: bool | None = None,
     inputs: Inputs | None = None,
     unreadable: Unreadable = "refuse",
-    image_column: str | None = None,
+    input_column: str | None = None,
     label_column: str | None = None,
     configuration: str | None = None,
+    data_split: str | None = None,
+    where: Where | None = None,
 ) -> ClassDataset:
     """Loads examples grouped by class; decoded the first time, from a cache file ever after.
 
@@ -86,167 +43,166 @@ def load_dataset(
 
             - a benchmark's name (see ``available_datasets``): read from the folder
               ``$QUICKSTUDY_DATA/<name>`` where there is one, else downloaded;
-            - a path to a folder of images, one sub-folder a class;
+            - a path to a folder of images, of sounds or of texts (.txt or .md in UTF-8, one text a
+              file), one sub-folder a class;
+            - a path to a table with a column of inputs and one of labels (.csv, .tsv, .jsonl, .json
+              or .parquet), or to a folder of such tables. The inputs are texts, or paths of images
+              or sounds, relative to the table's folder and inside it;
             - a path to a folder laid out like a repository of the Hugging Face hub (parquet files,
               or a card ``README.md``); all its data splits are pooled;
             - a repository of the hub, ``"owner/name"``, that is not an existing path.
 
-            A folder's ``class_splits.json``, ``{split: {part: [class names]}}``, gives the data's
-            published splits. A folder with the name of a benchmark is written ``"./name"``.
-        rotations: whether to make four classes of each by quarter turns; by default as the
-            benchmark's protocol has it (Omniglot: yes), else no.
-        inputs: how raw images become tensors; by default the benchmark's own, and for other data
-            84x84 RGB with ImageNet's channel statistics. Give those of a trained run to evaluate it
-            on other data.
-        unreadable: whether an image that cannot be decoded is an error ("refuse") or is left out
+            A ``class_splits.json``, ``{split: {part: [class names]}}``, in the folder gives the
+            data's published splits. A folder with the name of a benchmark is written ``"./name"``.
+        rotations: whether to make four classes of each by quarter turns (images only); by default
+            as the benchmark's protocol has it (Omniglot: yes), else no.
+        inputs: how raw things become tensors, and which kind of things is read where there are
+            several. By default the benchmark's own; else images are read as 84x84 RGB with
+            ImageNet's channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords,
+            of a vocabulary learned from the texts themselves (``TextInputs.learned``): from those
+            of the training classes of the first published split, or from all texts where there is
+            none. Labels are used for nothing else. Give the inputs of a trained run to evaluate it
+            on other data, and those of the first part to load another part of the same data.
+        unreadable: whether an example that cannot be decoded is an error ("refuse") or is left out
             with a warning ("skip").
-        image_column: the column of images, where it cannot be told (repositories only).
-        label_column: the column of class labels, where it cannot be told (repositories only).
+        input_column: the column of images, texts or sounds, where it cannot be told.
+        label_column: the column of class labels, where it cannot be told.
         configuration: which of a repository's several data sets.
+        data_split: only the examples of this data split, such as "train" or "test" (or of several,
+            joined by "+"); a table's data split is called like its file. It divides examples; to
+            divide classes use :meth:`ClassDataset.split`.
+        where: only the examples whose columns have one of these values:
+            ``{"speaker": ["1", "2"]}``. A string in place of a list names a part of a split in
+            ``class_splits.json``, one that divides the values of this column:
+            ``{"speaker": "speakers/train"}``.
+
+    Columns, ``configuration``, ``data_split`` and ``where`` are for repositories and tables.
 
     Returns:
-        The data set; its examples are uint8 ``[N, channels, size, size]``.
+        The data set; its examples are uint8 ``[N, channels, size, size]`` (images), int32
+        ``[N, length]`` (texts) or int16 ``[N, samples]`` (sounds).
 
     Raises:
         FileNotFoundError: there is nothing of this name, or the hub cannot be reached.
         ValueError: the data or their ``class_splits.json`` cannot be made sense of.
-        UnreadableError: an image cannot be decoded (a ValueError too).
+        UnreadableError: an example cannot be decoded (a ValueError too).
     """
     if unreadable not in ("refuse", "skip"):
         raise ValueError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')
-    columns = Columns(image_column, label_column, configuration)
+    columns = Columns(input_column, label_column, configuration)
     name, default_split = ALIASES.get(str(source), (str(source), None))
     benchmark = BENCHMARKS.get(name) if isinstance(source, str) else None
-    place, folder = _find(source, benchmark, columns)
-    if isinstance(place, _DrawnGlyphs | ImageFolder) and columns != Columns():
+    place, folder = find_source(source, benchmark, columns)
+    written = read_class_splits(folder) if folder else {}
+    rows = Rows.chosen(data_split, where, written)
+    if isinstance(place, TableSource):
+        place = dataclasses.replace(place, rows=rows)
+    elif columns != Columns() or not rows.all:
         raise ValueError(
-            f"{source} is not a repository of the hub, nor laid out like one, so it has no columns "
-            "or configurations to choose."
+            f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
+            "it has no columns, configurations or data splits to choose."
         )
-    default: Inputs = benchmark.inputs if benchmark else PHOTOGRAPHS
-    if inputs is None:
-        inputs = default
-    if inputs.kind != default.kind:
-        raise ValueError(
-            f"{source} is data of kind {default.kind!r}; inputs of kind {inputs.kind!r} cannot "
-            "read it."
-        )
+    published = _Published(benchmark, default_split, written, folder, place)
     own_name = benchmark.name if benchmark else _short_name(source)
-    decoded = load_or_decode(own_name, place.identity(), inputs, place.read, unreadable)
-    # Divisions beside the data count before those that a catalogue remembers.
-    splits = dict(benchmark.class_splits if benchmark else {}) | dict(decoded.splits)
-    if folder:
-        written = read_class_splits(folder)
-        check_class_splits(folder, written, decoded.class_names)
-        splits |= written
+    if inputs is None:
+        inputs = _usual_inputs(place, benchmark, published)
+    elif inputs.kind not in KINDS or (benchmark and inputs.kind != benchmark.kind):
+        held = benchmark.kind if benchmark else place.kind()
+        raise ValueError(
+            f"{source} is data of kind {held!r}; inputs of kind {inputs.kind!r} cannot read it."
+        )
+    kind = inputs.kind
+    decoded = load_or_decode(
+        own_name, place.identity(), inputs, lambda: place.read(kind), unreadable
+    )
     dataset = ClassDataset.contiguous(
         decoded.examples,
         decoded.sizes,
         decoded.class_names,
         inputs,
         str(source) if benchmark else own_name,
-        _in_order(splits, default_split, benchmark),
+        published.splits(decoded.splits, decoded.class_names),
     )
     turned = bool(benchmark and benchmark.rotations) if rotations is None else rotations
     return dataset.expand() if turned else dataset
 
 
-def _find(
-    source: str | Path, benchmark: Benchmark | None, columns: Columns
-) -> tuple[_Source, Path | None]:
-    """Where the raw examples are, and the folder that ``class_splits.json`` may lie in."""
-    if benchmark:
-        return _find_benchmark(benchmark, columns)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        place = _in_folder(path, columns)
-        return place, path
-    if path.exists():
-        raise ValueError(
-            f"{source} is a file; a folder, a benchmark's name or owner/name is needed."
-        )
-    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
-        try:
-            repository = find_on_hub(source, columns)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"There is no folder {source!r} here. {error}") from error
-        return repository, repository.folder
-    known = [*BENCHMARKS, *ALIASES]
-    if isinstance(source, Path) or os.sep in source or "/" in source:
-        raise FileNotFoundError(
-            f"There is no folder {str(source)!r}. Check the path, or name one of the data sets: "
-            f"{', '.join(known)}."
-        )
-    near = difflib.get_close_matches(source.lower(), known, n=2)
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise FileNotFoundError(
-        f"There is no data set and no folder named {source!r}.{meant} The data sets are "
-        f"{', '.join(known)}; else give a path to a folder, or owner/name on the Hugging Face hub."
-    )
+@dataclass(frozen=True)
+class _Published:
+    """The divisions of the classes that are known of some data, wherever they are written.
+
+    Args:
+        benchmark: in the catalogue.
+        default_split: the one that comes first.
+        written: in ``class_splits.json``.
+        folder: that it lies in.
+        place: of the examples.
+    """
+
+    benchmark: Benchmark | None
+    default_split: str | None
+    written: Splits
+    folder: Path | None
+    place: Source
+
+    def splits(self, found: Splits, class_names: Sequence[str]) -> Splits:
+        """The divisions of these classes, the default first; ``found`` came with the examples.
+
+        Raises:
+            ValueError: ``class_splits.json`` names classes that the data do not have.
+        """
+        place = self.place
+        in_tables = isinstance(place, TableSource)
+        if self.folder and not (isinstance(place, TableSource) and not place.rows.all):
+            check_class_splits(self.folder, self.written, class_names, in_tables)
+        # Divisions beside the data count before those that a catalogue remembers.
+        remembered_ones = self.benchmark.class_splits if self.benchmark else {}
+        splits = splits_of({**remembered_ones, **found, **self.written}, class_names)
+        usual = [self.default_split] if self.default_split else []
+        usual += self.benchmark.splits if self.benchmark else ()
+        order = [split for split in dict.fromkeys([*usual, *splits]) if split in splits]
+        return {split: splits[split] for split in order}
+
+    def about(self) -> dict[str, Any]:
+        """What the divisions follow from, beside the examples; JSON-ready."""
+        name = self.benchmark.name if self.benchmark else None
+        return {"written": self.written, "benchmark": name, "first": self.default_split}
 
 
-def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[_Source, Path | None]:
-    if benchmark.built_in:
-        return _DrawnGlyphs(), None
-    usual = benchmark.columns
-    columns = Columns(
-        columns.image or usual.image,
-        columns.label or usual.label,
-        columns.configuration or usual.configuration,
-    )
-    folder = benchmark.local_folder()
-    if folder:
-        return _in_folder(folder, columns), folder
-    data = os.environ.get(DATA_VARIABLE)
-    tried = f"not in {Path(data) / benchmark.name}" if data else f"{DATA_VARIABLE} is not set"
-    advice = (
-        f"Put a folder {benchmark.name!r} with its parquet files and class_splits.json (columns "
-        f"{columns.image!r} and {columns.label!r}) in a folder of data, and name that folder in "
-        f"the environment variable {DATA_VARIABLE}."
-    )
-    if benchmark.repository is None:
-        raise FileNotFoundError(
-            f"{benchmark.name} was not found on this machine ({tried}), and no repository of the "
-            f"Hugging Face hub is known for it. {advice}"
-        )
-    try:
-        repository = find_on_hub(benchmark.repository, columns)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{benchmark.name} was not found on this machine ({tried}). {error} {advice}"
-        ) from error
-    return repository, repository.folder
+def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Published) -> Inputs:
+    if benchmark and benchmark.inputs:
+        return benchmark.inputs
+    kind = benchmark.kind if benchmark else place.kind()
+    if kind == "image":
+        return PHOTOGRAPHS
+    if kind == "audio":
+        return SOUNDS
+    about = {"subwords of": place.identity(), "splits": published.about()}
+    learn: Callable[[], Any] = lambda: _learned_inputs(place, published).to_dict()  # noqa: E731
+    return inputs_from_dict(remembered(about, learn))
 
 
-def _in_folder(folder: Path, columns: Columns) -> LocalRepository | ImageFolder:
-    listing = list_folder(folder)
-    if _is_repository(listing):
-        return LocalRepository(listing, columns)
-    return ImageFolder(listing)
+def _learned_inputs(place: Source, published: _Published) -> TextInputs:
+    """Reads subwords of the training classes' texts, where a split says which these are."""
+    with place.read("text") as raw:
+        first: Any = next(iter(published.splits(raw.splits, raw.class_names).values()), {})
+        training = set(first.get("train", raw.class_names))
+        return TextInputs.learned(_texts(raw, training))
 
 
-def _is_repository(listing: Listing) -> bool:
-    if any(file.path.endswith(".parquet") for file in listing.files):
-        return True
-    card = listing.folder / "README.md"
-    if not card.is_file():
-        return False
-    # A card begins with settings between lines of dashes; other READMEs do not.
-    settings = re.match(
-        r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.S
-    )
-    return bool(settings and re.search(r"^(configs|dataset_info):", settings[1], re.M))
-
-
-def _in_order(splits: Splits, first: str | None, benchmark: Benchmark | None) -> Splits:
-    """The published splits, the default first."""
-    usual = [first] if first else []
-    usual += [split for split in (benchmark.splits if benchmark else ()) if split not in usual]
-    order = [split for split in usual if split in splits]
-    return {split: splits[split] for split in [*order, *(s for s in splits if s not in order)]}
+def _texts(raw: RawExamples, classes: set[str]) -> list[str]:
+    texts = []
+    names = np.repeat(np.array(raw.class_names, dtype=object), raw.sizes)
+    for (_, text), name in zip(raw.rows, names, strict=True):
+        if name in classes:
+            try:
+                texts.append(read_text_file(text) if isinstance(text, Path) else text)
+            except UnreadableError:
+                continue  # decoding will say so
+    return texts
 
 
 def _short_name(source: str | Path) -> str:
-    """What messages call data: ``owner/name`` as it is, a folder by its last name."""
+    """What messages call data: ``owner/name`` as it is, a folder or file by its last name."""
     path = Path(source).expanduser()
-    return path.resolve().name if path.is_dir() else str(source)
+    return path.resolve().name if path.exists() else str(source)

@@ -37,6 +37,23 @@ def normalization_layer(kind: Normalization, channels: int) -> nn.Module:
     raise ValueError(f"The normalisation {kind!r} is unknown; choose batch, group or none.")
 
 
+class LayerNorm(nn.LayerNorm):
+    """Torch's own, but written out under ``torch.func``.
+
+    There, torch's gives wrong second derivatives without a word where several weights are mapped
+    over at once (``vmap``), as inner loops do.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not transformed():
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):  # in full precision, as torch's is
+            x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+            centred = x - x.mean(-1, keepdim=True)
+            variance = centred.square().mean(-1, keepdim=True)
+            return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+
 class TaskBatchNorm(nn.Module):
     """Batch normalisation whose statistics can be part of θ.
 

@@ -16,6 +16,7 @@ from quickstudy.episodes.sampler import Count, QueryBalance
 from quickstudy.evaluation.report import Estimate, Report
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
+from quickstudy.training.description import differences
 from quickstudy.training.run import Run
 from quickstudy.training.validation import mean_and_interval, outcomes
 
@@ -169,9 +170,10 @@ def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:
 
 
 def _check_inputs(run: Run, data: ClassDataset) -> None:
-    here, there = data.inputs.to_dict(), run.inputs.to_dict()
-    if here != there:
+    other = differences(run.inputs.to_dict(), data.inputs.to_dict())
+    if other:
         raise ValueError(
-            f"The run was trained on inputs {there}, but {data.name} was read as {here}. Read it "
-            "the way the run was trained: load_dataset(..., inputs=run.inputs)."
+            f"{data.name} was not read as the inputs that the run was trained on. There and here "
+            f"differ: {'; '.join(other)}. Read it the way the run was trained: load_dataset(..., "
+            "inputs=run.inputs)."
         )

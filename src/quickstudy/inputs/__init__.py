@@ -1,15 +1,22 @@
 """Raw things (image files, arrays, ...) to tensors: the same in training and in use."""
 
+from quickstudy.inputs.audio import AudioInputs
 from quickstudy.inputs.augmentation import Augmentation
 from quickstudy.inputs.features import FeatureInputs
 from quickstudy.inputs.images import ImageInputs, UnreadableError
 from quickstudy.inputs.inputs import Inputs, inputs_from_dict
+from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
+from quickstudy.inputs.text import TextInputs
 
 __all__ = [
+    "AudioInputs",
     "Augmentation",
     "FeatureInputs",
     "ImageInputs",
     "Inputs",
+    "PretrainedImageInputs",
+    "PretrainedTextInputs",
+    "TextInputs",
     "UnreadableError",
     "inputs_from_dict",
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
+
+Mode = Literal["L", "RGB"]
+"""Grey or colour, as Pillow calls them."""
 
 
 class UnreadableError(ValueError):
@@ -74,17 +78,13 @@ class ImageInputs:
         Raises:
             UnreadableError: when it is not an image that can be read; the file is named.
         """
-        try:
-            image = self._read(raw)
-        except MemoryError:
-            raise
-        # Damaged files make Pillow's decoders raise nearly anything (struct.error, EOFError, ...).
-        except Exception as error:
-            if isinstance(raw, str | Path):
-                named = repr(str(raw))
-            else:
-                named = f"given as {type(raw).__name__}"
-            raise UnreadableError(f"The image {named} cannot be read: {error}") from error
+        with naming(raw):
+            mode: Mode = "L" if self.channels == 1 else "RGB"
+            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size: large photographs several times
+            # faster, and still with twice the pixels that are wanted.
+            image = read_image(raw, mode, enough=(2 * self.size, 2 * self.size))
+            if image.size != (self.size, self.size):
+                image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(image))
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
@@ -104,45 +104,60 @@ class ImageInputs:
         settings = asdict(self)
         return {"kind": self.kind} | settings | {"mean": [*self.mean], "std": [*self.std]}
 
-    def _read(self, raw: Any) -> Image.Image:
-        """A square image of mode L or RGB, from anything that ``decode`` takes."""
-        if isinstance(raw, bytes):
-            raw = io.BytesIO(raw)
-        if isinstance(raw, str | Path | io.BytesIO):
-            with Image.open(raw) as image:
-                # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size: large photographs several
-                # times faster, and still with twice the pixels that are wanted.
-                image.draft(None, (2 * self.size, 2 * self.size))
-                ImageOps.exif_transpose(image, in_place=True)
-                return self._standardise(image)
-        if isinstance(raw, Image.Image):
-            return self._standardise(ImageOps.exif_transpose(raw))
-        if isinstance(raw, Tensor):
-            raw = raw.detach().cpu().numpy()
-        if isinstance(raw, np.ndarray):
-            return self._standardise(_from_array(raw))
-        raise ValueError(
-            f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}"
-        )
 
-    def _standardise(self, image: Image.Image) -> Image.Image:
-        if image.mode.startswith("I;16"):  # Pillow would cut all values above 255 off
-            wide = np.asarray(image).astype(np.uint32)
-            image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-        elif image.mode in ("I", "F"):
-            raise ValueError(
-                "its pixels are 32-bit numbers, whose black and white are not known; convert it "
-                "to 8 or 16 bits"
-            )
-        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        mode = "L" if self.channels == 1 else "RGB"
-        if image.mode != mode:
-            image = image.convert(mode)
-        if image.size != (self.size, self.size):
-            image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
-        return image
+@contextmanager
+def naming(raw: Any) -> Iterator[None]:
+    """Makes of what goes wrong inside an ``UnreadableError`` that names the image."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    # Damaged files make Pillow's decoders raise nearly anything (struct.error, EOFError, ...).
+    except Exception as error:
+        is_path = isinstance(raw, str | Path)
+        named = repr(str(raw)) if is_path else f"given as {type(raw).__name__}"
+        raise UnreadableError(f"The image {named} cannot be read: {error}") from error
+
+
+def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> Image.Image:
+    """An upright, opaque image in its own size, from anything that ``ImageInputs.decode`` takes.
+
+    Args:
+        raw: a path, encoded bytes, a PIL image, an array or a tensor.
+        mode: "L" (grey) or "RGB".
+        enough: a width and height from which a JPEG file may be decoded in reduced size.
+    """
+    if isinstance(raw, bytes):
+        raw = io.BytesIO(raw)
+    if isinstance(raw, str | Path | io.BytesIO):
+        with Image.open(raw) as image:
+            if enough is not None:
+                image.draft(None, enough)
+            ImageOps.exif_transpose(image, in_place=True)
+            image.load()  # while the file is open
+            return _opaque(image, mode)
+    if isinstance(raw, Image.Image):
+        return _opaque(ImageOps.exif_transpose(raw), mode)
+    if isinstance(raw, Tensor):
+        raw = raw.detach().cpu().numpy()
+    if isinstance(raw, np.ndarray):
+        return _opaque(_from_array(raw), mode)
+    raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
+
+
+def _opaque(image: Image.Image, mode: Mode) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut all values above 255 off
+        wide = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(
+            "its pixels are 32-bit numbers, whose black and white are not known; convert it to 8 "
+            "or 16 bits"
+        )
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

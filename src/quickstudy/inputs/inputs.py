@@ -30,12 +30,23 @@ class Inputs(Protocol):
 
 def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     """Makes an inputs object from what its ``to_dict`` gave."""
+    from quickstudy.inputs.audio import AudioInputs
     from quickstudy.inputs.features import FeatureInputs
     from quickstudy.inputs.images import ImageInputs
+    from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
+    from quickstudy.inputs.text import TextInputs
 
-    kinds: dict[str, Callable[..., Inputs]] = {"image": ImageInputs, "features": FeatureInputs}
+    kinds: dict[str, Callable[..., Inputs]] = {
+        "image": ImageInputs,
+        "features": FeatureInputs,
+        "text": TextInputs,
+        "audio": AudioInputs,
+    }
     settings = dict(description)
     kind = str(settings.pop("kind", None))
     if kind not in kinds:
         raise ValueError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
+    if "pretrained" in settings:  # described by the model whose inputs they are
+        kinds |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
+        settings["name"] = settings.pop("pretrained")
     return kinds[kind](**settings)

@@ -9,6 +9,7 @@ from quickstudy.strategies.amortized.leo import LEO
 from quickstudy.strategies.amortized.portfolio import Portfolio
 from quickstudy.strategies.amortized.versa import VERSA
 from quickstudy.strategies.amortized.whole_hypernetwork import WholeHypernetwork
+from quickstudy.strategies.closed_form.distributional_signatures import DistributionalSignatures
 from quickstudy.strategies.closed_form.lrd2 import LRD2
 from quickstudy.strategies.closed_form.metaoptnet import MetaOptNet
 from quickstudy.strategies.closed_form.r2d2 import R2D2
@@ -74,6 +75,7 @@ __all__ = [
     "Baseline",
     "BaselinePlusPlus",
     "ConditionalNeuralProcess",
+    "DistributionalSignatures",
     "EmbeddingStrategy",
     "FineTuning",
     "Hypernetwork",

@@ -28,6 +28,7 @@ class Strategy(nn.Module, ABC):
             is then D.
         episodic: whether it is meta-trained on tasks; else on ordinary batches of all training
             classes, which :meth:`loss` gets as the query of an episode without support.
+        kind: the only kind of inputs that it is made for, such as "text", if there is one.
         ways: the only number of classes that the strategy is made for, if there is one.
     """
 
@@ -35,6 +36,7 @@ class Strategy(nn.Module, ABC):
     transductive: bool = False
     regression: ClassVar[bool] = False
     episodic: ClassVar[bool] = True
+    kind: ClassVar[str | None] = None
     ways: int | None = None
 
     def check_ways(self, ways: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
+from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.description import differences
 
@@ -30,6 +31,15 @@ def check_validation(train: ClassDataset | TaskSource, validation: ClassDataset)
             f"{len(shared)} classes are for training and for validation, {min(shared)!r} among "
             "them. Validate on others, or not at all (--validation_part null; in Python no "
             "validation data)."
+        )
+
+
+def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
+    """Refuses to rotate, move or mirror what is no image."""
+    if augmentation.changes and inputs.kind != "image":
+        raise ValueError(
+            f"Augmentation changes images, and the training data are of kind {inputs.kind!r}. "
+            "Leave the settings of `augmentation` as they are by default."
         )
 
 

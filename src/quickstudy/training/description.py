@@ -17,6 +17,9 @@ from torch import nn
 
 Description = dict[str, Any]
 
+LONGEST_SHOWN = 200
+"""Characters of a value that messages show."""
+
 
 def class_path(cls: type) -> str:
     """Where a class is imported from; its room's public name for classes of this package."""
@@ -106,4 +109,10 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
         for key in sorted({*a, *b}):
             found += differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
         return found
-    return [] if a == b else [f"{path}: {a!r}, not {b!r}"]
+    return [] if a == b else [f"{path}: {_brief(a)}, not {_brief(b)}"]
+
+
+def _brief(value: Any) -> str:
+    """A tokenizer is some hundred thousand characters long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

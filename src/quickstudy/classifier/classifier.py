@@ -1,0 +1,301 @@
+"""``FewShotClassifier``: a scikit-learn classifier that learns from a handful of examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch import Tensor, nn
+
+from quickstudy.classifier.explanation import Explanation
+from quickstudy.classifier.file import load_model, save_model
+from quickstudy.classifier.hub import downloaded, upload
+from quickstudy.classifier.labels import Labels, check_one_type
+from quickstudy.classifier.model import Model, Settings
+from quickstudy.classifier.parts import assembled
+from quickstudy.classifier.raw import is_array
+from quickstudy.inputs import Inputs
+from quickstudy.strategies import Strategy
+from quickstudy.strategies.strategy import Theta
+from quickstudy.training.run import Run
+
+_LARGEST_SEED = 2**31 - 1
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns to tell classes apart from a few examples of each: images, texts, sounds or vectors.
+
+        classifier = FewShotClassifier().fit(["where is my card", ...], ["card", ...])
+        classifier.predict(["it has not arrived"])
+
+    Inputs X are vectors ``[N, D]`` (an array, a tensor or a table), or a list of N images (paths,
+    bytes, PIL images or arrays), texts (strings, or ``Path`` objects of text files) or sounds
+    (paths, bytes, or pairs of samples and rate). Labels y are strings, whole numbers or booleans.
+    Any number of classes and of examples each will do; a class with one example counts, but cannot
+    help to measure what the classifier may be trusted with.
+
+    An encoder turns inputs into vectors, and a strategy learns from those. The encoder stays as it
+    is. A strategy that is transductive predicts all inputs of one call together, so that what it
+    says of one depends on the others.
+
+    Args:
+        encoder: a name (a run trained here, a local folder or a model of the Hugging Face hub), a
+            module that maps ``[N, *shape]`` to ``[N, D]`` (with an attribute ``inputs`` unless
+            arrays are given to it as they are), or None: vectors are used as they are, and other
+            inputs get the usual encoder of their kind (``quickstudy.classifier.defaults``).
+        strategy: a strategy's name ("PrototypicalNetwork"), its class or an object, or a run
+            (``quickstudy.load(...)``, or its directory), which is used as it was meta-trained,
+            with its own encoder and inputs. By default logistic regression.
+        inputs: how raw things become the encoder's inputs; the encoder's own by default.
+        calibrate: measure on held-out examples how far to trust the answers, so that
+            probabilities mean what they say, and ``predict(reject=...)`` and ``predict_set`` work.
+        cache: keep the vectors of named encoders on the disk, by content.
+        device: where to compute, such as "cuda"; by default where the encoder is. An encoder that
+            was given as a module is moved there.
+        keep_examples: keep the names and small pictures of the examples, for ``explain``.
+        class_names: whether the name of a class counts as an example of it, where inputs are texts
+            and labels are words (``"card_about_to_expire"``). None for where names turn out to
+            tell the examples apart.
+        random_state: of whatever is random: the strategy, and which examples are held out. A whole
+            number (by default) makes every fit give the same.
+
+    Attributes:
+        classes_: the sorted labels, ``[K]``.
+        n_features_in_: D, where X are vectors.
+        theta_: θ, the parameters of the learner: tensors whose first axis is one task.
+        strategy_: the strategy that adapted.
+        temperature_: what logits are divided by, so that probabilities are calibrated.
+        model_: all of it, as files hold it.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path | nn.Module | None = None,
+        strategy: str | Path | type[Strategy] | Strategy | Run | None = None,
+        inputs: Inputs | None = None,
+        calibrate: bool = True,
+        cache: bool = True,
+        device: str | torch.device | None = None,
+        keep_examples: bool = True,
+        class_names: bool | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.strategy = strategy
+        self.inputs = inputs
+        self.calibrate = calibrate
+        self.cache = cache
+        self.device = device
+        self.keep_examples = keep_examples
+        self.class_names = class_names
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learns from N inputs X and their N labels y.
+
+        Raises:
+            ValueError: in a plain sentence, when an input cannot be used, the numbers of inputs
+                and labels differ, there is one class only, or the strategy is made for another
+                number of classes.
+        """
+        X, y = self._checked(X, reset=True), self._checked_labels(y)
+        seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
+        parts = assembled(self.encoder, self.strategy, self.inputs, X, self.device, self.cache)
+        settings = Settings(self.calibrate, self.keep_examples, int(seed), self.class_names)
+        return self._learned(Model.learned(parts, X, y, settings))
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Learns from further examples, of known classes or new ones: as :meth:`fit` on all.
+
+        Nothing is trained: the strategy adapts again. The first call is :meth:`fit`, and its
+        examples must be of two classes at least.
+
+        Args:
+            X: N inputs.
+            y: N labels.
+            classes: accepted for scikit-learn's sake: labels outside them are refused, and a class
+                begins to exist with its first example.
+        """
+        y = self._checked_labels(y)
+        if classes is not None and not np.isin(y, classes).all():
+            strange = y[~np.isin(y, classes)][0]
+            raise ValueError(f"The label {strange!r} is not among the classes that were named.")
+        if not hasattr(self, "model_"):
+            return self.fit(X, y)
+        return self._learned(self.model_.extended(self._checked(X, reset=False), y))
+
+    def predict(self, X: Any, reject: bool | float | None = None) -> Labels:
+        """The labels ``[Q]`` of inputs X.
+
+        Args:
+            X: Q inputs.
+            reject: None for an answer to every input. True makes the answer None to inputs that
+                seem to be of no known class, in an array of objects, whatever the labels' type;
+                95 % of the inputs of known classes keep theirs. A number between 0 and 1 is
+                another share than 0.95.
+        """
+        X = self._checked(X, reset=False)
+        return self.model_.predict(X, reject)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each class, ``[Q, K]`` in the order of ``classes_``."""
+        X = self._checked(X, reset=False)
+        return self.model_.probabilities(self.model_.prepared(X)).cpu().numpy()
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Calibrated logits ``[Q, K]``; of two classes their difference ``[Q]``, the second's."""
+        X = self._checked(X, reset=False)
+        logits = self.model_.logits(self.model_.prepared(X)).cpu().numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_set(self, X: Any, coverage: float = 0.9) -> list[Labels]:
+        """For each input the labels it may have, the most probable first.
+
+        The sets hold the true label of ``coverage`` of the inputs of known classes (conformal
+        prediction). They are large for inputs that are hard, and some are empty where the
+        classifier is right more often than was asked.
+
+        Raises:
+            ValueError: when the coverage is not between 0 and 1, no class has two examples, or
+                the classifier was fitted with ``calibrate=False``.
+        """
+        X = self._checked(X, reset=False)
+        return self.model_.predict_set(X, coverage)
+
+    def suggest(self, X: Any, n: int = 1) -> NDArray[np.int64]:
+        """Which of the unlabelled inputs X to label next: n row numbers, the most helpful first."""
+        X = self._checked(X, reset=False)
+        return self.model_.suggest(X, n)
+
+    def explain(self, x: Any) -> Explanation:
+        """Which examples spoke for and against the answer to one input.
+
+        Logistic regression tells each example's exact share of the logit; other strategies the
+        similarity of features. ``Explanation.meaning`` says which.
+
+        Args:
+            x: one input, such as a path or a vector ``[D]``.
+        """
+        check_is_fitted(self)
+        single = np.asarray(x).reshape(1, -1) if is_array(x) and np.ndim(x) < 3 else [x]
+        return self.model_.explain(self._checked(single, reset=False))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the classifier to one file, in one piece; it holds no code and no pickle.
+
+        An encoder that was loaded by name is written by its name, any other with its weights.
+
+        Raises:
+            ValueError: when a module is of a class that cannot be described.
+        """
+        check_is_fitted(self)
+        save_model(self.model_, Path(path))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        trust: Sequence[str] = (),
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Reads a classifier from its file, or from a repository of the Hugging Face hub.
+
+        Args:
+            path: a ``.qs`` file, or ``"owner/name"`` of the hub.
+            trust: import paths of classes outside this package that the file may use, such as
+                ``["my_package.MyEncoder"]``. Importing runs their code.
+            device: where to compute; the CPU by default.
+            revision: of the repository.
+
+        Raises:
+            FileNotFoundError: when there is neither.
+            ValueError: when the file is damaged, of another version, or names other classes.
+        """
+        model = load_model(downloaded(path, revision), trust, device)
+        reader = model.parts.reader
+        classifier = cls(
+            encoder=reader.name or reader.encoder,
+            strategy=model.parts.strategy,
+            inputs=reader.inputs,
+            calibrate=model.settings.calibrate,
+            cache=reader.cache is not None,
+            device=device,
+            keep_examples=model.settings.keep_examples,
+            class_names=model.settings.class_names,
+        )
+        if "columns" in model.extra:
+            classifier.n_features_in_ = int(model.extra["columns"])
+        if "column_names" in model.extra:
+            classifier.feature_names_in_ = np.array(model.extra["column_names"], dtype=object)
+        return classifier._learned(model)
+
+    def push_to_hub(
+        self, repo_id: str, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Uploads the classifier and a model card to the Hugging Face hub; returns the address.
+
+        Args:
+            repo_id: ``"owner/name"``; made where it does not exist.
+            private: whether a new repository is private.
+            token: of the hub; by default the one that is logged in.
+        """
+        check_is_fitted(self)
+        return upload(self.model_, self.save, repo_id, private, token)
+
+    @property
+    def theta_(self) -> Theta:
+        """θ."""
+        return self.model_.learner.theta
+
+    @property
+    def strategy_(self) -> Strategy:
+        """The strategy that adapted."""
+        return self.model_.learner.strategy
+
+    @property
+    def temperature_(self) -> float:
+        """What logits are divided by."""
+        trust = self.model_.learner.trust
+        return trust.temperature if trust else 1.0
+
+    def _learned(self, model: Model) -> Self:
+        if hasattr(self, "n_features_in_"):
+            model.extra["columns"] = int(self.n_features_in_)
+        if hasattr(self, "feature_names_in_"):
+            model.extra["column_names"] = self.feature_names_in_.tolist()
+        self.model_ = model
+        self.classes_ = model.classes
+        return self
+
+    def _checked(self, X: Any, reset: bool) -> Any:
+        """X; tables of numbers as scikit-learn checks them."""
+        if not reset:
+            check_is_fitted(self)
+        if isinstance(X, Tensor):
+            if X.ndim != 2:
+                return X
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        if is_array(X) and (hasattr(X, "tocsr") or np.asarray(X).ndim < 3):
+            return validate_data(self, X, reset=reset)
+        return X
+
+    def _checked_labels(self, y: Any) -> Labels:
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None; labels are needed")
+        if isinstance(y, Tensor):
+            y = y.detach().cpu().numpy()
+        check_one_type(y)
+        labels: Labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        return labels

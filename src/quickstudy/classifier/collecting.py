@@ -1,0 +1,110 @@
+"""Labelled examples and new inputs as people have them: in folders, tables and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.datasets.columns import Columns
+from quickstudy.datasets.finding import find_source
+from quickstudy.datasets.folder import ClassFolders, list_folder
+from quickstudy.datasets.kinds import kind_of_file
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Examples, not yet read.
+
+    Args:
+        raw: what the classifier takes.
+        names: what to call them.
+        labels: of their classes; none for new inputs.
+    """
+
+    raw: list[Any]
+    names: list[str]
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+def labelled(
+    source: Path, input_column: str | None = None, label_column: str | None = None
+) -> Collected:
+    """The examples of a folder (a sub-folder a class) or a table (a row an example).
+
+    Args:
+        source: a folder of images, sounds or text files, a table (CSV, TSV, JSON lines, parquet)
+            of texts or paths, or a folder of tables; as ``load_dataset`` reads them.
+        input_column: of a table, where it cannot be told.
+        label_column: of a table, where it cannot be told.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        ValueError: when no examples are found in it.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"There is no folder and no table {str(source)!r}.")
+    place, _ = find_source(source, None, Columns(input_column, label_column))
+    if isinstance(place, ClassFolders) and (input_column or label_column):
+        raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
+    kind = place.kind()
+    with place.read(kind) as found:
+        rows = list(found.rows)
+    labels = [
+        name for name, size in zip(found.class_names, found.sizes, strict=True) for _ in range(size)
+    ]
+    names = [_name(called, raw, source) for called, raw in rows]
+    raws = [Path(raw) if kind != "text" and isinstance(raw, str) else raw for _, raw in rows]
+    return Collected(raws, names, labels)
+
+
+def _name(called: str, raw: Any, source: Path) -> str:
+    """What to call an example: a text by itself, a file by its path inside the source."""
+    if isinstance(raw, Path):
+        return str(raw.relative_to(source)) if raw.is_relative_to(source) else str(raw)
+    return raw if isinstance(raw, str) else called
+
+
+def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Collected:
+    """Inputs to be classified.
+
+    Args:
+        words: paths of files and folders; of texts also the texts themselves; "-" for ``lines``.
+        kind: of the inputs that the classifier reads.
+        lines: each a text, or else a path.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when nothing is found.
+    """
+    raw: list[Any] = []
+    names: list[str] = []
+    for word in words:
+        if word == "-":
+            some: list[Any] = [line.rstrip("\r\n") for line in lines if line.strip()]
+            if kind != "text":
+                some = [Path(each) for each in some]
+        elif kind == "text" and not Path(word[:1000]).exists():
+            some = [word]
+        elif Path(word).is_dir():
+            some = [p for p in _files(Path(word)) if kind_of_file(str(p)) == kind]
+            if not some:
+                raise ValueError(f"The folder {word} holds no files of kind {kind!r}.")
+        else:
+            some = [Path(word)]
+        for each in some:
+            if isinstance(each, Path) and not each.is_file():
+                raise FileNotFoundError(f"There is no file {str(each)!r}.")
+        raw += some
+        names += map(str, some)
+    if not raw:
+        raise ValueError("There is nothing to classify: no inputs were given.")
+    return Collected(raw, names, [])
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / file.path for file in list_folder(folder).files]

@@ -1,0 +1,122 @@
+"""One file of tensors and JSON, with a checksum over all of it.
+
+A safetensors file whose metadata hold two strings: ``quickstudy``, the JSON, and ``checksum``, the
+BLAKE2b of the whole file with zeros in the checksum's place. Reading executes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from quickstudy.files import atomically
+
+FORMAT = "quickstudy classifier"
+VERSION = 1
+
+_DIGEST_BYTES = 32
+_NO_CHECKSUM = b"0" * (2 * _DIGEST_BYTES)
+_LENGTH_BYTES = 8  # of the header's length, at the beginning of a safetensors file
+
+
+def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Writes a file, in one piece. Tensors are laid out in memory again as they are now."""
+    strides = {name: [*t.stride()] for name, t in tensors.items() if not t.is_contiguous()}
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    text = json.dumps({**header, "format": FORMAT, "version": VERSION, "strides": strides})
+    metadata = {"quickstudy": text, "checksum": _NO_CHECKSUM.decode()}
+    content = safetensors.torch.save(plain, metadata)
+    digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+    place = _place_of(content, _NO_CHECKSUM)
+    with atomically(path) as temporary, temporary.open("xb") as file:
+        file.write(content[:place])
+        file.write(digest.encode())
+        file.write(content[place + len(digest) :])
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON and the tensors of a file.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        ValueError: when it is damaged, something else, or of a version that this one cannot read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no classifier {str(path)!r}.")
+    content = path.read_bytes()
+    metadata = _metadata(path, content)
+    header = _header(path, metadata.get("quickstudy"))
+    if not _is_whole(content, metadata.get("checksum")):
+        raise ValueError(
+            f"{path} is damaged: its checksum does not fit its content. Take another copy, or "
+            "learn it again."
+        )
+    tensors = safetensors.torch.load(content)
+    for name, strides in header["strides"].items():
+        tensors[name] = _laid_out(tensors[name], strides)
+    return header, tensors
+
+
+def _metadata(path: Path, content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    try:
+        if not 2 <= length <= len(content) - _LENGTH_BYTES:
+            raise ValueError("its header is longer than the file")
+        metadata = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
+        if not isinstance(metadata, dict):
+            raise TypeError("its metadata are no dictionary")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a classifier that quickstudy saved, or only a part of one ({error})."
+        ) from error
+    return metadata
+
+
+def _header(path: Path, text: Any) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+        found, version = header["format"], header["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is a safetensors file, but not a classifier that quickstudy saved."
+        ) from error
+    if found != FORMAT:
+        raise ValueError(f"{path} is a {found!r}; a {FORMAT!r} is needed.")
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has version {version} of the format; this quickstudy reads version {VERSION}. "
+            "Use the quickstudy that wrote it, or learn it again."
+        )
+    return dict(header)
+
+
+def _is_whole(content: bytes, checksum: Any) -> bool:
+    if not isinstance(checksum, str) or len(checksum) != len(_NO_CHECKSUM):
+        return False
+    place = _place_of(content, checksum.encode())
+    if place < 0:
+        return False
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in (content[:place], _NO_CHECKSUM, content[place + len(_NO_CHECKSUM) :]):
+        digest.update(part)
+    return digest.hexdigest() == checksum
+
+
+def _place_of(content: bytes, checksum: bytes) -> int:
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return content[: _LENGTH_BYTES + length].find(b'"' + checksum + b'"') + 1 or -1
+
+
+def _laid_out(tensor: Tensor, strides: list[int]) -> Tensor:
+    """The same numbers in the layout that they had, so that sums over them round the same."""
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)

@@ -1,0 +1,236 @@
+"""The ``.qs`` file: a classifier as tensors and JSON (see ``container.py``).
+
+Modules are written as descriptions, which name their classes, and weights. A file can name only
+classes of this package's encoders and strategies, unless whoever reads it trusts others: reading
+must not run code that the file's author chose.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quickstudy.classifier import container
+from quickstudy.classifier.labels import Labels
+from quickstudy.classifier.learner import Learner, Trust, seeded
+from quickstudy.classifier.model import Model, Settings, Support
+from quickstudy.classifier.parts import Parts, named_reader
+from quickstudy.classifier.reader import Reader
+from quickstudy.classifier.rejection import KnownScore
+from quickstudy.encoders.feature_cache import encoder_identity
+from quickstudy.inputs import inputs_from_dict
+from quickstudy.strategies import Strategy
+from quickstudy.training.description import build, describe
+
+SUFFIX = ".qs"
+
+_OWN_CLASS = re.compile(r"quickstudy\.(encoders|strategies)(\.[a-z]\w*)*\.[A-Z]\w*")
+_PLAIN_CLASSES = ("torch.nn.modules.linear.Identity", "torch.nn.modules.flatten.Flatten")
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Writes a model to a file, in one piece.
+
+    Raises:
+        ValueError: when a module is of a class that cannot be described, or the labels are
+            neither strings, whole numbers nor booleans.
+    """
+    reader, learner, support = model.parts.reader, model.learner, model.support
+    trust = learner.trust
+    header = {
+        "classes": _described_labels(model.classes),
+        "inputs": reader.inputs.to_dict() if reader.inputs is not None else None,
+        "encoder": _described_encoder(reader),
+        "strategy": _described(learner.strategy),
+        "settings": vars(model.settings),
+        "on_vectors": learner.on_vectors,
+        "cached": reader.cache is not None,
+        "names": support.names,
+        "temperature": trust.temperature if trust else None,
+        "extra": model.extra,
+    }
+    groups = {
+        "encoder": reader.encoder.state_dict() if reader.encoder and not reader.name else {},
+        "strategy": learner.strategy.state_dict(),
+        "theta": learner.theta,
+        "support": {
+            "kept": support.kept,
+            "targets": model.targets,
+            "contents": support.contents,
+            **({} if support.pictures is None else {"pictures": support.pictures}),
+        },
+        "trust": {"held_out": trust.held_out} if trust else {},
+        "known": trust.known.state() if trust else {},
+        "named": {} if learner.named is None else {"prepared": learner.named},
+    }
+    tensors = {f"{group}.{name}": t for group, some in groups.items() for name, t in some.items()}
+    container.write(path, header, tensors)
+
+
+def load_model(
+    path: Path, trust: Collection[str] = (), device: torch.device | str | None = None
+) -> Model:
+    """Reads a model from a file.
+
+    Args:
+        path: of the file.
+        trust: import paths of classes outside this package that it may use.
+        device: where to compute; the CPU by default.
+
+    Raises:
+        FileNotFoundError: when there is none, or its encoder is not to be found.
+        ValueError: when it is damaged, of another version, or names other classes.
+    """
+    header, tensors = container.read(path)
+    place = torch.device(device or "cpu")
+    try:
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition(".")
+            groups.setdefault(group, {})[rest] = tensor.to(place)
+        reader = _reader(header, groups.get("encoder", {}), trust, place)
+        strategy = _module(header["strategy"], groups.get("strategy", {}), trust)
+        if not isinstance(strategy, Strategy):
+            raise ValueError(f"{path} holds a {type(strategy).__name__}, which is no strategy.")
+        classes = _labels(header["classes"])
+        support = groups["support"]
+        learner = Learner(
+            strategy,
+            groups["theta"],
+            len(classes),
+            header["on_vectors"],
+            header["settings"]["seed"],
+            _trust(header["temperature"], groups),
+            groups.get("named", {}).get("prepared"),
+        )
+        examples = Support(
+            support["kept"],
+            classes[support["targets"].cpu().numpy()],
+            support["contents"].cpu(),
+            list(header["names"]),
+            support.get("pictures"),
+        )
+        settings = Settings(**header["settings"])
+        parts = Parts(reader, strategy)
+        return Model(parts, settings, examples, classes, learner, dict(header["extra"]))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{path} is not as this version of quickstudy writes classifiers ({error!r})."
+        ) from error
+
+
+def check_trusted(description: Any, trust: Collection[str]) -> None:
+    """Refuses a description of classes that are neither this package's nor trusted (ValueError)."""
+    if isinstance(description, list):
+        for entry in description:
+            check_trusted(entry, trust)
+    if not isinstance(description, Mapping):
+        return
+    for entry in description.values():
+        check_trusted(entry, trust)
+    if "class_path" not in description:
+        return
+    name = str(description["class_path"])
+    if not _OWN_CLASS.fullmatch(name) and name not in (*_PLAIN_CLASSES, *trust):
+        raise ValueError(
+            f"The file uses the class {name!r}, which is not quickstudy's own, and importing it "
+            "runs its code. If you trust it and whoever wrote the file, allow it: in Python "
+            f"load(path, trust=[{name!r}]), in commands --trust {name}."
+        )
+
+
+def _reader(
+    header: Mapping[str, Any],
+    weights: dict[str, Tensor],
+    trust: Collection[str],
+    place: torch.device,
+) -> Reader:
+    described, encoder = header["inputs"], header["encoder"]
+    inputs = inputs_from_dict(described) if described is not None else None
+    if encoder is None:
+        return Reader(inputs, device=place)
+    if "name" in encoder:
+        name, revision = encoder["name"], encoder["revision"]
+        kind = inputs.kind if inputs is not None else None
+        reader = named_reader(name, revision, kind, place, header["cached"], inputs)
+        if reader.encoder is None or encoder_identity(reader.encoder) != encoder["identity"]:
+            warnings.warn(
+                f"The encoder {name} is not quite the one that the classifier learned with: its "
+                "weights, or the library that runs it, have changed. Learn again to be sure.",
+                stacklevel=4,
+            )
+        return reader
+    return Reader(inputs, _module(encoder, weights, trust), device=place)
+
+
+def _module(
+    description: Mapping[str, Any], weights: dict[str, Tensor], trust: Collection[str]
+) -> nn.Module:
+    """The module that is described, with its weights; in evaluation mode."""
+    check_trusted(description, trust)
+    with seeded(0):
+        module = build(description)
+    if any(tensor.dtype == torch.float64 for tensor in weights.values()):
+        module.double()
+    try:
+        module.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"The weights do not fit {type(module).__name__}: {error}") from error
+    return module.eval()
+
+
+def _described(module: nn.Module) -> dict[str, Any]:
+    """The description of a module, from which it can surely be made again.
+
+    Raises:
+        ValueError: when it cannot.
+    """
+    description = describe(module)
+    with seeded(0):
+        again = build(description)
+    shapes = [{n: t.shape for n, t in each.state_dict().items()} for each in (module, again)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{type(module).__name__} cannot be saved: made again from its class and arguments it "
+            "has other parameters. Write it as a class that keeps each argument in an attribute "
+            "of the same name."
+        )
+    return description
+
+
+def _described_encoder(reader: Reader) -> dict[str, Any] | None:
+    if reader.name is not None:
+        assert reader.encoder is not None
+        identity = encoder_identity(reader.encoder)
+        return {"name": reader.name, "revision": reader.revision, "identity": identity}
+    return _described(reader.encoder) if reader.encoder is not None else None
+
+
+def _trust(temperature: float | None, groups: Mapping[str, dict[str, Tensor]]) -> Trust | None:
+    if temperature is None:
+        return None
+    known = KnownScore.from_state(groups["known"])
+    return Trust(groups["trust"]["held_out"], float(temperature), known)
+
+
+def _described_labels(labels: Labels) -> dict[str, Any]:
+    plain = labels.tolist()
+    if not all(isinstance(label, str | int | bool | float) for label in plain):
+        raise ValueError(
+            f"Labels like {plain[0]!r} cannot be written to a file; use strings or numbers."
+        )
+    return {"type": "O" if labels.dtype.kind == "O" else labels.dtype.str, "labels": plain}
+
+
+def _labels(described: Mapping[str, Any]) -> Labels:
+    name = described["type"]
+    if not re.fullmatch(r"O|[<>|=]?[Ubiuf]\d+", name):
+        raise ValueError(f"Labels of type {name!r} are unknown.")
+    return np.array(described["labels"], dtype=np.dtype(name))

@@ -1,0 +1,119 @@
+"""Classifiers in repositories of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from quickstudy.classifier.model import Model
+from quickstudy.datasets.columns import reason
+
+FILE = "classifier.qs"
+_MOST_CLASSES_NAMED = 100
+
+
+def downloaded(path: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """The file at a path, or that of a repository ``"owner/name"`` of the hub.
+
+    Raises:
+        FileNotFoundError: when there is neither, or the hub cannot be reached.
+    """
+    if Path(path).is_dir() and (Path(path) / FILE).is_file():
+        return Path(path) / FILE
+    if Path(path).exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(path)):
+        return Path(path)
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(str(path), FILE, revision=revision))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            f"There is no file {str(path)!r} here, and no repository of that name and revision "
+            "on the Hugging Face hub that you may read."
+        ) from error
+    except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise _unreachable(path, error) from error
+        raise FileNotFoundError(
+            f"The repository {str(path)!r} holds no {FILE}, so it is no classifier of quickstudy."
+        ) from error
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def _unreachable(path: str | os.PathLike[str], error: BaseException) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"There is no file {str(path)!r} here, and the Hugging Face hub cannot be reached to look "
+        f"there ({reason(error)})"
+    )
+
+
+def upload(
+    model: Model,
+    save: Callable[[Path], None],
+    repo_id: str,
+    private: bool | None,
+    token: str | None,
+) -> str:
+    """Uploads a classifier and its card; returns the address of the commit.
+
+    Args:
+        model: what the card tells of.
+        save: writes the file.
+        repo_id: ``"owner/name"``.
+        private: whether a new repository is private.
+        token: of the hub.
+    """
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / FILE)
+        (Path(folder) / "README.md").write_text(card(model, repo_id), encoding="utf-8")
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message="A classifier of quickstudy"
+        )
+    return str(commit)
+
+
+def card(model: Model, repo_id: str) -> str:
+    """The model card."""
+    reader = model.parts.reader
+    kind = reader.inputs.kind if reader.inputs is not None else "features"
+    encoder = reader.name or type(reader.encoder or model.learner.strategy).__name__
+    labels = model.support.labels.tolist()
+    sizes = [(label, labels.count(label)) for label in model.classes.tolist()]
+    rows = "\n".join(f"| {label} | {size} |" for label, size in sizes[:_MOST_CLASSES_NAMED])
+    more = len(sizes) - _MOST_CLASSES_NAMED
+    rest = f"\n\nAnd {more} more classes." if more > 0 else ""
+    return f"""---
+library_name: quickstudy
+tags:
+- few-shot-learning
+- {kind}-classification
+---
+
+# {repo_id}
+
+A few-shot classifier of {len(sizes)} classes, learned from {len(labels)} examples with quickstudy.
+
+- Inputs: {kind}
+- Encoder: {encoder}
+- Strategy: {type(model.learner.strategy).__name__}
+
+```python
+from quickstudy import FewShotClassifier
+
+classifier = FewShotClassifier.load("{repo_id}")
+classifier.predict([...])
+```
+
+| class | examples |
+| --- | --- |
+{rows}{rest}
+"""

@@ -1,0 +1,168 @@
+"""A strategy that has adapted to one support, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quickstudy.classifier.calibration import fit_temperature
+from quickstudy.classifier.defaults import usual_temperature
+from quickstudy.classifier.held_out import held_out_logits
+from quickstudy.classifier.rejection import KnownScore
+from quickstudy.datasets.features import evaluating
+from quickstudy.episodes import Examples
+from quickstudy.strategies import LogisticRegression, Strategy
+from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+
+QUERIES_AT_ONCE = 256
+
+
+@dataclass
+class Trust:
+    """What the support says of itself when it is held out.
+
+    Args:
+        held_out: logits ``[N, K]`` by learners that did not see the example; rows of NaN where
+            that is impossible.
+        temperature: what logits are divided by.
+        known: how surely something is of a known class.
+    """
+
+    held_out: Tensor
+    temperature: float
+    known: KnownScore
+
+
+@dataclass
+class Learner:
+    """θ for one support, and the learner ŷ = f(query; θ).
+
+    Args:
+        strategy: in evaluation mode.
+        theta: θ, of one task.
+        ways: the number of classes K.
+        on_vectors: whether the strategy reads vectors ``[N, D]`` that something else made.
+        seed: of strategies that draw random numbers.
+        trust: None where it was not measured.
+        named: what the strategy reads of the classes' names, ``[K, *shape]``, each an example of
+            its class; None where names are of no use.
+    """
+
+    strategy: Strategy
+    theta: Theta
+    ways: int
+    on_vectors: bool
+    seed: int = 0
+    trust: Trust | None = None
+    named: Tensor | None = None
+
+    @classmethod
+    def adapted(
+        cls,
+        strategy: Strategy,
+        prepared: Tensor,
+        targets: Tensor,
+        ways: int,
+        on_vectors: bool,
+        seed: int = 0,
+        calibrate: bool = True,
+        named: Tensor | None = None,
+    ) -> Learner:
+        """Adapts ``strategy``.
+
+        Args:
+            strategy: in evaluation mode, where the support is.
+            prepared: what the strategy reads of the support, ``[N, *shape]``.
+            targets: ``[N]`` int64 in 0..ways-1.
+            ways: the number of classes.
+            on_vectors: whether ``prepared`` are vectors that something else made.
+            seed: of strategies that draw random numbers, and of the division into folds.
+            calibrate: whether to measure how far the learner can be trusted.
+            named: what the strategy reads of the classes' names, if they are examples too.
+        """
+        learner = cls(strategy, {}, ways, on_vectors, seed, named=named)
+        support = Examples(*(each[None] for each in learner.with_names(prepared, targets)))
+        with evaluating(strategy), seeded(seed):
+            theta = strategy.adapt(support, ways)
+        learner.theta = {name: each.detach() for name, each in theta.items()}
+        if calibrate:
+            learner.trust = learner._measured(support, len(prepared))
+        return learner
+
+    def with_names(self, prepared: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The N support examples and then the classes' names, where they count as examples."""
+        targets = targets.to(prepared.device)
+        if self.named is None:
+            return prepared, targets
+        labels = torch.arange(self.ways, device=prepared.device)
+        return torch.cat([prepared, self.named]), torch.cat([targets, labels])
+
+    def _measured(self, support: Examples, count: int) -> Trust:
+        """What the first ``count`` examples say of themselves; the others are names."""
+        examples, names = (
+            Examples(support.inputs[:, part], support.targets[:, part])
+            for part in (slice(count), slice(count, None))
+        )
+        with evaluating(self.strategy), seeded(self.seed):
+            held_out = held_out_logits(
+                self.strategy, examples, self.ways, seed=self.seed, always=names
+            )
+        targets = support.targets[0]
+        is_example = torch.arange(len(targets), device=targets.device) < count
+        known = KnownScore.fitted(self.features(support.inputs[0]), targets, self.ways, is_example)
+        prior = usual_temperature(self.strategy)
+        return Trust(held_out, fit_temperature(held_out, examples.targets[0], prior), known)
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """Logits ``[Q, K]`` of what the strategy reads of the queries, ``[Q, *shape]``.
+
+        In bounded batches; all at once if the strategy is transductive.
+        """
+        at_once = len(prepared) if self.strategy.transductive else QUERIES_AT_ONCE
+        with evaluating(self.strategy), seeded(self.seed):
+            parts = [
+                self.strategy.predict(self.theta, part[None])[0]
+                for part in torch.split(prepared, max(1, at_once))
+            ]
+        return torch.cat(parts)
+
+    def tempered(self, logits: Tensor) -> Tensor:
+        """Logits whose softmax is calibrated."""
+        return logits / self.trust.temperature if self.trust else logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities of logits ``[Q, K]``, in double precision."""
+        return self.tempered(logits).double().softmax(-1)
+
+    def features(self, prepared: Tensor) -> Tensor:
+        """A vector for each input ``[Q, *shape]``, ``[Q, D]``, as the strategy compares them.
+
+        That which the strategy reads, else its encoder's; of a strategy without an encoder the
+        log-probabilities of the classes.
+        """
+        if self.on_vectors and prepared.ndim == 2:
+            if isinstance(self.strategy, LogisticRegression):
+                return self.strategy.directions(prepared)
+            return prepared
+        parts = []
+        with evaluating(self.strategy), seeded(self.seed):
+            for part in torch.split(prepared, QUERIES_AT_ONCE):
+                if isinstance(self.strategy, EmbeddingStrategy):
+                    parts.append(self.strategy.encode(part[None], self.theta)[0].flatten(1))
+                else:
+                    parts.append(self.strategy.predict(self.theta, part[None])[0].log_softmax(-1))
+        return torch.cat(parts)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws torch's random numbers from a seed; its generators go on as if nothing had been."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cards = range(torch.cuda.device_count()) if in_use else ()
+    with torch.random.fork_rng(cards):
+        torch.manual_seed(seed)
+        yield

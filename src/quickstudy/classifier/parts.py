@@ -1,0 +1,260 @@
+"""From what somebody names to an encoder and a strategy."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import quickstudy.strategies
+from quickstudy.classifier.defaults import ENCODERS, default_strategy
+from quickstudy.classifier.encoders import load_encoder
+from quickstudy.classifier.learner import seeded
+from quickstudy.classifier.raw import is_array, kind_of, things
+from quickstudy.classifier.reader import Reader
+from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
+from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
+from quickstudy.encoders.vectors import Vectors
+from quickstudy.inputs import FeatureInputs, Inputs
+from quickstudy.strategies import Strategy
+from quickstudy.training.run import Run, load
+from quickstudy.training.validation import has_fixed_encoder
+
+
+@dataclass
+class Parts:
+    """What a classifier is made of before it has seen an example.
+
+    Args:
+        reader: how inputs are read.
+        strategy: a strategy, or the class of one that is made when its inputs are known; None for
+            the default.
+        outside: the part of the strategy that the reader has taken over.
+    """
+
+    reader: Reader
+    strategy: Strategy | type[Strategy] | None
+    outside: nn.Module | None = None
+
+    def strategy_for(self, prepared: Tensor, ways: int, seed: int) -> Strategy:
+        """The strategy in evaluation mode; what was given stays as it was.
+
+        Args:
+            prepared: what it reads, ``[N, *shape]``.
+            ways: the number of classes.
+            seed: of the parameters of a strategy that is made here.
+
+        Raises:
+            ValueError: when it is made for another number of classes, or cannot be made.
+        """
+        if isinstance(self.strategy, Strategy):
+            self.strategy.check_ways(ways)
+            taken: dict[int, Any] = {}
+            if self.outside is not None:
+                taken[id(self.outside)] = Vectors(prepared.shape[1:])
+            strategy = copy.deepcopy(self.strategy, taken)
+        else:
+            with seeded(seed):
+                strategy = self._made(prepared, ways)
+        strategy.eval().to(self.reader.device)
+        if prepared.dtype == torch.float64:
+            strategy.double()
+        return strategy
+
+    def _made(self, prepared: Tensor, ways: int) -> Strategy:
+        if prepared.ndim != 2 or not self.reader.gives_vectors:
+            raise ValueError(
+                "A strategy that is made here reads vectors, and these inputs have the shape "
+                f"{list(prepared.shape)}: give an encoder, or a trained run as the strategy."
+            )
+        vectors = Vectors(prepared.shape[1:])
+        if self.strategy is None:
+            return default_strategy(vectors, self.reader.encoder is not None)
+        assert isinstance(self.strategy, type)
+        accepted = inspect.signature(self.strategy).parameters
+        arguments: dict[str, Any] = {"encoder": vectors, "ways": ways}
+        arguments = {name: value for name, value in arguments.items() if name in accepted}
+        try:
+            made = self.strategy(**arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"{self.strategy.__name__} cannot be made from its name alone ({error}); give the "
+                "object, or a run that was trained with it."
+            ) from error
+        untrained = sum(parameter.numel() for parameter in made.parameters())
+        if untrained and made.episodic:
+            warnings.warn(
+                f"This {self.strategy.__name__} has {untrained} parameters that no training has "
+                "set, so it will not do well: give a run of `quickstudy train` as the strategy.",
+                stacklevel=2,
+            )
+        return made
+
+
+def assembled(
+    encoder: str | Path | nn.Module | None,
+    strategy: Any,
+    inputs: Inputs | None,
+    raw: Any,
+    device: torch.device | str | None,
+    cached: bool,
+) -> Parts:
+    """The parts that somebody named.
+
+    Args:
+        encoder: a name, a module, or None (see ``FewShotClassifier``).
+        strategy: a name, a class, an object, a run or its directory, or None.
+        inputs: how raw things become the encoder's inputs; its own by default.
+        raw: the first inputs, for a default that suits them.
+        device: where to compute; by default where the encoder is.
+        cached: whether features are kept on the disk.
+
+    Raises:
+        ValueError: when they do not go together.
+        FileNotFoundError: when there is nothing of a name.
+    """
+    chosen = _chosen_strategy(strategy)
+    if isinstance(chosen, Run):
+        if encoder is None:
+            return _of_strategy(chosen.strategy, inputs or chosen.inputs, device)
+        if chosen.inputs.kind != FeatureInputs.kind:
+            raise ValueError(
+                f"The run {chosen.path or ''} was trained with an encoder of its own, on inputs of "
+                f"kind {chosen.inputs.kind!r}: leave `encoder` out."
+            )
+        chosen = chosen.strategy
+    if encoder is None and isinstance(chosen, Strategy):
+        return _of_strategy(chosen, inputs or _inputs_of(chosen), device)
+    kind = None
+    by_kind = encoder is None and inputs is None
+    if (by_kind or isinstance(encoder, str | Path)) and not _are_vectors(raw):
+        kind = kind_of(things(raw))
+        encoder = ENCODERS[kind] if by_kind else encoder
+    return Parts(_reader(encoder, inputs, device, cached, kind), chosen)
+
+
+def _of_strategy(
+    strategy: Strategy, inputs: Inputs | None, device: torch.device | str | None
+) -> Parts:
+    if has_fixed_encoder(strategy) and not isinstance(strategy.encoder, Vectors | nn.Identity):
+        encoder = strategy.encoder
+        return Parts(Reader(inputs, encoder, device=_place(encoder, device)), strategy, encoder)
+    return Parts(Reader(inputs, device=_place(strategy, device)), strategy)
+
+
+def _reader(
+    encoder: str | Path | nn.Module | None,
+    inputs: Inputs | None,
+    device: torch.device | str | None,
+    cached: bool,
+    kind: str | None,
+) -> Reader:
+    if encoder is None:
+        return Reader(inputs, device=_place(None, device))
+    if isinstance(encoder, nn.Module):
+        return Reader(inputs or _inputs_of(encoder), encoder, device=_place(encoder, device))
+    if not isinstance(encoder, str | Path):
+        raise ValueError(
+            f"The encoder is a {type(encoder).__name__}; a name, a module or None is needed."
+        )
+    return named_reader(str(encoder), None, kind, device, cached, inputs)
+
+
+def named_reader(
+    name: str,
+    revision: str | None,
+    kind: str | None,
+    device: torch.device | str | None,
+    cached: bool,
+    inputs: Inputs | None = None,
+) -> Reader:
+    """A reader with the encoder of a name: a run trained here, a folder, or a model of the hub.
+
+    Args:
+        name: of the encoder.
+        revision: of a model of the hub.
+        kind: of the inputs, for a model that has encoders of two kinds.
+        device: where to compute.
+        cached: whether the vectors of a model that was not trained here are kept on the disk.
+        inputs: what makes raw things into its inputs; its own by default.
+    """
+    try:
+        encoder, own = load_encoder(name, revision, kind)
+    except ValueError:
+        if kind is None:
+            raise
+        encoder, own = load_encoder(name, revision)  # texts can look like paths of images
+    reader = Reader(inputs or own, encoder, device=_place(encoder, device))
+    if isinstance(encoder, PretrainedEncoder):
+        reader.name, reader.revision = encoder.name, encoder.revision
+        if cached:
+            reader.cache = FeatureCache(encoder_identity(encoder, reader.inputs))
+    return reader
+
+
+def _chosen_strategy(strategy: Any) -> Run | Strategy | type[Strategy] | None:
+    if isinstance(strategy, str | Path):
+        return _strategy_by_name(str(strategy))
+    is_class = isinstance(strategy, type) and issubclass(strategy, Strategy)
+    if strategy is None or is_class or isinstance(strategy, Strategy | Run):
+        return strategy  # type: ignore[no-any-return]
+    raise ValueError(
+        f"The strategy is a {type(strategy).__name__}; a strategy, its class or name, a run or its "
+        "directory is needed."
+    )
+
+
+def _strategy_by_name(name: str) -> Run | type[Strategy]:
+    if Path(name).exists():
+        return load(name)
+    module, _, short = name.rpartition(".")
+    found = getattr(quickstudy.strategies, name, None)
+    if module and "/" not in name:
+        try:
+            found = getattr(importlib.import_module(module), short, None)
+        except ImportError as error:
+            raise ValueError(f"The strategy {name!r} cannot be imported: {error}.") from error
+    if isinstance(found, type) and issubclass(found, Strategy) and not inspect.isabstract(found):
+        return found
+    import difflib
+
+    known = [each for each in quickstudy.strategies.__all__ if each != "Strategy"]
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"There is no strategy and no run {name!r}.{meant} `quickstudy strategies` lists them."
+    )
+
+
+def _inputs_of(module: nn.Module) -> Inputs | None:
+    inputs = getattr(module, "inputs", None) or getattr(
+        getattr(module, "encoder", None), "inputs", None
+    )
+    return inputs if isinstance(inputs, Inputs) else None
+
+
+def _are_vectors(raw: Any) -> bool:
+    """Whether ``raw`` are vectors of numbers; images have more axes."""
+    return is_array(raw) and getattr(raw, "ndim", 2) < 3
+
+
+def _place(module: nn.Module | None, device: torch.device | str | None) -> torch.device:
+    """Where to compute; ``module`` is moved there."""
+    if device is None:
+        first = next(module.parameters(), None) if module is not None else None
+        return torch.device("cpu") if first is None else first.device
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"The device {device!r} cannot be used here: {error}") from error
+    if module is not None:
+        module.to(place)
+    return place

@@ -1,0 +1,128 @@
+"""What kind of things somebody gives, and each of them by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.datasets.kinds import kind_of_file
+
+_LONGEST_PATH = 4096
+_SOUND_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
+
+
+def is_array(raw: Any) -> bool:
+    """Whether ``raw`` is one array of numbers (a tensor, an array, a table), not single things."""
+    if isinstance(raw, Tensor) or hasattr(raw, "tocsr"):
+        return True
+    if isinstance(raw, list | tuple):
+        return bool(raw) and _is_row(raw[0])
+    if not hasattr(raw, "__array__"):
+        return False
+    array = np.asarray(raw)
+    return array.dtype.kind in "biufc" or (array.dtype.kind == "O" and array.ndim > 1)
+
+
+def _is_row(raw: Any) -> bool:
+    if isinstance(raw, list | np.ndarray | Tensor):
+        return np.ndim(raw) == 1 and all(isinstance(n, int | float | np.number) for n in raw[:1])
+    return isinstance(raw, int | float | np.number)
+
+
+def things(raw: Any) -> list[Any]:
+    """The single things of a list, an array or a column of a table.
+
+    Raises:
+        ValueError: when one thing was given, where several are meant.
+    """
+    if isinstance(raw, str | bytes | Path):
+        raise ValueError(
+            f"A list of inputs is needed, one entry each; a single {type(raw).__name__} was given. "
+            "Put it in a list."
+        )
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "UO" and raw.ndim > 1:
+        raw = raw.reshape(-1) if raw.size == len(raw) else raw
+    if not hasattr(raw, "__iter__"):
+        raise ValueError(f"A list of inputs is needed, not a {type(raw).__name__}.")
+    return list(raw)
+
+
+def kind_of(raw: Sequence[Any]) -> str:
+    """Whether things are "image", "text" or "audio", by the first of them.
+
+    A string that names a file, or ends as files of images and sounds do, is a path; any other is a
+    text.
+
+    Raises:
+        ValueError: when it is none of them, or there are no things.
+    """
+    if not len(raw):
+        raise ValueError("There are no inputs: give at least one.")
+    first = raw[0]
+    if isinstance(first, str) and not _is_path(first):
+        return "text"
+    if isinstance(first, str | Path):
+        return kind_of_file(str(first)) or "image"
+    if isinstance(first, bytes):
+        return "audio" if first.startswith(_SOUND_BEGINNINGS) else "image"
+    if isinstance(first, tuple):  # samples and their rate
+        return "audio"
+    if isinstance(first, np.ndarray | Tensor):
+        return "image" if first.ndim >= 2 else "audio"
+    if type(first).__module__.partition(".")[0] == "PIL":
+        return "image"
+    raise ValueError(
+        f"Inputs of type {type(first).__name__} are unknown: arrays of features, images, texts, "
+        "sounds, or paths to files of them are needed."
+    )
+
+
+def names_of(raw: Any) -> list[str]:
+    """What people call the things: a text is its own name, a file has its path; else nothing."""
+    if is_array(raw):
+        return [""] * len(raw)
+    return [str(each) if isinstance(each, str | Path) else "" for each in things(raw)]
+
+
+def text_of(raw: Any) -> Any:
+    """The text itself, where ``raw`` is the path of a text file."""
+    if not isinstance(raw, Path):
+        return raw
+    try:
+        return raw.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The text {str(raw)!r} is not UTF-8: {error}.") from error
+
+
+def as_tensor(array: Any) -> Tensor:
+    """An array of numbers as a tensor of its own; whole numbers become floats.
+
+    Raises:
+        ValueError: when it is empty or holds something that is not a finite number.
+    """
+    if isinstance(array, list | tuple) and array and isinstance(array[0], Tensor):
+        array = torch.stack(list(array))
+    if isinstance(array, Tensor):
+        tensor = array.detach().clone()
+    else:
+        tensor = torch.from_numpy(np.array(array))  # a copy: torch warns of arrays it cannot write
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        row = int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"Input {row} holds NaN or infinity; give finite numbers.")
+    return tensor
+
+
+def _is_path(text: str) -> bool:
+    if len(text) >= _LONGEST_PATH:
+        return False
+    try:
+        return kind_of_file(text) in ("image", "audio") or Path(text).is_file()
+    except (OSError, ValueError):
+        return False

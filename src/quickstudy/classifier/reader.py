@@ -1,0 +1,183 @@
+"""From raw things to what a strategy reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.classifier.raw import as_tensor, is_array, text_of, things
+from quickstudy.datasets.decoding import decoded_batches
+from quickstudy.datasets.features import evaluating
+from quickstudy.encoders.embedding import embed_stored
+from quickstudy.encoders.feature_cache import FeatureCache
+from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
+
+DECODED_AT_ONCE = 1024
+ENCODED_AT_ONCE = 64
+THUMBNAIL_SIDE = 64
+
+
+@dataclass
+class Reader:
+    """How raw things become what a strategy reads: decoded, then encoded if there is an encoder.
+
+    What is kept of an example is its vector; without an encoder what its inputs store.
+
+    Args:
+        inputs: what decodes and prepares; None for arrays that are read as they are.
+        encoder: maps prepared inputs ``[B, *shape]`` to vectors ``[B, D]``, the same for every
+            task; None where the strategy reads the inputs itself.
+        name: of the encoder, where it was loaded by name from elsewhere.
+        revision: of that name.
+        cache: keeps the encoder's vectors on the disk; for encoders that were loaded by name.
+        device: where vectors are made and kept.
+    """
+
+    inputs: Inputs | None = None
+    encoder: nn.Module | None = None
+    name: str | None = None
+    revision: str | None = None
+    cache: FeatureCache | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether what the strategy reads are features that somebody else made."""
+        bare = self.inputs is None or isinstance(self.inputs, FeatureInputs)
+        return self.encoder is not None or bare
+
+    def read(self, raw: Any) -> Tensor:
+        """What is kept of N raw things; of those that are encoded few are decoded at a time.
+
+        Raises:
+            ValueError: as :meth:`decode`.
+        """
+        if self.encoder is None or self.inputs is None:
+            return self.keep(self.decode(raw))
+        single = things(raw)
+        starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
+        parts = (self.decode(single[start : start + DECODED_AT_ONCE], start) for start in starts)
+        return torch.cat([self.keep(part) for part in parts])
+
+    def decode(self, raw: Any, first: int = 0) -> Tensor:
+        """What is stored of N raw things, ``[N, *shape]``.
+
+        Args:
+            raw: the things.
+            first: what messages call the first of them.
+
+        Raises:
+            ValueError: when they are of another kind, or one is empty or not finite.
+            UnreadableError: when one cannot be decoded (a ValueError too).
+        """
+        if self.inputs is None or (is_array(raw) and isinstance(self.inputs, FeatureInputs)):
+            return self._array(raw)
+        single = things(raw)
+        if not single:
+            raise ValueError("There are no inputs: give at least one.")
+        if self.inputs.kind == "text":
+            single = [_checked_text(text_of(each), n) for n, each in enumerate(single, first)]
+        return torch.stack(_decoded(single, self.inputs, first))
+
+    def keep(self, stored: Tensor) -> Tensor:
+        """What is kept of stored things ``[N, *shape]``: their vectors, if there is an encoder."""
+        if self.encoder is None:
+            return stored.to(self.device)
+        if self.inputs is not None:
+            return embed_stored(self.encoder, self.inputs, stored, self.cache).to(self.device)
+        return self._encoded(stored)
+
+    def prepare(self, kept: Tensor) -> Tensor:
+        """What a strategy reads, from what :meth:`keep` gave."""
+        if self.encoder is None and self.inputs is not None:
+            return self.inputs.prepare(kept)
+        return kept
+
+    def _array(self, raw: Any) -> Tensor:
+        if not (is_array(raw) or hasattr(raw, "__array__") or isinstance(raw, list | tuple)):
+            raise ValueError(
+                f"Arrays of numbers are read here, not {type(raw).__name__}: give an encoder, or "
+                "say how inputs become tensors (inputs=...)."
+            )
+        try:
+            tensor = as_tensor(raw)
+        except TypeError as error:
+            raise ValueError(
+                f"These inputs are not arrays of numbers of one shape ({error}). Give an encoder "
+                "for texts, images or sounds."
+            ) from error
+        if tensor.ndim < 2 or not len(tensor):
+            raise ValueError(
+                f"Inputs [N, ...] are needed, one row each; the shape is {list(tensor.shape)}."
+            )
+        if self.encoder is None and not tensor.is_floating_point():
+            tensor = tensor.double()
+        return tensor
+
+    def _encoded(self, arrays: Tensor) -> Tensor:
+        """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
+        assert self.encoder is not None
+        parts = []
+        dtype = next((p.dtype for p in self.encoder.parameters()), None)
+        if dtype is not None and arrays.is_floating_point():
+            arrays = arrays.to(dtype)
+        with evaluating(self.encoder):
+            for part in torch.split(arrays, ENCODED_AT_ONCE):
+                encoded = self.encoder(part.to(self.device))
+                if not isinstance(encoded, Tensor):
+                    raise ValueError(
+                        f"The encoder {type(self.encoder).__name__} gives a "
+                        f"{type(encoded).__name__}; a tensor of vectors [B, D] is needed."
+                    )
+                parts.append(encoded.flatten(1))
+        vectors = torch.cat(parts)
+        return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+
+
+def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
+    decoded: list[Tensor] = []
+    rows = ((str(number), each) for number, each in enumerate(raw, first))
+    for batch in decoded_batches(rows, inputs):
+        for called, stored in batch:
+            if isinstance(stored, UnreadableError):
+                raise UnreadableError(f"Input {called} cannot be used. {stored}") from stored
+            decoded.append(stored)
+    return decoded
+
+
+def _checked_text(text: Any, number: int) -> str:
+    if not isinstance(text, str):
+        raise ValueError(
+            f"Input {number} is a {type(text).__name__}; the encoder reads texts, so give strings."
+        )
+    if not text.strip():
+        raise ValueError(f"Input {number} is an empty text; leave it out or write something.")
+    return text
+
+
+def content_numbers(stored: Tensor) -> Tensor:
+    """An int64 ``[N]`` for each stored thing: equal for equal contents, else (surely) not."""
+    rows = stored.detach().cpu().contiguous().flatten(1).numpy()
+    numbers = [
+        int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big", signed=True)
+        for row in rows
+    ]
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def thumbnails(stored: Tensor) -> Tensor | None:
+    """Small pictures uint8 ``[N, C, h, w]`` of stored images; None for anything else."""
+    if stored.dtype != torch.uint8 or stored.ndim != 4:
+        return None
+    side = max(stored.shape[-2:])
+    if side <= THUMBNAIL_SIDE:
+        return stored
+    small = nn.functional.interpolate(
+        stored.float(), scale_factor=THUMBNAIL_SIDE / side, mode="area"
+    )
+    return small.round().byte()

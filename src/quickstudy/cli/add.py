@@ -1,0 +1,50 @@
+"""``quickstudy add``: more examples for a classifier, of a known class or a new one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from quickstudy.classifier.collecting import new_inputs
+from quickstudy.classifier.file import load_model, save_model
+from quickstudy.classifier.labels import as_typed
+from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.predict import kind
+
+
+def run(words: Sequence[str]) -> int:
+    """Adds examples and writes the file anew; returns the exit code."""
+    parser = new_parser(
+        "add",
+        "Add examples of one class, known or new, to a classifier. Nothing is trained; the file is "
+        "written anew in one piece.",
+    )
+    parser.add_argument("file", type=str, help="the classifier's file")
+    parser.add_argument("label", type=str, help="the class")
+    parser.add_argument(
+        "inputs",
+        type=str,
+        nargs="+",
+        help="files and folders; texts themselves; - for one text (or path) a line on stdin",
+    )
+    parser.add_argument(
+        "--trust", type=list[str], default=[], help="classes outside quickstudy that it may use"
+    )
+    options = parse(parser, words)
+
+    path = Path(options.file)
+    model = load_model(path, options.trust)
+    examples = new_inputs(options.inputs, kind(model), sys.stdin)
+    label = as_typed(options.label, model.classes)
+    labels = np.array([label] * len(examples))
+    model = model.extended(examples.raw, labels, examples.names)
+    save_model(model, path)
+    count = model.support.labels.tolist().count(label)
+    print(
+        f"Added {len(examples)} examples of {options.label!r}, which has {count} now; "
+        f"{len(model.classes)} classes in all. Written to {path}."
+    )
+    return 0

@@ -1,0 +1,73 @@
+"""``quickstudy inspect``: what a classifier's file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from quickstudy.classifier.file import load_model
+from quickstudy.classifier.hub import downloaded
+from quickstudy.classifier.model import Model
+from quickstudy.cli.parsing import new_parser, parse
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints, and draws if asked; returns the exit code."""
+    parser = new_parser(
+        "inspect", "Show a classifier's classes, examples, encoder, strategy and calibration."
+    )
+    parser.add_argument("file", type=str, help="a classifier's file, or owner/name on the hub")
+    parser.add_argument("--plot", type=str | None, help="draw the examples' features to this file")
+    parser.add_argument(
+        "--trust", type=list[str], default=[], help="classes outside quickstudy that it may use"
+    )
+    options = parse(parser, words)
+
+    model = load_model(downloaded(options.file), options.trust)
+    console = Console()
+    table = Table(title=escape(options.file))
+    table.add_column("class")
+    table.add_column("examples", justify="right")
+    labels = model.support.labels.tolist()
+    for label in model.classes.tolist():
+        table.add_row(escape(str(label)), str(labels.count(label)))
+    console.print(table)
+    for line in facts(model):
+        console.print(line, highlight=False, markup=False)
+    if options.plot:
+        from quickstudy.classifier.picture import plot_embedding
+
+        plot_embedding(model, Path(options.plot))
+        print(f"Written to {options.plot}.")
+    return 0
+
+
+def facts(model: Model) -> list[str]:
+    """What is known of a classifier, a line each."""
+    reader, trust = model.parts.reader, model.learner.trust
+    encoder = "in the strategy" if reader.encoder is None else type(reader.encoder).__name__
+    if reader.name:
+        encoder = f"{reader.name}{f' at {reader.revision}' if reader.revision else ''} ({encoder})"
+    shape = "x".join(map(str, model.support.kept.shape[1:]))
+    lines = [
+        f"inputs: {reader.inputs.kind if reader.inputs is not None else 'arrays'}",
+        f"encoder: {encoder}",
+        f"strategy: {type(model.learner.strategy).__name__}",
+        f"kept of each example: {shape} numbers",
+        f"names of classes count as examples: {'yes' if model.learner.named is not None else 'no'}",
+    ]
+    if trust is None:
+        return [*lines, "calibration: not measured"]
+    lines.append(f"calibration: logits are divided by {trust.temperature:.3g}")
+    measured = ~trust.held_out.isnan().any(1)
+    if bool(measured.any()):
+        hits = trust.held_out[measured].argmax(1).cpu() == model.targets[measured.cpu()]
+        lines.append(
+            f"held-out examples answered rightly: {int(hits.sum())} of {len(hits)} "
+            f"({float(hits.float().mean()):.0%})"
+        )
+    return lines

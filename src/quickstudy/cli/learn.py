@@ -1,0 +1,68 @@
+"""``quickstudy learn``: a folder or a table of examples to a classifier in one file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from quickstudy.classifier.collecting import labelled
+from quickstudy.classifier.file import save_model
+from quickstudy.classifier.model import Model, Settings
+from quickstudy.classifier.parts import assembled
+from quickstudy.cli.parsing import new_parser, parse
+
+
+def run(words: Sequence[str]) -> int:
+    """Learns and writes the file; returns the exit code."""
+    parser = new_parser(
+        "learn",
+        "Learn to tell classes apart from a handful of examples: a folder of images, sounds or "
+        "text files (a sub-folder a class), or a table (CSV, TSV, JSON lines, parquet) of texts or "
+        "paths and their labels.",
+    )
+    parser.add_argument("source", type=str, help="the folder or the table")
+    parser.add_argument(
+        "-o", "--out", type=str, required=True, help="the file to write, such as pets.qs"
+    )
+    parser.add_argument(
+        "--encoder",
+        type=str | None,
+        help="a run trained here, a local model or one of the Hugging Face hub; by default the "
+        "usual one for what is learned",
+    )
+    parser.add_argument(
+        "--strategy",
+        type=str | None,
+        help="a strategy's name, or a run, which is used as it was trained; by default logistic "
+        "regression",
+    )
+    parser.add_argument("--input_column", type=str | None, help="of a table")
+    parser.add_argument("--label_column", type=str | None, help="of a table")
+    parser.add_argument("--calibrate", type=bool, default=True, help="measure how far to trust it")
+    parser.add_argument(
+        "--keep_examples", type=bool, default=True, help="keep names and small pictures in the file"
+    )
+    parser.add_argument(
+        "--class_names",
+        type=bool | None,
+        help="whether the name of a class is an example of it, where inputs are texts; by default "
+        "where names tell the examples apart",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of whatever is random")
+    parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
+    options = parse(parser, words)
+
+    started = time.perf_counter()
+    examples = labelled(Path(options.source), options.input_column, options.label_column)
+    parts = assembled(
+        options.encoder, options.strategy, None, examples.raw, options.device, cached=True
+    )
+    settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
+    model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
+    save_model(model, Path(options.out))
+    print(
+        f"Learned {len(model.classes)} classes from {len(examples)} examples in "
+        f"{time.perf_counter() - started:.1f} s. Written to {options.out}."
+    )
+    return 0

@@ -1,0 +1,106 @@
+"""``quickstudy predict``: what new images, texts or sounds are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from quickstudy.classifier.collecting import new_inputs
+from quickstudy.classifier.file import load_model
+from quickstudy.classifier.hub import downloaded
+from quickstudy.classifier.model import Model
+from quickstudy.cli.parsing import new_parser, parse
+
+
+def run(words: Sequence[str]) -> int:
+    """Predicts and prints; returns the exit code."""
+    parser = new_parser(
+        "predict",
+        "Say of each new input which class it is of, and how surely. Prints a line each.",
+    )
+    parser.add_argument("file", type=str, help="a classifier's file, or owner/name on the hub")
+    parser.add_argument(
+        "inputs",
+        type=str,
+        nargs="+",
+        help="files and folders; texts themselves; - for one text (or path) a line on stdin",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
+    parser.add_argument("--csv", action="store_true", help="print CSV")
+    parser.add_argument(
+        "--reject",
+        action="store_true",
+        help="give no class to what seems to be of none that was learned",
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float | None,
+        help="also print a set of classes that holds the true one with this probability, e.g. 0.9",
+    )
+    parser.add_argument(
+        "--trust", type=list[str], default=[], help="classes outside quickstudy that it may use"
+    )
+    parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
+    options = parse(parser, words)
+    if options.json and options.csv:
+        raise ValueError("--json and --csv exclude each other.")
+
+    model = load_model(downloaded(options.file), options.trust, options.device)
+    examples = new_inputs(options.inputs, kind(model), sys.stdin)
+    rows = answers(model, examples.raw, examples.names, options.reject, options.coverage)
+    if options.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+    elif options.csv:
+        _print_csv(rows)
+    else:
+        for row in rows:
+            label = "none of the known classes" if row["label"] is None else row["label"]
+            others = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
+            print(f"{row['input']}: {label} ({row['probability']:.0%}){others}")
+    return 0
+
+
+def kind(model: Model) -> str:
+    """The kind of input that a classifier reads; refused if it is arrays alone (ValueError)."""
+    inputs = model.parts.reader.inputs
+    if inputs is None or inputs.kind == "features":
+        raise ValueError("This classifier reads arrays of numbers, so it is for use from Python.")
+    return inputs.kind
+
+
+def answers(
+    model: Model, raw: list[Any], names: list[str], reject: bool, coverage: float | None
+) -> list[dict[str, Any]]:
+    """For each input its label (None where rejected), probabilities and set of labels."""
+    prepared = model.prepared(raw)
+    logits = model.learner.logits(prepared)
+    probabilities = model.learner.probabilities(logits).cpu()
+    rejected = model.rejected(prepared, True) if reject else [False] * len(raw)
+    sets = model.prediction_sets(probabilities, coverage) if coverage is not None else None
+    classes = [str(label) for label in model.classes.tolist()]
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(names):
+        best = int(probabilities[number].argmax())
+        row: dict[str, Any] = {
+            "input": name,
+            "label": None if rejected[number] else classes[best],
+            "probability": float(probabilities[number, best]),
+            "probabilities": dict(zip(classes, probabilities[number].tolist(), strict=True)),
+        }
+        if sets is not None:
+            row["set"] = [str(label) for label in sets[number]]
+        rows.append(row)
+    return rows
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    with_sets = "set" in rows[0]
+    writer.writerow(["input", "label", "probability", *(["set"] if with_sets else [])])
+    for row in rows:
+        label = "" if row["label"] is None else row["label"]
+        rest = [json.dumps(row["set"], ensure_ascii=False)] if with_sets else []
+        writer.writerow([row["input"], label, f"{row['probability']:.6f}", *rest])

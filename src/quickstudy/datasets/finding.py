@@ -1,0 +1,175 @@
+"""From what ``load_dataset`` is given to where its raw examples are."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, Benchmark
+from quickstudy.datasets.columns import Columns
+from quickstudy.datasets.decoding import RawExamples
+from quickstudy.datasets.folder import ClassFolders, Listing, list_folder
+from quickstudy.datasets.hub import LocalRepository, find_on_hub
+from quickstudy.datasets.tables import TABLE_ENDINGS, TableFiles
+
+GLYPHS_SEED = 0
+GLYPHS_PER_CLASS = 20
+
+
+class Source(Protocol):
+    """Where raw examples come from."""
+
+    def kind(self) -> str:
+        """The kind of inputs that they are; quick to find out, at least the second time."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """What the raw examples follow from; quick to find out."""
+        ...
+
+    def read(self, kind: str) -> AbstractContextManager[RawExamples]:
+        """Opens the raw examples, taken for inputs of this kind."""
+        ...
+
+
+class DrawnGlyphs:
+    """The built-in letters, as a source."""
+
+    def kind(self) -> str:
+        """Images."""
+        return "image"
+
+    def identity(self) -> dict[str, Any]:
+        """The code and the fonts that they are drawn with."""
+        folder = Path(__file__).parent
+        files = [folder / f"{name}.py" for name in ("glyphs", "glyph_drawing")]
+        code = b"".join(file.read_bytes() for file in files)
+        return {
+            "seed": GLYPHS_SEED,
+            "per_class": GLYPHS_PER_CLASS,
+            "code": hashlib.blake2b(code, digest_size=16).hexdigest(),
+            "fonts": version("matplotlib"),
+        }
+
+    @contextmanager
+    def read(self, kind: str) -> Iterator[RawExamples]:
+        """Draws them."""
+        from quickstudy.datasets.glyphs import draw_glyphs
+
+        print("Drawing the letters of glyphs, once (some seconds) ...", file=sys.stderr)
+        drawn = draw_glyphs(seed=GLYPHS_SEED, per_class=GLYPHS_PER_CLASS)
+        rows = ((f"Glyph {number}", image[0]) for number, image in enumerate(drawn.images))
+        (split,) = BENCHMARKS["glyphs"].splits
+        yield RawExamples(drawn.class_names, drawn.sizes, rows, {split: drawn.splits})
+
+
+def find_source(
+    source: str | Path, benchmark: Benchmark | None, columns: Columns
+) -> tuple[Source, Path | None]:
+    """Where the raw examples are, and the folder that ``class_splits.json`` may lie in.
+
+    Raises:
+        FileNotFoundError: there is nothing of this name, or the hub cannot be reached.
+        ValueError: what is there is no data set.
+    """
+    if benchmark:
+        return _find_benchmark(benchmark, columns)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path, columns), path
+    if path.exists():
+        if path.suffix.lower() not in TABLE_ENDINGS:
+            raise ValueError(
+                f"{source} is a file, but no table ({', '.join(TABLE_ENDINGS)}); a table, a "
+                "folder, a benchmark's name or owner/name is needed."
+            )
+        return TableFiles([path], columns=columns), path.parent
+    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
+        try:
+            repository = find_on_hub(source, columns)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There is no folder {source!r} here. {error}") from error
+        return repository, repository.folder
+    known = [*BENCHMARKS, *ALIASES]
+    if isinstance(source, Path) or os.sep in source or "/" in source:
+        raise FileNotFoundError(
+            f"There is no folder {str(source)!r}. Check the path, or name one of the data sets: "
+            f"{', '.join(known)}."
+        )
+    near = difflib.get_close_matches(source.lower(), known, n=2)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise FileNotFoundError(
+        f"There is no data set and no folder named {source!r}.{meant} The data sets are "
+        f"{', '.join(known)}; else give a path to a folder or a table, or owner/name on the "
+        "Hugging Face hub."
+    )
+
+
+def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[Source, Path | None]:
+    if benchmark.built_in:
+        return DrawnGlyphs(), None
+    usual = benchmark.configurations.get(columns.configuration or "", benchmark.columns)
+    columns = Columns(
+        columns.input or usual.input,
+        columns.label or usual.label,
+        columns.configuration or usual.configuration,
+    )
+    folder = benchmark.local_folder()
+    if folder:
+        return _in_folder(folder, columns), folder
+    data = os.environ.get(DATA_VARIABLE)
+    tried = f"not in {Path(data) / benchmark.name}" if data else f"{DATA_VARIABLE} is not set"
+    advice = (
+        f"Put a folder {benchmark.name!r} with its parquet files and class_splits.json (columns "
+        f"{columns.input!r} and {columns.label!r}) in a folder of data, and name that folder in "
+        f"the environment variable {DATA_VARIABLE}."
+    )
+    if benchmark.repository is None:
+        raise FileNotFoundError(
+            f"{benchmark.name} was not found on this machine ({tried}), and no repository of the "
+            f"Hugging Face hub is known for it. {advice}"
+        )
+    try:
+        repository = find_on_hub(benchmark.repository, columns)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{benchmark.name} was not found on this machine ({tried}). {error} {advice}"
+        ) from error
+    return repository, repository.folder
+
+
+def _in_folder(folder: Path, columns: Columns) -> Source:
+    listing = list_folder(folder)
+    if _is_repository(listing):
+        return LocalRepository(listing, columns=columns)
+    class_folders = ClassFolders(listing)
+    # Files ending in .json beside data are rarely tables.
+    tables = [
+        folder / file.path
+        for file in listing.files
+        if "/" not in file.path and file.path.lower().endswith((".csv", ".tsv", ".jsonl"))
+    ]
+    if tables and not class_folders.looks_right:
+        return TableFiles(tables, columns=columns)
+    return class_folders
+
+
+def _is_repository(listing: Listing) -> bool:
+    if any(file.path.endswith(".parquet") for file in listing.files):
+        return True
+    card = listing.folder / "README.md"
+    if not card.is_file():
+        return False
+    # A card begins with settings between lines of dashes; other READMEs do not.
+    settings = re.match(
+        r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.S
+    )
+    return bool(settings and re.search(r"^(configs|dataset_info):", settings[1], re.M))

@@ -1,0 +1,81 @@
+"""The kinds of things that are read: how their files end, and what their columns are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+IMAGE_ENDINGS = frozenset(
+    f".{ending}"
+    for ending in (
+        *("avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
+        *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
+    )
+)
+TEXT_ENDINGS = frozenset({".txt", ".md"})
+SOUND_ENDINGS = frozenset(
+    {".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of things.
+
+    Args:
+        name: as ``Inputs.kind`` has it.
+        noun: one of them, in messages.
+        endings: of its files, in small letters.
+        columns: usual names of a table's column of them, in small letters, the most usual first.
+    """
+
+    name: str
+    noun: str
+    endings: frozenset[str]
+    columns: tuple[str, ...]
+
+    @property
+    def nouns(self) -> str:
+        """Several of them, in messages."""
+        return f"{self.noun}s"
+
+
+_FILES = ("file", "path", "file_name", "filename", "file_path", "filepath")
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "image",
+            "image",
+            IMAGE_ENDINGS,
+            ("image", "img", "picture", "photo", "pixels", "image_path", "image_file", *_FILES),
+        ),
+        Kind(
+            "text",
+            "text",
+            TEXT_ENDINGS,
+            (
+                *("text", "sentence", "utterance", "query", "question", "content", "document"),
+                *("review", "message", "comment", "tweet", "title", "headline", "body", "input"),
+            ),
+        ),
+        Kind(
+            "audio",
+            "sound",
+            SOUND_ENDINGS,
+            (
+                *("audio", "sound", "speech", "recording", "clip", "wav", "waveform"),
+                *("audio_path", "audio_file", *_FILES),
+            ),
+        ),
+    )
+}
+"""By the name that ``Inputs.kind`` has."""
+
+
+def kind_of_file(path: str) -> str | None:
+    """The kind of thing that a file holds, by its ending; None for any other file."""
+    ending = PurePath(path).suffix.lower()
+    return next((kind.name for kind in KINDS.values() if ending in kind.endings), None)

@@ -1,0 +1,194 @@
+"""Tables as sources of examples: single files, or a folder of them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quickstudy.datasets.cache_folder import writable_cache_folder
+from quickstudy.datasets.columns import (
+    Columns,
+    Tables,
+    find_columns,
+    held_by_columns,
+    reason,
+)
+from quickstudy.datasets.decoding import RawExamples
+from quickstudy.datasets.notes import remembered
+from quickstudy.datasets.rows import (
+    Rows,
+    file_inside,
+    of_data_split,
+    raw_examples,
+    without_bars,
+)
+
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(ABC):
+    """Examples in tables.
+
+    Args:
+        columns: where the inputs and labels are.
+        rows: which examples are wanted.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    rows: Rows = field(default_factory=Rows)
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What the raw examples follow from."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Tables]:
+        """The tables themselves."""
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """Which columns and rows, JSON-ready."""
+        return {"columns": vars(self.columns), "rows": vars(self.rows)}
+
+    def kind(self) -> str:
+        """The kind of the inputs, as the columns have it.
+
+        Raises:
+            ValueError: it is not clear which column holds them.
+        """
+
+        def look() -> str:
+            with self.opened() as tables:
+                chosen = of_data_split(tables, self.rows.data_split)
+                return find_columns(chosen, self.columns, None).held.kind
+
+        return str(remembered({"kind of": self.identity()}, look))
+
+    @contextmanager
+    def read(self, kind: str) -> Iterator[RawExamples]:
+        """The examples of the data splits that are wanted, together.
+
+        Few-shot splits are by class.
+        """
+        with self.opened() as tables:
+            yield raw_examples(tables, self.columns, self.rows, kind)
+
+
+@dataclass(frozen=True)
+class TableFiles(TableSource):
+    """Files of tables: CSV, TSV, JSON lines or parquet, each a data split of the file's name.
+
+    Columns hold texts, or paths of files relative to the table's folder, which they may not leave.
+
+    Args:
+        files: the tables' files, in one folder.
+    """
+
+    files: Sequence[Path]
+
+    @property
+    def folder(self) -> Path:
+        """Where the tables lie."""
+        return self.files[0].parent
+
+    def identity(self) -> dict[str, Any]:
+        """What the raw examples follow from: the tables, and sizes and times of what they name."""
+        own = {"tables": [[file.name, file_digest(file)] for file in self.files]} | self.wanted
+        # Other tables of the same content may lie beside other files.
+        named = remembered({"files of": own, "folder": str(self.folder.resolve())}, self._named)
+        return own | {"files": [[path, *_state(self.folder / path)] for path in named]}
+
+    @contextmanager
+    def opened(self) -> Iterator[Tables]:
+        """The tables, by their files' names."""
+        with tempfile.TemporaryDirectory(prefix=".reading-", dir=writable_cache_folder()) as copies:
+            stems = [file.stem for file in self.files]
+            parts = {
+                file.stem if stems.count(file.stem) == 1 else file.name: read_table(file, copies)
+                for file in self.files
+            }
+            name = str(self.files[0] if len(self.files) == 1 else self.folder)
+            yield Tables(parts, name, self.folder, [self.folder])
+
+    def _named(self) -> list[str]:
+        """The files that the tables name."""
+        with self.opened() as tables:
+            found: set[str] = set()
+            for column, held in held_by_columns(tables).items():
+                if held.are_paths:
+                    for table in tables.parts.values():
+                        if column in table.column_names:
+                            found |= {path for path in table.unique(column) if path}
+            for path in found:
+                file_inside(path, tables.roots)
+            return sorted(found)
+
+
+def read_table(path: Path, copies: str) -> Any:
+    """A table (``datasets.Dataset``) from a file; what is in a CSV or TSV file stays as written.
+
+    Args:
+        path: the file.
+        copies: a folder for what the library writes while the table is used.
+
+    Raises:
+        ValueError: the file is no such table; it is named.
+    """
+    import datasets
+
+    try:
+        with without_bars():
+            separator = _SEPARATORS.get(path.suffix.lower())
+            if separator:
+                table = datasets.Dataset(_read_separated(path, separator))
+            else:
+                builder = "parquet" if path.suffix.lower() == ".parquet" else "json"
+                table = datasets.load_dataset(builder, data_files=str(path), cache_dir=copies)[
+                    "train"
+                ]
+    except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"The table {path} cannot be read: {reason(error)} A table is in UTF-8 and says its "
+            "columns' names: in the first line (.csv, .tsv), in each line (.jsonl) or as parquet."
+        ) from error
+    if not len(table):
+        raise ValueError(f"The table {path} has no rows.")
+    return table
+
+
+def _read_separated(path: Path, separator: str) -> Any:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import csv
+
+    parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    with csv.open_csv(path, parse_options=parsing) as reader:
+        names = reader.schema.names
+    # "01", "NA" and "true" are labels and texts here, not numbers, gaps and truth values.
+    as_written = csv.ConvertOptions(
+        column_types={name: pa.string() for name in names},
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    return csv.read_csv(path, parse_options=parsing, convert_options=as_written)
+
+
+def file_digest(path: Path) -> str:
+    """A digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _state(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []  # reading will say that it is not there
+    return [status.st_size, status.st_mtime_ns]

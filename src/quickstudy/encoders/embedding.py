@@ -1,0 +1,136 @@
+"""From raw things to features, by way of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.datasets.decoding import decoded_batches
+from quickstudy.datasets.features import evaluating
+from quickstudy.encoders.feature_cache import FeatureCache, feed
+from quickstudy.inputs import Inputs
+
+_DECODED_AT_ONCE = 256
+_HELD_AT_ONCE, _HELD_BYTES = 2048, 64 * 2**20
+_KEPT_EVERY_SECONDS = 1.0
+
+
+def embed(
+    encoder: nn.Module,
+    inputs: Inputs,
+    raws: Sequence[Any],
+    cache: FeatureCache | None = None,
+    batch_size: int = 32,
+    embedded: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """The features of raw things, of which only a bounded part is decoded at any time.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
+        inputs: decodes and prepares what the encoder reads.
+        raws: n things that ``inputs.decode`` takes.
+        cache: of this encoder with these inputs; what it holds is not computed.
+        batch_size: inputs encoded at once.
+        embedded: is told (how many have features so far, n).
+
+    Returns:
+        Float32 ``[n, D]`` on the CPU, in the order of ``raws``.
+
+    Raises:
+        UnreadableError: one of them cannot be decoded.
+        ValueError: there are none.
+    """
+    if len(raws) == 0:
+        raise ValueError("There is nothing to embed: no inputs were given.")
+    parts: list[Tensor] = []
+    done = 0
+    for stored in _decoded(inputs, raws):
+
+        def advance(count: int, before: int = done) -> None:
+            if embedded is not None:
+                embedded(before + count, len(raws))
+
+        parts.append(embed_stored(encoder, inputs, stored, cache, batch_size, advance))
+        done += len(stored)
+    return torch.cat(parts)
+
+
+def embed_stored(
+    encoder: nn.Module,
+    inputs: Inputs,
+    stored: Sequence[Tensor] | Tensor,
+    cache: FeatureCache | None = None,
+    batch_size: int = 32,
+    embedded: Callable[[int], None] | None = None,
+) -> Tensor:
+    """The features ``[n, D]`` of n inputs ``[*shape]`` that are decoded already.
+
+    Each different input is encoded once. Texts of about one length go together, so that little
+    padding is computed on. ``embedded`` is told how many have features; else as :func:`embed`.
+    """
+    known = cache.get(stored) if cache is not None else [None] * len(stored)
+    by_content: dict[bytes, list[int]] = {}
+    for position, each in enumerate(stored):
+        if known[position] is None:
+            digest = hashlib.blake2b(digest_size=20)
+            feed(digest, each)
+            by_content.setdefault(digest.digest(), []).append(position)
+    places = list(by_content.values())
+    if inputs.kind == "text":
+        places.sort(key=lambda same: int((stored[same[0]] > 0).sum()))
+    done = len(stored) - sum(map(len, places))
+    if embedded is not None and done:
+        embedded(done)
+    unkept: list[tuple[Tensor, Tensor]] = []
+    last = time.monotonic()
+
+    def keep() -> None:
+        if cache is not None and unkept:
+            cache.put([each for each, _ in unkept], torch.stack([vector for _, vector in unkept]))
+            unkept.clear()
+
+    for start in range(0, len(places), batch_size):
+        some = places[start : start + batch_size]
+        vectors = _encoded(encoder, inputs, torch.stack([stored[same[0]] for same in some]))
+        for same, vector in zip(some, vectors, strict=True):
+            unkept.append((stored[same[0]], vector))
+            for position in same:
+                known[position] = vector
+        done += sum(map(len, some))
+        if embedded is not None:
+            embedded(done)
+        if time.monotonic() - last > _KEPT_EVERY_SECONDS:  # so that Ctrl-C costs little
+            keep()
+            last = time.monotonic()
+    keep()
+    return torch.stack([vector for vector in known if vector is not None])
+
+
+def _decoded(inputs: Inputs, raws: Sequence[Any]) -> Iterator[list[Tensor]]:
+    """Decoded inputs in order, as many at once as memory shall hold."""
+    held: list[Tensor] = []
+    for start in range(0, len(raws), _DECODED_AT_ONCE):
+        rows = [("", raws[i]) for i in range(start, min(start + _DECODED_AT_ONCE, len(raws)))]
+        for batch in decoded_batches(rows, inputs):
+            for _, result in batch:
+                if not isinstance(result, Tensor):
+                    raise result
+                held.append(result)
+        if len(held) >= _HELD_AT_ONCE or len(held) * held[0].nbytes >= _HELD_BYTES:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _encoded(encoder: nn.Module, inputs: Inputs, stored: Tensor) -> Tensor:
+    parameter = next(encoder.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    with evaluating(encoder):
+        vectors: Tensor = encoder(inputs.prepare(stored).to(device))
+    return vectors.flatten(1).to("cpu", torch.float32)

@@ -1,0 +1,201 @@
+"""Texts of any language and length to rows of subword numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from quickstudy.inputs.images import UnreadableError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PADDING = 0
+"""The number that fills a row behind its text. Subwords count from 1."""
+
+BYTES = 256
+"""Every string is a row of these, so no text lacks a subword."""
+
+LONGEST_SUBWORD = 16
+"""In bytes, of subwords that are learned."""
+
+CHARACTERS_A_SUBWORD = 256
+"""No more of a text is looked at for each subword wanted, so that a whole book is no work."""
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Texts as int32 ``[length]`` of subword numbers, read by networks as int64.
+
+    A text that has more subwords is cut at its end; behind one that has fewer stands 0. The number
+    of a subword is one more than its number in the tokenizer, so 0 is never part of a text.
+
+    Args:
+        tokenizer: the JSON in which the library `tokenizers` writes one (``Tokenizer.to_str``);
+            :meth:`learned` makes it from texts. Padding and truncation in it are ignored.
+        length: subwords that are read of a text.
+
+    Raises:
+        ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is less than 1.
+    """
+
+    kind: ClassVar[str] = "text"
+
+    tokenizer: str = field(repr=False)
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(
+                f"Texts of {self.length} subwords were asked for; at least 1 must be read."
+            )
+        _ = self._parsed  # what is no tokenizer is better found now than at the first text
+
+    @classmethod
+    def learned(
+        cls,
+        texts: Iterable[str | bytes],
+        vocabulary: int = 8192,
+        length: int = 64,
+        lowercase: bool = True,
+    ) -> Self:
+        """Subwords learned from texts by byte-pair encoding, the same for the same texts.
+
+        Characters are brought to Unicode's form NFKC and white space to single spaces. Pieces of
+        bytes that stand together at least twice become subwords, the most frequent first; single
+        bytes always are subwords, so that any string can be read. Sennrich, Haddow, Birch, "Neural
+        Machine Translation of Rare Words with Subword Units", ACL 2016; over bytes as Radford et
+        al., "Language Models are Unsupervised Multitask Learners", 2019.
+
+        Args:
+            texts: strings or UTF-8; read once and not kept. Blank ones are passed over.
+            vocabulary: how many numbers there are at most, padding among them; at least 257.
+            length: subwords that are read of a text.
+            lowercase: read all letters as small ones.
+
+        Raises:
+            UnreadableError: when one of the texts is not a string.
+            ValueError: when there is no text, or ``vocabulary`` has no room for the bytes.
+        """
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+        if vocabulary <= BYTES:
+            raise ValueError(
+                f"A vocabulary of {vocabulary} was asked for; it needs at least {BYTES + 1}: "
+                "each byte and the padding."
+            )
+        steps: list[Any] = [normalizers.NFKC()]
+        steps += [normalizers.Lowercase()] if lowercase else []
+        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary - 1,
+            min_frequency=2,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            max_token_length=LONGEST_SUBWORD,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_some(texts), trainer)
+        return cls(tokenizer.to_str(), length)
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many numbers there are, padding among them: all are below it."""
+        return max(self._parsed.get_vocab().values(), default=-1) + 2
+
+    def decode(self, raw: Any) -> Tensor:
+        """One text as int32 ``[length]``.
+
+        Args:
+            raw: a string, or bytes in UTF-8.
+
+        Raises:
+            UnreadableError: when it is neither, or is empty or blank.
+        """
+        text = _string(raw).strip()
+        if not _says_something(text):
+            raise UnreadableError(
+                f"The text {_excerpt(raw)} is empty or blank; one with at least a word is needed."
+            )
+        text = text[: CHARACTERS_A_SUBWORD * self.length]
+        numbers = self._parsed.encode(text, add_special_tokens=False).ids[: self.length]
+        if not numbers:
+            raise UnreadableError(f"The tokenizer finds no subword in the text {_excerpt(raw)}.")
+        row = torch.full((self.length,), PADDING, dtype=torch.int32)
+        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32) + 1
+        return row
+
+    def prepare(self, stored: Tensor) -> Tensor:
+        """Int64 ``[B, length]`` from int32 of the same shape."""
+        return stored.long()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to make this object again, as JSON-ready values."""
+        return {"kind": self.kind} | asdict(self)
+
+    @cached_property
+    def _parsed(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(self.tokenizer)
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(
+                f"A string of {len(self.tokenizer)} characters was given as tokenizer, but it is "
+                f"not the JSON that Tokenizer.to_str of the library `tokenizers` writes: {error}."
+            ) from error
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return asdict(self)  # without what is cached
+
+
+def _string(raw: Any) -> str:
+    if isinstance(raw, bytes):
+        try:
+            return raw.decode("utf-8-sig")  # editors may write a mark at the start of a file
+        except UnicodeDecodeError as error:
+            raise UnreadableError(
+                f"The bytes {_excerpt(raw)} are not text in UTF-8: {error}. Convert them first."
+            ) from error
+    if not isinstance(raw, str):
+        raise UnreadableError(
+            f"A text given as {type(raw).__name__} cannot be read; a string or UTF-8 bytes are "
+            "needed."
+        )
+    try:
+        raw.encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableError(
+            f"The text {_excerpt(raw)} holds half of a character: {error}."
+        ) from error
+    return raw
+
+
+def _says_something(text: str) -> bool:
+    """Whether any character can be seen; white space and marks of no width cannot."""
+    return any(each.isprintable() and not each.isspace() for each in text)
+
+
+def _excerpt(raw: str | bytes) -> str:
+    return repr(raw) if len(raw) <= 40 else f"{raw[:40]!r}..."
+
+
+def _some(texts: Iterable[str | bytes]) -> Iterator[str]:
+    """The texts that are not blank, of which there must be one."""
+    found = False
+    for text in map(_string, texts):
+        if _says_something(text):
+            found = True
+            yield text
+    if not found:
+        raise ValueError("There are no texts to learn subwords from, or all of them are blank.")

