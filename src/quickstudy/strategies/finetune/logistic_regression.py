@@ -122,7 +122,7 @@ def weights_by_descent(features: Tensor, members: Tensor, penalty: float) -> Ten
         losses = -(y * log_probabilities).sum() + penalty / 2 * weight.square().sum()
         return float(losses)
 
-    solver.step(objective)
+    solver.step(objective)  # type: ignore[no-untyped-call]
     return weight.to(features)
 
 
