@@ -29,6 +29,8 @@ def test_names_that_tell_classes_apart_and_names_that_do_not():
     near = names[targets] + 0.3 * torch.randn(30, 8)
     assert tell_classes_apart(names, near, targets)
     assert not tell_classes_apart(names.roll(1, 0), near, targets)
+    many = targets.repeat(100)
+    assert tell_classes_apart(names, names[many], many)
     # Two of two right is chance with a probability of a quarter.
     assert not tell_classes_apart(torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
 

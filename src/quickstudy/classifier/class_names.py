@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import torch.nn.functional as F
@@ -41,8 +40,7 @@ def tell_classes_apart(names: Tensor, features: Tensor, targets: Tensor) -> bool
     ways, count = len(names), len(features)
     nearest = (F.normalize(features, dim=1) @ F.normalize(names, dim=1).mT).argmax(1)
     hits = int((nearest == targets.to(nearest.device)).sum())
-    by_chance = sum(
-        math.comb(count, n) * (1 / ways) ** n * (1 - 1 / ways) ** (count - n)
-        for n in range(hits, count + 1)
-    )
-    return hits >= LEAST_SHARE * count and by_chance < LEAST_CHANCE
+    from scipy.stats import binom
+
+    by_chance = binom.sf(hits - 1, count, 1 / ways)  # of so many hits or more
+    return bool(hits >= LEAST_SHARE * count and by_chance < LEAST_CHANCE)
