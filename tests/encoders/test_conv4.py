@@ -55,6 +55,23 @@ def test_a_block_is_convolution_normalisation_relu_pooling(pooling):
 
 
 @pytest.mark.parametrize("pooling", ["max", "stride"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_vector_may_hold_several_blocks(pooling, training):
+    encoder = lively(Conv4((2, 8, 8), 5, pooling, blocks=3, joined_blocks=2)).train(training)
+    shorter, whole = (
+        lively(Conv4((2, 8, 8), 5, pooling, blocks=blocks)).train(training) for blocks in (2, 3)
+    )
+    whole.load_state_dict(encoder.state_dict())
+    shorter.load_state_dict(encoder.state_dict(), strict=False)
+    x = images(3, 2, 8, 8)
+    expected = torch.cat([shorter(x), whole(x)], dim=1)
+    torch.testing.assert_close(encoder(x), expected, rtol=1e-12, atol=1e-12)
+    assert encoder.out_features == expected.shape[1]
+    with pytest.raises(ValueError, match="4 blocks were to be joined, of 3"):
+        Conv4((2, 8, 8), blocks=3, joined_blocks=4)
+
+
+@pytest.mark.parametrize("pooling", ["max", "stride"])
 @pytest.mark.parametrize("normalization", ["batch", "group", "none"])
 def test_in_evaluation_an_output_depends_on_its_own_input_only(pooling, normalization):
     encoder = lively(Conv4((2, 8, 8), 4, pooling, normalization, blocks=2))

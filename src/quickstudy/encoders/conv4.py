@@ -33,6 +33,8 @@ class Conv4(Encoder):
         normalization: "batch", "group" or "none". A trained network uses running averages for
             "batch", so no output depends on another input.
         blocks: how many blocks.
+        joined_blocks: of how many blocks, counted from the last, a vector holds the outputs; 2 in
+            Bertinetto et al. 2019.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Conv4(Encoder):
         pooling: Literal["max", "stride"] = "max",
         normalization: Normalization = "batch",
         blocks: int = 4,
+        joined_blocks: int = 1,
     ) -> None:
         super().__init__()
         in_channels, height, width = image_shape(input_shape, "Conv4")
@@ -52,11 +55,18 @@ class Conv4(Encoder):
                 f"Conv4 was asked for {blocks} blocks of {channels} channels; both must be at "
                 "least 1."
             )
+        if not 1 <= joined_blocks <= blocks:
+            raise ValueError(
+                f"The outputs of {joined_blocks} blocks were to be joined, of {blocks}; join at "
+                "least 1 and at most all."
+            )
         self.input_shape = tuple(input_shape)
         self.channels = channels
         self.pooling = pooling
         self.normalization = normalization
         self.blocks = blocks
+        self.joined_blocks = joined_blocks
+        sizes = []
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList()
         stride = 2 if pooling == "stride" else 1
@@ -69,22 +79,31 @@ class Conv4(Encoder):
             self.norms.append(normalization_layer(normalization, channels))
             round_up = 1 if pooling == "stride" else 0
             height, width = (height + round_up) // 2, (width + round_up) // 2
+            sizes.append(channels * height * width)
         if not height * width:
             raise ValueError(
                 f"Images of {tuple(input_shape)} are too small to be halved {blocks} times; use "
                 "larger images or fewer blocks."
             )
         self.map_shape = (channels, height, width)
-        self.out_features = channels * height * width
+        self.out_features = sum(sizes[-joined_blocks:])
         self.modulated_channels = (channels,) * blocks
 
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of images ``[B, channels, height, width]``."""
-        return self.maps(x, modulation).flatten(1)
+        outputs = self._outputs(x, modulation)[-self.joined_blocks :]
+        if self.joined_blocks == 1:
+            return outputs[0].flatten(1)
+        return torch.cat([each.flatten(1) for each in outputs], dim=1)
 
     def maps(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """The last block's maps ``[B, *map_shape]``."""
+        return self._outputs(x, modulation)[-1]
+
+    def _outputs(self, x: Tensor, modulation: Modulation | None) -> list[Tensor]:
+        """The maps of every block that a vector holds."""
         x = channels_last(x)
+        outputs = []
         for block in range(self.blocks):
             convolution, norm = self.convolutions[block], self.norms[block]
             assert isinstance(convolution, nn.Conv2d)
@@ -98,7 +117,9 @@ class Conv4(Encoder):
                 if modulation is not None:
                     x = modulate(x, *modulation[block])
                 x = self._halved(x)
-        return x
+            if block >= self.blocks - self.joined_blocks:
+                outputs.append(x)
+        return outputs
 
     def _in_pieces(self, x: Tensor, convolution: nn.Conv2d) -> bool:
         return self.pooling == "max" and pays(x, convolution.weight)
