@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +20,51 @@ from torch import Tensor
 
 from quickstudy.files import atomically
 
-FORMAT = "quickstudy classifier"
-VERSION = 1
-
 _DIGEST_BYTES = 32
 _NO_CHECKSUM = b"0" * (2 * _DIGEST_BYTES)
 _LENGTH_BYTES = 8  # of the header's length, at the beginning of a safetensors file
 
 
-def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Writes a file, in one piece. Tensors are laid out in memory again as they are now."""
+@dataclass(frozen=True)
+class Format:
+    """What a file holds.
+
+    Args:
+        name: written into the file.
+        version: likewise; readers refuse any other.
+        noun: what messages call such a file.
+        advice: what to do about a damaged one.
+    """
+
+    name: str
+    version: int
+    noun: str
+    advice: str
+
+
+def write(
+    path: Path,
+    form: Format,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    keep: Path | None = None,
+) -> None:
+    """Writes a file, in one piece. Tensors are laid out in memory again as they are now.
+
+    Args:
+        path: of the file.
+        form: what it holds.
+        header: JSON-ready.
+        tensors: by name.
+        keep: where the file that was at ``path`` before is moved when the new one is complete.
+    """
     strides = {name: [*t.stride()] for name, t in tensors.items() if not t.is_contiguous()}
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    text = json.dumps({**header, "format": FORMAT, "version": VERSION, "strides": strides})
+    about = {"format": form.name, "version": form.version, "strides": strides}
+    text = json.dumps({**header, **about})
     metadata = {"quickstudy": text, "checksum": _NO_CHECKSUM.decode()}
     content = safetensors.torch.save(plain, metadata)
     digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
@@ -42,9 +73,13 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
         file.write(content[:place])
         file.write(digest.encode())
         file.write(content[place + len(digest) :])
+        if keep is not None and path.exists():
+            file.flush()
+            os.fsync(file.fileno())
+            path.replace(keep)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The JSON and the tensors of a file.
 
     Raises:
@@ -52,14 +87,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ValueError: when it is damaged, something else, or of a version that this one cannot read.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no classifier {str(path)!r}.")
+        raise FileNotFoundError(f"There is no {form.noun} {str(path)!r}.")
     content = path.read_bytes()
-    metadata = _metadata(path, content)
-    header = _header(path, metadata.get("quickstudy"))
+    metadata = _metadata(path, form, content)
+    header = _header(path, form, metadata.get("quickstudy"))
     if not _is_whole(content, metadata.get("checksum")):
         raise ValueError(
-            f"{path} is damaged: its checksum does not fit its content. Take another copy, or "
-            "learn it again."
+            f"The {form.noun} {path} is damaged: its checksum does not fit its content. "
+            f"{form.advice}"
         )
     tensors = safetensors.torch.load(content)
     for name, strides in header["strides"].items():
@@ -67,7 +102,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def _metadata(path: Path, content: bytes) -> dict[str, Any]:
+def _metadata(path: Path, form: Format, content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
         if not 2 <= length <= len(content) - _LENGTH_BYTES:
@@ -77,25 +112,27 @@ def _metadata(path: Path, content: bytes) -> dict[str, Any]:
             raise TypeError("its metadata are no dictionary")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not a classifier that quickstudy saved, or only a part of one ({error})."
+            f"{path} is not a {form.noun} that quickstudy saved, or damaged, or only a part of one "
+            f"({error}). {form.advice}"
         ) from error
     return metadata
 
 
-def _header(path: Path, text: Any) -> dict[str, Any]:
+def _header(path: Path, form: Format, text: Any) -> dict[str, Any]:
     try:
         header = json.loads(text)
         found, version = header["format"], header["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is a safetensors file, but not a classifier that quickstudy saved."
+            f"{path} is a safetensors file, but not a {form.noun} that this version of quickstudy "
+            "knows."
         ) from error
-    if found != FORMAT:
-        raise ValueError(f"{path} is a {found!r}; a {FORMAT!r} is needed.")
-    if version != VERSION:
+    if found != form.name:
+        raise ValueError(f"{path} is a {found!r}; a {form.name!r} is needed.")
+    if version != form.version:
         raise ValueError(
-            f"{path} has version {version} of the format; this quickstudy reads version {VERSION}. "
-            "Use the quickstudy that wrote it, or learn it again."
+            f"{path} has version {version} of the format; this quickstudy reads version "
+            f"{form.version}. Use the quickstudy that wrote it, or make it again."
         )
     return dict(header)
 

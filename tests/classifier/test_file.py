@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,9 +12,8 @@ import torch
 from torch import nn
 
 import quickstudy as qs
-from quickstudy import FewShotClassifier
-from quickstudy.classifier import container
-from quickstudy.classifier.file import check_trusted
+from quickstudy import FewShotClassifier, tensor_file
+from quickstudy.classifier.file import FORMAT, check_trusted
 from quickstudy.inputs import ImageInputs
 
 
@@ -106,9 +106,9 @@ def test_an_encoder_of_a_name_is_written_by_its_name(minilm, texts, tmp_path):
 def test_an_encoder_that_changed_since_is_warned_of(minilm, texts, tmp_path):
     (X, y), _ = texts
     FewShotClassifier(encoder=minilm).fit(X, y).save(tmp_path / "a.qs")
-    header, tensors = container.read(tmp_path / "a.qs")
+    header, tensors = tensor_file.read(tmp_path / "a.qs", FORMAT)
     header["encoder"]["identity"] = "another"
-    container.write(tmp_path / "a.qs", header, tensors)
+    tensor_file.write(tmp_path / "a.qs", FORMAT, header, tensors)
     with pytest.warns(UserWarning, match="not quite the one"):
         FewShotClassifier.load(tmp_path / "a.qs")
 
@@ -179,7 +179,7 @@ def test_foreign_files(tmp_path):
 
 
 def test_another_version(saved, monkeypatch):
-    monkeypatch.setattr(container, "VERSION", 2)
+    monkeypatch.setattr("quickstudy.classifier.file.FORMAT", replace(FORMAT, version=2))
     with pytest.raises(ValueError, match=r"version 1.*reads version 2"):
         FewShotClassifier.load(saved)
 

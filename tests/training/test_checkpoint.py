@@ -69,8 +69,20 @@ def test_other_safetensors_file_is_a_plain_error(tmp_path):
     header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "other.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    with pytest.raises(ValueError, match="not one of quickstudy's"):
+    with pytest.raises(ValueError, match="not a checkpoint that quickstudy saved"):
         load(path)
+
+
+def test_every_flipped_bit_is_noticed(saved):
+    path, *_ = saved
+    content = path.read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    for place in torch.randint(len(content), (60,), generator=generator).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+            Checkpoint.load(path)
 
 
 def test_parameters_that_do_not_fit_are_a_plain_error(saved):
@@ -87,7 +99,7 @@ def test_failed_write_leaves_the_old_checkpoint(saved, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("quickstudy.training.checkpoint.save_file", fail)
+    monkeypatch.setattr("quickstudy.files.os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(path)
     assert path.read_bytes() == before

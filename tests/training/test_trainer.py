@@ -110,6 +110,39 @@ def test_resume_continues_exactly(parts, tmp_path, optimizer):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(parts, tmp_path, capsys, damage):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    Trainer(steps=20, **SETTINGS).fit(make(), parts["train"], parts["validation"], whole)
+    Trainer(steps=8, **SETTINGS).fit(make(), parts["train"], parts["validation"], run)
+    last = run / "checkpoints" / "last.safetensors"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content[:-9] if damage == "cut" else content)
+    if damage == "gone":  # as after a crash between two renamings
+        last.unlink()
+    resumed = Trainer(steps=20, **SETTINGS).fit(
+        make(), parts["train"], parts["validation"], run, resume=True
+    )
+    assert ("damaged" in capsys.readouterr().err) == (damage != "gone")
+    assert resumed.progress["step"] == 20
+    first, second = (
+        Checkpoint.load(each / "checkpoints" / "last.safetensors").model for each in (whole, run)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_without_any_whole_checkpoint_nothing_is_trained(parts, tmp_path):
+    run = tmp_path / "run"
+    Trainer(steps=3, **SETTINGS).fit(make(), parts["train"], parts["validation"], run)
+    for name in ("last", "previous"):
+        (run / "checkpoints" / f"{name}.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged"):
+        Trainer(steps=9, **SETTINGS).fit(
+            make(), parts["train"], parts["validation"], run, resume=True
+        )
+
+
 def test_early_stopping_and_best_checkpoint(parts, tmp_path):
     settings = SETTINGS | {"learning_rate": 1e-12, "validate_every": 2}
     torch.manual_seed(0)

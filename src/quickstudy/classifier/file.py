@@ -1,4 +1,4 @@
-"""The ``.qs`` file: a classifier as tensors and JSON (see ``container.py``).
+"""The ``.qs`` file: a classifier as tensors and JSON (see ``tensor_file.py``).
 
 Modules are written as descriptions, which name their classes, and weights. A file can name only
 classes of this package's encoders and strategies, unless whoever reads it trusts others: reading
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.classifier import container
 from quickstudy.classifier.labels import Labels
 from quickstudy.classifier.learner import Learner, Trust, seeded
 from quickstudy.classifier.model import Model, Settings, Support
@@ -27,9 +26,11 @@ from quickstudy.classifier.rejection import KnownScore
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.strategies import Strategy
+from quickstudy.tensor_file import Format, read, write
 from quickstudy.training.description import build, describe
 
 SUFFIX = ".qs"
+FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
 
 _OWN_CLASS = re.compile(r"quickstudy\.(encoders|strategies)(\.[a-z]\w*)*\.[A-Z]\w*")
 _PLAIN_CLASSES = ("torch.nn.modules.linear.Identity", "torch.nn.modules.flatten.Flatten")
@@ -71,7 +72,7 @@ def save_model(model: Model, path: Path) -> None:
         "named": {} if learner.named is None else {"prepared": learner.named},
     }
     tensors = {f"{group}.{name}": t for group, some in groups.items() for name, t in some.items()}
-    container.write(path, header, tensors)
+    write(path, FORMAT, header, tensors)
 
 
 def load_model(
@@ -88,7 +89,7 @@ def load_model(
         FileNotFoundError: when there is none, or its encoder is not to be found.
         ValueError: when it is damaged, of another version, or names other classes.
     """
-    header, tensors = container.read(path)
+    header, tensors = read(path, FORMAT)
     place = torch.device(device or "cpu")
     try:
         groups: dict[str, dict[str, Tensor]] = {}

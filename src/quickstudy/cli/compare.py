@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> int:
     for name, own in options.items():
         out = Path(own.out) / name
         done = RunDirectory(out)
-        trained = train(own, out, resume=done.last.exists())
+        trained = train(own, out, resume=done.holds_a_run())
         if not trained.progress["finished"]:
             return 130
         runs[name] = trained

@@ -21,7 +21,7 @@ from quickstudy.cli.options import (
 from quickstudy.cli.parsing import parse
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
 from quickstudy.inputs import inputs_from_dict
-from quickstudy.training import Checkpoint, Run
+from quickstudy.training import Run
 from quickstudy.training.run import RunDirectory
 
 DESCRIPTION = (
@@ -51,8 +51,8 @@ def run(words: Sequence[str]) -> int:
 def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     """One training run, as the options of :func:`training_parser` describe it."""
     # A resumed run reads its data as it did: texts by the subwords it has learned, above all.
-    last = RunDirectory(out).last
-    inputs = inputs_from_dict(Checkpoint.load(last).inputs) if resume and last.exists() else None
+    saved = RunDirectory(out).newest() if resume else None
+    inputs = inputs_from_dict(saved.inputs) if saved is not None else None
     parts = load_split(options, inputs)
     training = choose_part(parts, options.train_part)
     options.encoder = encoder_for(options, training.inputs.kind)

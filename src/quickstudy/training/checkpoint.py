@@ -1,26 +1,27 @@
-"""Checkpoints: one safetensors file each, complete in itself, written atomically.
+"""Checkpoints: one file each (see ``tensor_file.py``), complete in itself, written atomically.
 
-Tensors are named ``model.*`` and ``optimizer.*``; the file's JSON header holds the rest under the
-key ``quickstudy``: the strategy's description, its inputs, and where training stood. Nothing is
-pickled.
+Tensors are named ``model.*`` and ``optimizer.*``; the JSON holds the rest: the strategy's
+description, its inputs, and where training stood. Nothing is pickled.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from quickstudy.files import atomically
+from quickstudy.tensor_file import Format, read, write
 from quickstudy.training.description import Description
 
-FORMAT = 1
+FORMAT = Format(
+    "quickstudy checkpoint",
+    2,
+    "checkpoint",
+    "Use another checkpoint of the run (best, last or previous) in its place, or train again.",
+)
 
 
 @dataclass
@@ -45,25 +46,18 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
-        """Writes the file beside ``path``, flushes it to the disk, and renames it."""
+    def save(self, path: Path, keep: Path | None = None) -> None:
+        """Writes the file in one piece; what was at ``path`` before is moved to ``keep``."""
         tensors = {f"model.{k}": v for k, v in self.model.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.items()}
         header = {
-            "format": FORMAT,
             "strategy": self.strategy,
             "inputs": self.inputs,
             "progress": self.progress,
             "settings": self.settings,
             "classes": self.classes,
         }
-        # Tensors may share memory or lie in channels-last order; files hold plain copies.
-        plain = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        }
-        with atomically(path) as temporary:
-            save_file(plain, temporary, metadata={"quickstudy": json.dumps(header)})
+        write(path, FORMAT, header, tensors, keep)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -73,37 +67,25 @@ class Checkpoint:
             FileNotFoundError: when there is none.
             ValueError: when it is damaged or not one of this package's.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no checkpoint {path}.")
+        header, tensors = read(path, FORMAT)
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["quickstudy"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header["format"] != FORMAT:
-                raise ValueError(
-                    f"The checkpoint {path} has format {header['format']}; this version of "
-                    f"quickstudy reads format {FORMAT}. Use the version that wrote it."
-                )
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = tensor
             return cls(
                 header["strategy"],
                 header["inputs"],
-                {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
-                {
-                    k.removeprefix("optimizer."): v
-                    for k, v in tensors.items()
-                    if k.startswith("optimizer.")
-                },
+                parts["model"],
+                parts["optimizer"],
                 header["progress"],
                 header["settings"],
-                header.get("classes", {}),
+                header["classes"],
             )
-        except (SafetensorError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
+        except KeyError as error:
             raise ValueError(
-                f"The checkpoint {path} is damaged or not one of quickstudy's ({error}). Use the "
-                "run's other checkpoint (best or last) in its place, or train again."
+                f"The checkpoint {path} is not as this version of quickstudy writes them ({error})."
             ) from error
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The checkpoint {path} has a damaged header ({error}).") from error
 
     def restore_model(self, strategy: nn.Module) -> None:
         """Puts the saved φ into ``strategy``; a plain error when it does not fit."""

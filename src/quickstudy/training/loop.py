@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import check_augmentation, check_same_run, check_validation
 from quickstudy.training.description import Description, describe
+from quickstudy.training.lock import locked
 from quickstudy.training.memory import deep_loop_bytes, free_memory, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
@@ -111,6 +113,22 @@ class Fit:
     # -- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> Run:
+        with ExitStack() as stack:
+            self._enter_directory(stack)
+            return self._run(resume)
+
+    def _enter_directory(self, stack: ExitStack) -> None:
+        """Keeps other processes out of the run directory until ``stack`` is closed."""
+        problem = ""
+        if self.directory is not None and self.rank == 0:
+            try:
+                stack.enter_context(locked(self.directory.path))
+            except ValueError as error:
+                problem = str(error)
+        if problem := self.fabric.broadcast(problem):  # every rank ends
+            raise ValueError(problem)
+
+    def _run(self, resume: bool) -> Run:
         self._open_directory(resume)
         if self.settings.start_from and not resume:
             self._take_over(self.settings.start_from)
@@ -323,7 +341,7 @@ class Fit:
 
     def _save(self) -> None:
         if self.directory is not None and self.rank == 0:
-            self._checkpoint().save(self.directory.last)
+            self._checkpoint().save(self.directory.last, keep=self.directory.previous)
 
     def _take_over(self, path: str) -> None:
         """Starts from what another run learned, as far as names and shapes agree."""
@@ -365,10 +383,11 @@ class Fit:
                 directory.keep_metrics_until(0)
             self.fabric.barrier()
             return
-        if not directory.last.exists() and not directory.config.exists():
+        saved = directory.newest()
+        if saved is None and not directory.config.exists():
             raise FileNotFoundError(f"There is no run to resume in {directory.path}.")
-        if directory.last.exists():
-            self._restore(Checkpoint.load(directory.last), directory)
+        if saved is not None:
+            self._restore(saved, directory)
         self.fabric.barrier()
         if self.rank == 0:
             directory.write_config(self.config)  # with what a resumed run may change

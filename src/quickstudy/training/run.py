@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,8 @@ class RunDirectory:
     """The files of a run.
 
     ``config.yaml`` (enough to repeat it), ``metrics.csv`` and TensorBoard events,
-    ``checkpoints/last.safetensors`` and ``checkpoints/best.safetensors``.
+    ``checkpoints/last.safetensors``, the one before it as ``previous.safetensors``, and
+    ``checkpoints/best.safetensors``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -122,11 +124,39 @@ class RunDirectory:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.last = self.path / "checkpoints" / "last.safetensors"
+        self.previous = self.path / "checkpoints" / "previous.safetensors"
         self.best = self.path / "checkpoints" / "best.safetensors"
 
     def holds_a_run(self) -> bool:
         """Whether training began here before."""
-        return self.last.exists() or self.best.exists() or self.metrics.exists()
+        checkpoints = (self.last, self.previous, self.best)
+        return self.metrics.exists() or any(path.exists() for path in checkpoints)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there is none at all.
+
+        Raises:
+            ValueError: when none of those that are there can be used.
+        """
+        problems = []
+        for path in (self.last, self.previous):
+            try:
+                found = Checkpoint.load(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                problems.append(error)
+                continue
+            if problems:
+                print(
+                    f"{problems[0]} Instead the one before it is used, of step "
+                    f"{found.progress['step']}.",
+                    file=sys.stderr,
+                )
+            return found
+        if problems:
+            raise problems[0]
+        return None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes ``config.yaml``."""

@@ -1,0 +1,50 @@
+"""One process at a time in a run directory."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from quickstudy.training.lock import NAME, locked
+
+
+def hold(folder, ready, done):
+    with locked(folder):
+        ready.set()
+        done.wait(60)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the lock, and what ends it."""
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(60)
+    yield process, done
+    done.set()
+    process.join(60)
+
+
+def test_a_second_process_is_refused_and_the_first_is_named(tmp_path, other):
+    process, done = other
+    named = rf"trained already by process {process.pid} on "
+    with pytest.raises(ValueError, match=named), locked(tmp_path):
+        pytest.fail("two were let in")
+    done.set()
+    process.join(60)
+    with locked(tmp_path):
+        assert (tmp_path / NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path, other):
+    process, _ = other
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert (tmp_path / NAME).exists()
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
