@@ -57,7 +57,7 @@ def trusted(
         best = some.max(1)
         found[f"ece {when}"] = calibration_error(best.values, (best.indices == targets).float())
     for coverage in COVERAGES:
-        sets = model.prediction_sets(prepared, coverage)
+        sets = model.prediction_sets(probabilities["after"], coverage)
         names = model.classes[targets.numpy()]
         hits = [name in some for name, some in zip(names, sets, strict=True)]
         found[f"covered {coverage}"] = float(np.mean(hits))

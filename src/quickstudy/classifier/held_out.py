@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from quickstudy.episodes import Examples
 from quickstudy.strategies import Strategy
-from quickstudy.strategies.strategy import Theta
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Learners that have each not seen a part of the support, and what they say of that part.
-
-    Args:
-        thetas: θ of each learner.
-        asked: for each learner the numbers of the examples that it has not seen.
-        logits: of each example by the learner that has not seen it, ``[N, K]``; a row of NaN for
-            an example that every learner has seen, as without it its class would have none.
-    """
-
-    thetas: list[Theta]
-    asked: list[Tensor]
-    logits: Tensor
-
-
-def held_out(
+def held_out_logits(
     strategy: Strategy,
     support: Examples,
     ways: int,
     folds: int = 5,
     seed: int = 0,
     always: Examples | None = None,
-) -> HeldOut:
-    """Lets learners that have not seen an example of the support answer it.
+) -> Tensor:
+    """Logits of each support example from a learner that did not see it.
 
     The examples are divided into folds, and the strategy adapts to all but one at a time
     (Stone, "Cross-validatory choice and assessment of statistical predictions", 1974). Every class
@@ -50,25 +31,24 @@ def held_out(
         folds: at most so many; fewer where the largest class is smaller.
         seed: of the division into folds.
         always: examples that every learner sees beside.
+
+    Returns:
+        ``[N, K]``; a row of NaN for an example that is alone in its class.
     """
     targets = support.targets[0]
     kept_alive = set() if always is None else {*always.targets[0].tolist()}
     fold_of = _folds(targets, ways, folds, seed, kept_alive)
     logits = support.inputs.new_full((len(targets), ways), torch.nan, dtype=torch.float32)
-    thetas, asked = [], []
     for fold in range(int(fold_of.max()) + 1):
         inside = fold_of == fold
-        kept = (~inside).nonzero()[:, 0]
-        asked.append(inside.nonzero()[:, 0])
+        kept, asked = (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]
         seen = Examples(support.inputs[:, kept], support.targets[:, kept])
         if always is not None and always.targets.numel():
             seen = joined(seen, always)
         with torch.no_grad():
-            thetas.append(strategy.adapt(seen, ways))
-            logits[asked[-1]] = strategy.predict(thetas[-1], support.inputs[:, asked[-1]])[
-                0
-            ].float()
-    return HeldOut(thetas, asked, logits)
+            theta = strategy.adapt(seen, ways)
+            logits[asked] = strategy.predict(theta, support.inputs[:, asked])[0].float()
+    return logits
 
 
 def joined(some: Examples, more: Examples) -> Examples:

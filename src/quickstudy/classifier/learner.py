@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quickstudy.classifier.calibration import fit_temperature
 from quickstudy.classifier.defaults import usual_temperature
-from quickstudy.classifier.held_out import HeldOut, held_out
+from quickstudy.classifier.held_out import held_out_logits
 from quickstudy.classifier.rejection import KnownScore
 from quickstudy.datasets.features import evaluating
 from quickstudy.episodes import Examples
@@ -30,14 +30,11 @@ class Trust:
             that is impossible.
         temperature: what logits are divided by.
         known: how surely something is of a known class.
-        learners: those that did not see the examples; None where they are to be made again, as
-            files do not hold them.
     """
 
     held_out: Tensor
     temperature: float
     known: KnownScore
-    learners: HeldOut | None = None
 
 
 @dataclass
@@ -104,41 +101,31 @@ class Learner:
         labels = torch.arange(self.ways, device=prepared.device)
         return torch.cat([prepared, self.named]), torch.cat([targets, labels])
 
-    def held_out(self, support: Examples, count: int) -> HeldOut:
-        """What learners say of the first ``count`` examples without seeing them; others are names.
-
-        The same whenever it is asked.
-        """
+    def _measured(self, support: Examples, count: int) -> Trust:
+        """What the first ``count`` examples say of themselves; the others are names."""
         examples, names = (
             Examples(support.inputs[:, part], support.targets[:, part])
             for part in (slice(count), slice(count, None))
         )
         with evaluating(self.strategy), seeded(self.seed):
-            return held_out(self.strategy, examples, self.ways, seed=self.seed, always=names)
-
-    def _measured(self, support: Examples, count: int) -> Trust:
-        found = self.held_out(support, count)
+            held_out = held_out_logits(
+                self.strategy, examples, self.ways, seed=self.seed, always=names
+            )
         targets = support.targets[0]
         is_example = torch.arange(len(targets), device=targets.device) < count
         known = KnownScore.fitted(self.features(support.inputs[0]), targets, self.ways, is_example)
         prior = usual_temperature(self.strategy)
-        temperature = fit_temperature(found.logits, targets[:count], prior)
-        return Trust(found.logits, temperature, known, found)
+        return Trust(held_out, fit_temperature(held_out, examples.targets[0], prior), known)
 
-    def logits(self, prepared: Tensor, theta: Theta | None = None) -> Tensor:
+    def logits(self, prepared: Tensor) -> Tensor:
         """Logits ``[Q, K]`` of what the strategy reads of the queries, ``[Q, *shape]``.
 
         In bounded batches; all at once if the strategy is transductive.
-
-        Args:
-            prepared: what it reads.
-            theta: another θ than the learner's own.
         """
-        theta = self.theta if theta is None else theta
         at_once = len(prepared) if self.strategy.transductive else QUERIES_AT_ONCE
         with evaluating(self.strategy), seeded(self.seed):
             parts = [
-                self.strategy.predict(theta, part[None])[0]
+                self.strategy.predict(self.theta, part[None])[0]
                 for part in torch.split(prepared, max(1, at_once))
             ]
         return torch.cat(parts)

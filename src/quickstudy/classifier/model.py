@@ -21,7 +21,6 @@ from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of
 from quickstudy.classifier.reader import content_numbers, thumbnails
 from quickstudy.classifier.suggestion import suggest
-from quickstudy.episodes import Examples
 
 USUAL_SHARE = 0.95
 """The share of known inputs that are not rejected, where nothing is said."""
@@ -193,26 +192,18 @@ class Model:
 
     def predict_set(self, raw: Any, coverage: float = 0.9) -> list[Labels]:
         """For each raw input the labels it may have, the most probable first; there may be none."""
-        return self.prediction_sets(self.prepared(raw), coverage)
+        return self.prediction_sets(self.probabilities(self.prepared(raw)), coverage)
 
-    def prediction_sets(self, prepared: Tensor, coverage: float) -> list[Labels]:
-        """The labels that prepared inputs ``[Q, *shape]`` may have, the most probable first."""
-        learner, trust = self.learner, self._trust("prediction sets")
-        if trust.learners is None:
-            kept = self.parts.reader.prepare(self.support.kept)
-            support = Examples(*(each[None] for each in learner.with_names(kept, self.targets)))
-            trust.learners = learner.held_out(support, len(self.support))
-        targets = self.targets.to(prepared.device)
-        of_true = [
-            learner.probabilities(trust.held_out[asked]).gather(1, targets[asked][:, None])[:, 0]
-            for asked in trust.learners.asked
-        ]
-        found = [
-            learner.probabilities(learner.logits(prepared, theta))
-            for theta in trust.learners.thetas
-        ]
-        sets = prediction_sets(found, of_true, coverage)
-        order = self.probabilities(prepared).argsort(1, descending=True)
+    def prediction_sets(self, probabilities: Tensor, coverage: float) -> list[Labels]:
+        """The labels that belong to probabilities ``[Q, K]``, the most probable first."""
+        held_out = self._trust("prediction sets").held_out
+        sets = prediction_sets(
+            probabilities,
+            self.learner.probabilities(held_out).to(probabilities.device),
+            self.targets.to(probabilities.device),
+            coverage,
+        )
+        order = probabilities.argsort(1, descending=True)
         chosen = sets.gather(1, order)
         return [
             self.classes[numbers[inside].cpu().numpy()]

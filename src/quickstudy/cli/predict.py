@@ -79,7 +79,7 @@ def answers(
     logits = model.learner.logits(prepared)
     probabilities = model.learner.probabilities(logits).cpu()
     rejected = model.rejected(prepared, True) if reject else [False] * len(raw)
-    sets = model.prediction_sets(prepared, coverage) if coverage is not None else None
+    sets = model.prediction_sets(probabilities, coverage) if coverage is not None else None
     classes = [str(label) for label in model.classes.tolist()]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
