@@ -13,7 +13,7 @@ from quickstudy.training import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EVERY = sorted(CONFIGS.glob("*/*.yaml"))
-SHAPES = {"TextEncoder": (64,)}
+SHAPES = {"TextEncoder": (64,), "AudioGRU": (20480,)}
 """Of the inputs of encoders that do not read photographs."""
 OF_IMAGES = [entry for entry in strategies() if getattr(package, entry.name).kind is None]
 
