@@ -9,31 +9,31 @@ import pytest
 from quickstudy.training.lock import NAME, locked
 
 
-def hold(folder, ready, done):
+def hold(folder, connection):
     with locked(folder):
-        ready.set()
-        done.wait(60)
+        connection.send("ready")
+        connection.poll(60)  # until the other end says something or is closed
 
 
 @pytest.fixture
 def other(tmp_path):
     """Another process that holds the lock, and what ends it."""
     context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready, done))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(tmp_path, theirs))
     process.start()
-    assert ready.wait(60)
-    yield process, done
-    done.set()
+    assert ours.poll(60)
+    yield process, ours
+    process.kill()
     process.join(60)
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(tmp_path, other):
-    process, done = other
+    process, ours = other
     named = rf"trained already by process {process.pid} on "
     with pytest.raises(ValueError, match=named), locked(tmp_path):
         pytest.fail("two were let in")
-    done.set()
+    ours.send("stop")
     process.join(60)
     with locked(tmp_path):
         assert (tmp_path / NAME).exists()
