@@ -96,7 +96,7 @@ def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"The {form.noun} {path} is damaged: its checksum does not fit its content. "
             f"{form.advice}"
         )
-    tensors = safetensors.torch.load(content)
+    tensors = dict(sorted(safetensors.torch.load(content).items()))  # it has no order of its own
     for name, strides in header["strides"].items():
         tensors[name] = _laid_out(tensors[name], strides)
     return header, tensors
