@@ -13,7 +13,7 @@ from quickstudy import FewShotClassifier
 from quickstudy.inputs import ImageInputs
 
 
-@parametrize_with_checks([FewShotClassifier(), FewShotClassifier(calibrate=False)])
+@parametrize_with_checks([FewShotClassifier()])
 def test_every_check_of_scikit_learn(estimator, check):
     check(estimator)
 
