@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from results import EPISODES, RESULTS, ROOT, machine
+from results import EPISODES, RESULTS, ROOT, machine, percent
 from torch import Tensor, nn
 
 import quickstudy as qs
 from quickstudy.datasets import ClassDataset
+from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "images.json"
 PAGE = ROOT / "docs" / "images.md"
@@ -89,8 +91,8 @@ def of_files(run: Path, test: ClassDataset) -> dict[str, Any]:
                 classifier = qs.FewShotClassifier(strategy=str(run)).fit(*some[0])
                 hits.append(classifier.score(*some[1]))
                 seconds.append(time.perf_counter() - started)
-        interval = 1.96 * np.std(hits, ddof=1) / np.sqrt(TASKS)
-        found[str(shots)] = {"mean": float(np.mean(hits)), "ci95": float(interval)}
+        mean, interval = mean_and_interval(torch.tensor(hits))
+        found[str(shots)] = {"mean": mean, "ci95": interval}
         found[f"seconds {shots}"] = float(np.median(seconds))
     return found
 
@@ -143,7 +145,7 @@ def page(results: dict[str, Any]) -> str:
     ]
     for encoder, learners in results["encoders"].items():
         for learner, found in learners.items():
-            cells = [_cell(found[str(shots)]) for shots in SHOTS]
+            cells = [percent(found[str(shots)], 1) for shots in SHOTS]
             lines.append(f"| {encoder} | {learner} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -156,13 +158,9 @@ def page(results: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for name, found in results["files"].items():
-        cells = [_cell(found[str(shots)]) for shots in SHOTS]
+        cells = [percent(found[str(shots)], 1) for shots in SHOTS]
         lines.append(f"| {name} | {' | '.join(cells)} | {found['seconds 5']:.2f} |")
     return "\n".join([*lines, "", f"Measured on {results['machine']}."]) + "\n"
-
-
-def _cell(accuracy: dict[str, float]) -> str:
-    return f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['ci95']:.1f}"
 
 
 def main() -> None:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from results import EPISODES, RESULTS, ROOT, measure, train
+from results import EPISODES, ONE_CORE, RESULTS, ROOT, measure, percent, train
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
 PAGE = ROOT / "docs" / "leaderboard.md"
 PROTOCOLS = ((5, 1), (5, 5))
-ONE_CORE = {"OMP_NUM_THREADS": "1"}
 
 INTRODUCTION = """# Leaderboard
 
@@ -63,9 +62,7 @@ def row(result: dict[str, Any], seconds: float) -> list[str]:
     first = reports[1]
     name = f"[{result['name']}](../configs/cifar-fs/{result['name']}.yaml)"
     cells = [name + (" (transductive)" if first["transductive"] else "")]
-    for shots in (1, 5):
-        accuracy = reports[shots]["accuracy"]
-        cells.append(f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['ci95']:.2f}")
+    cells += [percent(reports[shots]["accuracy"], 2) for shots in (1, 5)]
     cells.append(f"{seconds:.0f} s, {result['steps']} steps")
     cells += [f"{1000 * first[part]:.2f} ms" for part in ("adapt_seconds", "predict_seconds")]
     return cells

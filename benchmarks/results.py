@@ -33,6 +33,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PUBLISHED = ROOT / "benchmarks" / "published.yaml"
 EPISODES = 1000
 PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
+ONE_CORE = {"OMP_NUM_THREADS": "1"}
 FULL_COST = ("omniglot", "cifar-fs-long")
 """Folders of configs whose runs take what they need; those of equal cost are the leaderboard's."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -71,13 +72,23 @@ def train(config: Path, environment: Mapping[str, str] | None = None) -> Path:
     return run
 
 
+def config_digest(config: Path) -> str:
+    """What tells one version of a config from another."""
+    return hashlib.sha256(config.read_bytes()).hexdigest()[:16]
+
+
+def percent(accuracy: Mapping[str, float], digits: int) -> str:
+    """A mean and its 95 % interval in per cent."""
+    return f"{100 * accuracy['mean']:.{digits}f} ± {100 * accuracy['ci95']:.{digits}f}"
+
+
 def measure(config: Path, run: Path, protocols: Sequence[tuple[int, int]] = PROTOCOLS) -> None:
     """Evaluates a finished run on the test classes and stores what was found."""
     path = RESULTS / config.parent.name / f"{config.stem}.json"
     trained, last = load(run), Checkpoint.load(RunDirectory(run).last)
     about = {
         "name": config.stem,
-        "config_digest": hashlib.sha256(config.read_bytes()).hexdigest()[:16],
+        "config_digest": config_digest(config),
         "seed": last.settings["seed"],
         "steps": last.progress["step"],
         "training_seconds": round(last.progress["seconds"], 1),

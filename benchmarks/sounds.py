@@ -10,7 +10,6 @@ stopped goes on; what is there is not done twice.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from results import EPISODES, RESULTS, ROOT, machine, train
+from results import EPISODES, ONE_CORE, RESULTS, ROOT, config_digest, machine, percent, train
 from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset, load_dataset
@@ -37,7 +36,6 @@ from quickstudy.training.validation import mean_and_interval
 PATH = RESULTS / "sounds.json"
 PAGE = ROOT / "docs" / "sounds.md"
 CONFIGS = ROOT / "configs" / "dspspeech20"
-ONE_CORE = {"OMP_NUM_THREADS": "1"}
 WAYS, SHOTS, MOST_QUERIES = 5, (1, 5), 15
 UNTRAINED_SEEDS = 3
 UNTRAINED = f"untrained encoder: class means, mean of {UNTRAINED_SEEDS} seeds"
@@ -160,12 +158,7 @@ def _built(description: Description, seed: int) -> Strategy:
 
 def is_done(results: dict[str, Any], name: str, config: Path) -> bool:
     """Whether a row is there, of this config."""
-    return bool(results["rows"].get(name, {}).get("config_digest") == digest_of(config))
-
-
-def digest_of(config: Path) -> str:
-    """What tells one version of a config from another."""
-    return hashlib.sha256(config.read_bytes()).hexdigest()[:16]
+    return bool(results["rows"].get(name, {}).get("config_digest") == config_digest(config))
 
 
 def note(
@@ -179,7 +172,7 @@ def note(
     """Evaluates a row and keeps it, at once."""
     data = test_data(inputs)
     results["counts"] = counts(data)
-    row = {"config_digest": digest_of(config)} | (about or {})
+    row = {"config_digest": config_digest(config)} | (about or {})
     row["accuracy"] = reports_of(strategies, data)
     results["rows"][name] = row
     write_text_atomically(PATH, json.dumps(results, indent=1) + "\n")
@@ -226,15 +219,11 @@ def page(results: dict[str, Any]) -> str:
     for name in trained + others:
         row = rows[name]
         title = f"[{name}](../configs/dspspeech20/{name}.yaml)" if name in trained else name
-        cells = [title, *(_percent(row["accuracy"][column]) for column in columns)]
+        cells = [title, *(percent(row["accuracy"][column], 1) for column in columns)]
         cells.append(f"{row['step']} steps" if name in trained else "—")
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *[_apart(rows, trained, others, column) for column in columns]]
     return "\n".join([*lines, "", f"Measured on {results['machine']}."]) + "\n"
-
-
-def _percent(accuracy: dict[str, Any]) -> str:
-    return f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['ci95']:.1f}"
 
 
 def _apart(rows: dict[str, Any], trained: Sequence[str], others: Sequence[str], column: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import yaml
-from results import EPISODES, RESULTS, ROOT, machine
+from results import EPISODES, RESULTS, ROOT, machine, percent
 from torch import Tensor, nn
 
 from quickstudy.cli.options import parse_split
@@ -208,10 +208,7 @@ def page(result: dict[str, Any]) -> str:
             title = f"{row['strategy']}, all weights (time with encoding)"
         else:
             title = f"[{row['strategy']}](../configs/cifar-fs/{name}.yaml)"
-        cells = [title]
-        for report in reports:
-            accuracy = report["accuracy"]
-            cells.append(f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['ci95']:.2f}")
+        cells = [title, *(percent(report["accuracy"], 2) for report in reports)]
         cells.append("transductive" if first["transductive"] else "inductive")
         cells.append(f"{1000 * (first['adapt_seconds'] + first['predict_seconds']):.2f} ms")
         lines.append(f"| {' | '.join(cells)} |")

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from quickstudy.messages import first_line
+
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODULES = "modules.json"
@@ -152,7 +154,7 @@ def _from_hub(name: str, revision: str | None) -> ModelFolder:
     except Exception as error:
         raise FileNotFoundError(
             f"{advice}the Hugging Face hub cannot be reached to find it; it was not downloaded "
-            f"before, or not wholly ({_first_line(error)})"
+            f"before, or not wholly ({first_line(error)})"
         ) from error
     return _checked(name, path.name, path)
 
@@ -217,8 +219,3 @@ def _only_pickled(name: str, path: Path) -> str:
         f"({path}). Choose a revision with {WEIGHTS}, or convert them: load the model with the "
         "library transformers where you trust it, and save_pretrained."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return text if text.endswith(".") else f"{text}."

@@ -11,7 +11,7 @@ from torch import nn
 
 from quickstudy.encoders import AudioCNN, AudioGRU, Conv4, LogMel, feature_maps, map_shape
 from quickstudy.encoders.audio import SpecAugment
-from quickstudy.encoders.text import mean_and_maximum
+from quickstudy.encoders.sequences import mean_and_maximum
 from quickstudy.episodes import Episode, Examples
 from quickstudy.inputs import AudioInputs
 from quickstudy.strategies import CNAPS, MAML, PrototypicalNetwork

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from quickstudy.encoders import TextEncoder
-from quickstudy.encoders.text import mean_and_maximum, without_trailing_padding
-from quickstudy.encoders.text_bodies import AttentionLayer, RecurrentLayer
+from quickstudy.encoders.sequences import AttentionLayer, RecurrentLayer, mean_and_maximum
+from quickstudy.encoders.text import without_trailing_padding
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import MAML, PrototypicalNetwork
 from quickstudy.training.description import build, describe

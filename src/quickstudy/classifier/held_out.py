@@ -43,7 +43,7 @@ def held_out_logits(
         inside = fold_of == fold
         kept, asked = (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]
         seen = Examples(support.inputs[:, kept], support.targets[:, kept])
-        if always is not None and always.targets.numel():
+        if always is not None:
             seen = joined(seen, always)
         with torch.no_grad():
             theta = strategy.adapt(seen, ways)

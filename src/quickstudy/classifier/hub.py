@@ -86,8 +86,7 @@ def card(model: Model, repo_id: str) -> str:
     reader = model.parts.reader
     kind = reader.inputs.kind if reader.inputs is not None else "features"
     encoder = reader.name or type(reader.encoder or model.learner.strategy).__name__
-    labels = model.support.labels.tolist()
-    sizes = [(label, labels.count(label)) for label in model.classes.tolist()]
+    sizes, count = [*model.sizes.items()], len(model.support)
     rows = "\n".join(f"| {label} | {size} |" for label, size in sizes[:_MOST_CLASSES_NAMED])
     more = len(sizes) - _MOST_CLASSES_NAMED
     rest = f"\n\nAnd {more} more classes." if more > 0 else ""
@@ -100,7 +99,7 @@ tags:
 
 # {repo_id}
 
-A few-shot classifier of {len(sizes)} classes, learned from {len(labels)} examples with quickstudy.
+A few-shot classifier of {len(sizes)} classes, learned from {count} examples with quickstudy.
 
 - Inputs: {kind}
 - Encoder: {encoder}

@@ -138,6 +138,12 @@ class Model:
         """The number ``[N]`` of each example's class."""
         return torch.from_numpy(np.searchsorted(self.classes, self.support.labels))
 
+    @property
+    def sizes(self) -> dict[Any, int]:
+        """The number of examples of each class, by its label."""
+        labels = self.support.labels.tolist()
+        return {label: labels.count(label) for label in self.classes.tolist()}
+
     def prepared(self, raw: Any) -> Tensor:
         """What the strategy reads of raw inputs, ``[Q, *shape]``.
 

@@ -19,6 +19,7 @@ from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
 from quickstudy.classifier.raw import is_array, kind_of, things
 from quickstudy.classifier.reader import Reader
+from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoders.vectors import Vectors
@@ -250,11 +251,7 @@ def _place(module: nn.Module | None, device: torch.device | str | None) -> torch
     if device is None:
         first = next(module.parameters(), None) if module is not None else None
         return torch.device("cpu") if first is None else first.device
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"The device {device!r} cannot be used here: {error}") from error
+    place = usable_device(device)
     if module is not None:
         module.to(place)
     return place

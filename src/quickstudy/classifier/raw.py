@@ -89,16 +89,6 @@ def names_of(raw: Any) -> list[str]:
     return [str(each) if isinstance(each, str | Path) else "" for each in things(raw)]
 
 
-def text_of(raw: Any) -> Any:
-    """The text itself, where ``raw`` is the path of a text file."""
-    if not isinstance(raw, Path):
-        return raw
-    try:
-        return raw.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The text {str(raw)!r} is not UTF-8: {error}.") from error
-
-
 def as_tensor(array: Any) -> Tensor:
     """An array of numbers as a tensor of its own; whole numbers become floats.
 

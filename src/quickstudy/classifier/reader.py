@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.classifier.raw import as_tensor, is_array, text_of, things
-from quickstudy.datasets.decoding import decoded_batches
+from quickstudy.classifier.raw import as_tensor, is_array, things
+from quickstudy.datasets.decoding import decoded_batches, read_text_file
 from quickstudy.datasets.features import evaluating
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
@@ -81,7 +82,8 @@ class Reader:
         if not single:
             raise ValueError("There are no inputs: give at least one.")
         if self.inputs.kind == "text":
-            single = [_checked_text(text_of(each), n) for n, each in enumerate(single, first)]
+            texts = [read_text_file(each) if isinstance(each, Path) else each for each in single]
+            single = [_checked_text(each, number) for number, each in enumerate(texts, first)]
         return torch.stack(_decoded(single, self.inputs, first))
 
     def keep(self, stored: Tensor) -> Tensor:

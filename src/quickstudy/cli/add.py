@@ -42,9 +42,8 @@ def run(words: Sequence[str]) -> int:
     labels = np.array([label] * len(examples))
     model = model.extended(examples.raw, labels, examples.names)
     save_model(model, path)
-    count = model.support.labels.tolist().count(label)
     print(
-        f"Added {len(examples)} examples of {options.label!r}, which has {count} now; "
+        f"Added {len(examples)} examples of {options.label!r}, which has {model.sizes[label]} now; "
         f"{len(model.classes)} classes in all. Written to {path}."
     )
     return 0

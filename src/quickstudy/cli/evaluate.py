@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from quickstudy.cli.options import WHICH_DATA, add_data_options, choose_part, load_split
 from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.devices import usable_device
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> int:
         shots = config.get("shots", 1)
     part = choose_part(load_split(options, trained.inputs), options.part)
     report = evaluate(
-        trained.to(_device(options.device)) if options.device else trained,
+        trained.to(usable_device(options.device)) if options.device else trained,
         part,
         ways=ways,
         shots=shots,
@@ -84,12 +84,3 @@ def _same_place(data: str, trained_on: str | None) -> bool:
     return data == trained_on or (
         trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
     )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"The device {name!r} cannot be used here: {error}") from error
-    return device

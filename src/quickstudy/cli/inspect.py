@@ -32,9 +32,8 @@ def run(words: Sequence[str]) -> int:
     table = Table(title=escape(options.file))
     table.add_column("class")
     table.add_column("examples", justify="right")
-    labels = model.support.labels.tolist()
-    for label in model.classes.tolist():
-        table.add_row(escape(str(label)), str(labels.count(label)))
+    for label, size in model.sizes.items():
+        table.add_row(escape(str(label)), str(size))
     console.print(table)
     for line in facts(model):
         console.print(line, highlight=False, markup=False)

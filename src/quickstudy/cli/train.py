@@ -51,7 +51,7 @@ def run(words: Sequence[str]) -> int:
 def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     """One training run, as the options of :func:`training_parser` describe it."""
     # A resumed run reads its data as it did: texts by the subwords it has learned, above all.
-    saved = RunDirectory(out).newest() if resume else None
+    saved = RunDirectory(out).newest(say=False) if resume else None
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
     parts = load_split(options, inputs)
     training = choose_part(parts, options.train_part)

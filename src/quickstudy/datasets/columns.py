@@ -9,6 +9,7 @@ from typing import Any
 
 from quickstudy.datasets.class_splits import read_class_splits
 from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.messages import first_line
 
 LABEL_COLUMNS = (
     "label",
@@ -241,5 +242,4 @@ def reason(error: BaseException) -> str:
     """The first line of the error at the bottom, as a sentence: libraries wrap what went wrong."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return text if text.endswith(".") else f"{text}."
+    return first_line(error)

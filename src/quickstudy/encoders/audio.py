@@ -12,8 +12,7 @@ from quickstudy.encoders.conv4 import Conv4
 from quickstudy.encoders.encoder import Encoder, Modulation
 from quickstudy.encoders.log_mel import LogMel
 from quickstudy.encoders.normalization import LayerNorm, Normalization
-from quickstudy.encoders.text import mean_and_maximum
-from quickstudy.encoders.text_bodies import RecurrentLayer
+from quickstudy.encoders.sequences import RecurrentLayer, mean_and_maximum
 
 
 class AudioCNN(Encoder):

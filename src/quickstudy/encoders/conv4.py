@@ -91,10 +91,8 @@ class Conv4(Encoder):
 
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of images ``[B, channels, height, width]``."""
-        outputs = self._outputs(x, modulation)[-self.joined_blocks :]
-        if self.joined_blocks == 1:
-            return outputs[0].flatten(1)
-        return torch.cat([each.flatten(1) for each in outputs], dim=1)
+        vectors = [maps.flatten(1) for maps in self._outputs(x, modulation)]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
 
     def maps(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """The last block's maps ``[B, *map_shape]``."""

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder
 from quickstudy.encoders.normalization import LayerNorm, transformed
-from quickstudy.encoders.text_bodies import AttentionLayer, ConvolutionalLayer, RecurrentLayer
+from quickstudy.encoders.sequences import (
+    AttentionLayer,
+    ConvolutionalLayer,
+    RecurrentLayer,
+    mean_and_maximum,
+)
 from quickstudy.inputs.text import PADDING
 
 Body = Literal["convolutional", "recurrent", "attention", "bag"]
@@ -128,17 +133,3 @@ def without_trailing_padding(x: Tensor) -> Tensor:
         return x
     used = (x != PADDING).any(0).nonzero()
     return x[:, : int(used[-1]) + 1 if len(used) else 1]
-
-
-def mean_and_maximum(vectors: Tensor, present: Tensor) -> Tensor:
-    """Both over the places that are present, side by side: ``[B, 2 D]``; zeros where none is.
-
-    Args:
-        vectors: ``[B, L, D]``, zeros where nothing is present.
-        present: bool ``[B, L]``.
-    """
-    present = present[..., None]
-    mean = vectors.sum(1) / present.sum(1).clamp(min=1)
-    lowest = torch.finfo(vectors.dtype).min
-    highest = vectors.masked_fill(~present, lowest).amax(1)
-    return torch.cat([mean, torch.where(present.any(1), highest, 0.0)], dim=-1)

@@ -3,10 +3,11 @@
 from quickstudy.inputs.audio import AudioInputs
 from quickstudy.inputs.augmentation import Augmentation
 from quickstudy.inputs.features import FeatureInputs
-from quickstudy.inputs.images import ImageInputs, UnreadableError
+from quickstudy.inputs.images import ImageInputs
 from quickstudy.inputs.inputs import Inputs, inputs_from_dict
 from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
 from quickstudy.inputs.text import TextInputs
+from quickstudy.inputs.unreadable import UnreadableError
 
 __all__ = [
     "AudioInputs",

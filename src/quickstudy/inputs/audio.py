@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.inputs.images import UnreadableError
+from quickstudy.inputs.unreadable import naming
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -98,7 +96,7 @@ class AudioInputs:
         """
         import soundfile  # what is missing there is not the fault of a sound
 
-        with _naming(raw):
+        with naming(raw, "sound", _words):
             if isinstance(raw, bytes):
                 wave = self._of_file(soundfile.SoundFile(io.BytesIO(raw)))
             elif isinstance(raw, str | Path):
@@ -262,16 +260,7 @@ def _check_sizes(rate: Any, channels: int, frames: int) -> None:
         )
 
 
-@contextmanager
-def _naming(raw: Any) -> Iterator[None]:
-    """Makes of what goes wrong inside an ``UnreadableError`` that names the sound."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        named = repr(str(raw)) if isinstance(raw, str | Path) else f"given as {type(raw).__name__}"
-        # libsndfile's own words, without the address of an object in memory.
-        words = getattr(error, "error_string", None)
-        reason = error if words is None else f"it is damaged or no sound ({words})"
-        raise UnreadableError(f"The sound {named} cannot be read: {reason}") from error
+def _words(error: Exception) -> object:
+    """Libsndfile's own words, without the address of an object in memory."""
+    words = getattr(error, "error_string", None)
+    return error if words is None else f"it is damaged or no sound ({words})"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,12 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from quickstudy.inputs.unreadable import naming
+
 Mode = Literal["L", "RGB"]
 """Grey or colour, as Pillow calls them."""
-
-
-class UnreadableError(ValueError):
-    """A raw input cannot be decoded; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class ImageInputs:
         Raises:
             UnreadableError: when it is not an image that can be read; the file is named.
         """
-        with naming(raw):
+        with naming(raw, "image"):
             mode: Mode = "L" if self.channels == 1 else "RGB"
             # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size: large photographs several times
             # faster, and still with twice the pixels that are wanted.
@@ -103,20 +100,6 @@ class ImageInputs:
         """Everything needed to make this object again, as JSON-ready values."""
         settings = asdict(self)
         return {"kind": self.kind} | settings | {"mean": [*self.mean], "std": [*self.std]}
-
-
-@contextmanager
-def naming(raw: Any) -> Iterator[None]:
-    """Makes of what goes wrong inside an ``UnreadableError`` that names the image."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    # Damaged files make Pillow's decoders raise nearly anything (struct.error, EOFError, ...).
-    except Exception as error:
-        is_path = isinstance(raw, str | Path)
-        named = repr(str(raw)) if is_path else f"given as {type(raw).__name__}"
-        raise UnreadableError(f"The image {named} cannot be read: {error}") from error
 
 
 def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> Image.Image:

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.inputs.images import UnreadableError, naming, read_image
-from quickstudy.inputs.text import PADDING, _excerpt, _says_something, _string
+from quickstudy.inputs.images import read_image
+from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, padded, readable
+from quickstudy.inputs.unreadable import naming
 from quickstudy.model_files import ModelFolder, model_folder, require_pretrained_extra
-
-CHARACTERS_A_TOKEN = 256
-"""No more of a text is looked at for each token that is kept."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class PretrainedImageInputs:
             UnreadableError: when it is not an image that can be read; the file is named.
         """
         processor = _processor(self.name, self.revision)
-        with naming(raw):
+        with naming(raw, "image"):
             image = read_image(raw, "RGB")
             made = processor(images=image, do_rescale=False, do_normalize=False)
         return torch.from_numpy(np.ascontiguousarray(made["pixel_values"][0]))
@@ -123,16 +121,9 @@ class PretrainedTextInputs:
         Raises:
             UnreadableError: when it is neither, or is empty or blank.
         """
-        text = _string(raw)
-        if not _says_something(text):
-            raise UnreadableError(
-                f"The text {_excerpt(raw)} is empty or blank; one with at least a word is needed."
-            )
+        text = readable(raw)
         (length,) = self.shape
-        numbers = _Tokens.of(self.name, self.revision).encode(text, length)
-        row = torch.full((length,), PADDING, dtype=torch.int32)
-        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32) + 1
-        return row
+        return padded(_Tokens.of(self.name, self.revision).encode(text, length), length)
 
     def prepare(self, stored: Tensor) -> Tensor:
         """Int64 ``[B, length]`` from int32 of the same shape."""
@@ -224,7 +215,7 @@ class _Tokens:
 
     def encode(self, text: str, length: int) -> list[int]:
         """At most ``length`` numbers of the vocabulary; special tokens survive the cut."""
-        text = (self.prompt + text)[: CHARACTERS_A_TOKEN * length]
+        text = (self.prompt + text)[: CHARACTERS_A_SUBWORD * length]
         text = text.lower() if self.lowercase else text
         encoded = self.rust.encode(text, add_special_tokens=False)
         encoded.truncate(max(length - self.special, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from quickstudy.inputs.images import UnreadableError
+from quickstudy.inputs.unreadable import UnreadableError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -119,18 +119,11 @@ class TextInputs:
         Raises:
             UnreadableError: when it is neither, or is empty or blank.
         """
-        text = _string(raw).strip()
-        if not _says_something(text):
-            raise UnreadableError(
-                f"The text {_excerpt(raw)} is empty or blank; one with at least a word is needed."
-            )
-        text = text[: CHARACTERS_A_SUBWORD * self.length]
+        text = readable(raw).strip()[: CHARACTERS_A_SUBWORD * self.length]
         numbers = self._parsed.encode(text, add_special_tokens=False).ids[: self.length]
         if not numbers:
             raise UnreadableError(f"The tokenizer finds no subword in the text {_excerpt(raw)}.")
-        row = torch.full((self.length,), PADDING, dtype=torch.int32)
-        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32) + 1
-        return row
+        return padded(numbers, self.length)
 
     def prepare(self, stored: Tensor) -> Tensor:
         """Int64 ``[B, length]`` from int32 of the same shape."""
@@ -157,6 +150,27 @@ class TextInputs:
 
     def __getstate__(self) -> dict[str, Any]:
         return asdict(self)  # without what is cached
+
+
+def readable(raw: Any) -> str:
+    """The text of a string or of bytes in UTF-8.
+
+    Raises:
+        UnreadableError: when it is neither, or is empty or blank.
+    """
+    text = _string(raw)
+    if not _says_something(text):
+        raise UnreadableError(
+            f"The text {_excerpt(raw)} is empty or blank; one with at least a word is needed."
+        )
+    return text
+
+
+def padded(numbers: Sequence[int], length: int) -> Tensor:
+    """A row int32 ``[length]`` of a tokenizer's numbers, each one more, and padding behind them."""
+    row = torch.full((length,), PADDING, dtype=torch.int32)
+    row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32) + 1
+    return row
 
 
 def _string(raw: Any) -> str:

@@ -383,7 +383,7 @@ class Fit:
                 directory.keep_metrics_until(0)
             self.fabric.barrier()
             return
-        saved = directory.newest()
+        saved = directory.newest(say=self.rank == 0)
         if saved is None and not directory.config.exists():
             raise FileNotFoundError(f"There is no run to resume in {directory.path}.")
         if saved is not None:

@@ -132,8 +132,11 @@ class RunDirectory:
         checkpoints = (self.last, self.previous, self.best)
         return self.metrics.exists() or any(path.exists() for path in checkpoints)
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, say: bool = True) -> Checkpoint | None:
         """The newest checkpoint that is whole; None where there is none at all.
+
+        Args:
+            say: tell on stderr when it is not the last.
 
         Raises:
             ValueError: when none of those that are there can be used.
@@ -147,7 +150,7 @@ class RunDirectory:
             except ValueError as error:
                 problems.append(error)
                 continue
-            if problems:
+            if problems and say:
                 print(
                     f"{problems[0]} Instead the one before it is used, of step "
                     f"{found.progress['step']}.",

@@ -1,7 +1,7 @@
-"""What turns a row of embedded subwords into vectors that know of their neighbours.
+"""Rows of vectors, of subwords or of frames of sound, to vectors that know of their neighbours.
 
 Each layer maps vectors ``[B, L, width]`` to others of the same shape, given which places of the
-rows hold a subword, ``[B, L, 1]``. What stands at the other places changes nothing.
+rows are part of the text or sound, ``[B, L, 1]``. What stands at the others changes nothing.
 """
 
 from __future__ import annotations
@@ -132,3 +132,17 @@ class AttentionLayer(nn.Module):
         shares = scores.masked_fill(~present.mT[:, None], lowest).softmax(-1)
         attended: Tensor = shares.to(value.dtype) @ value
         return attended.transpose(1, 2).flatten(2)
+
+
+def mean_and_maximum(vectors: Tensor, present: Tensor) -> Tensor:
+    """Both over the places that are present, side by side: ``[B, 2 D]``; zeros where none is.
+
+    Args:
+        vectors: ``[B, L, D]``, zeros where nothing is present.
+        present: bool ``[B, L]``.
+    """
+    present = present[..., None]
+    mean = vectors.sum(1) / present.sum(1).clamp(min=1)
+    lowest = torch.finfo(vectors.dtype).min
+    highest = vectors.masked_fill(~present, lowest).amax(1)
+    return torch.cat([mean, torch.where(present.any(1), highest, 0.0)], dim=-1)

@@ -1,0 +1,19 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """A device by its name, such as "cuda".
+
+    Raises:
+        ValueError: when there is none here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"The device {name!r} cannot be used here: {error}") from error
+    return device
