@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help setup demo test lint types format results leaderboard bench clean
+.PHONY: help setup demo test lint security audit types format results leaderboard bench clean
 
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,9 +25,15 @@ demo: setup  ## Learn to learn letters, and show it (a few minutes)
 test: $(VENV)/.setup-dev lint types  ## Lint, types and tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.setup-dev  ## Check style
+lint: $(VENV)/.setup-dev security audit  ## Check style and security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+security: $(VENV)/.setup-dev  ## Look for insecure code
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+
+audit: $(VENV)/.setup-dev  ## Look for known vulnerabilities of what is installed
+	$(BIN)/python tools/audit.py constraints.txt
 
 types: $(VENV)/.setup-dev  ## Check types
 	$(BIN)/mypy

@@ -68,7 +68,11 @@ def test_a_strategy_in_a_file_of_ones_own_trains_at_the_command_line(tmp_path):
     words = ["train", "--strategy", "my_module.RidgeRegression", "--steps", 2, "--out", "run"]
     done = run_script("-m", "quickstudy", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = run_script("-m", "quickstudy", "evaluate", "run", "--episodes", 5, cwd=tmp_path)
+    words = ["evaluate", "run", "--episodes", 5]
+    done = run_script("-m", "quickstudy", *words, cwd=tmp_path)
+    assert "--trust my_module.RidgeRegression" in done.stderr
+    words += ["--trust", "my_module.RidgeRegression"]
+    done = run_script("-m", "quickstudy", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "RidgeRegression" in done.stdout
 

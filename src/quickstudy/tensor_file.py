@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from quickstudy.files import atomically
@@ -69,14 +69,10 @@ def write(
     content = safetensors.torch.save(plain, metadata)
     digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
     place = _place_of(content, _NO_CHECKSUM)
-    with atomically(path) as temporary, temporary.open("xb") as file:
+    with atomically(path, keep) as temporary, temporary.open("wb") as file:
         file.write(content[:place])
         file.write(digest.encode())
         file.write(content[place + len(digest) :])
-        if keep is not None and path.exists():
-            file.flush()
-            os.fsync(file.fileno())
-            path.replace(keep)
 
 
 def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -96,9 +92,15 @@ def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"The {form.noun} {path} is damaged: its checksum does not fit its content. "
             f"{form.advice}"
         )
-    tensors = dict(sorted(safetensors.torch.load(content).items()))  # it has no order of its own
-    for name, strides in header["strides"].items():
-        tensors[name] = _laid_out(tensors[name], strides)
+    try:
+        tensors = dict(sorted(safetensors.torch.load(content).items()))  # no order of its own
+        for name, strides in header["strides"].items():
+            tensors[name] = _laid_out(tensors[name], strides)
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"The {form.noun} {path} says of its tensors what does not fit them ({error!r}). "
+            f"{form.advice}"
+        ) from error
     return header, tensors
 
 
@@ -156,4 +158,9 @@ def _place_of(content: bytes, checksum: bytes) -> int:
 
 def _laid_out(tensor: Tensor, strides: list[int]) -> Tensor:
     """The same numbers in the layout that they had, so that sums over them round the same."""
+    expected = 1
+    for stride, size in sorted(zip(strides, tensor.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return tensor  # a layout with gaps could ask for any amount of memory
+        expected *= size
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)

@@ -5,6 +5,8 @@ import pytest
 from torch import nn
 
 from quickstudy import FewShotClassifier
+from quickstudy.encoders import AudioCNN
+from quickstudy.inputs import AudioInputs
 from quickstudy.strategies import LogisticRegression
 
 
@@ -125,3 +127,16 @@ def test_one_input_is_explained_at_a_time(blobs):
     classifier = FewShotClassifier(strategy=head).fit(X, y)
     with pytest.raises(ValueError, match="features"):
         classifier.explain(X)
+
+
+def test_sounds_may_be_arrays_of_different_lengths_with_their_rates():
+    generator = np.random.default_rng(0)
+    lengths = (900, 1200, 1000, 1600)
+    sounds = [(generator.standard_normal(n).astype(np.float32) / 9, 8000) for n in lengths]
+    inputs = AudioInputs(rate=8000, seconds=0.2)
+    encoder = AudioCNN((inputs.samples,), 8000, channels=4)
+    for given in (sounds, [array for array, _ in sounds]):
+        classifier = FewShotClassifier(encoder=encoder, inputs=inputs, calibrate=False)
+        classifier.fit(given, ["a", "a", "b", "b"])
+        assert len(classifier.predict(given)) == 4
+        assert {each.label for each in classifier.explain(given[0]).examples} == {"a", "b"}

@@ -147,3 +147,9 @@ def test_images_of_another_shape():
     classifier.fit(torch.rand(4, 1, 4, 4), Y)
     with pytest.raises(ValueError, match=r"\[16\].*\[25\]"):
         classifier.predict(torch.rand(2, 1, 5, 5))
+
+
+def test_an_encoder_that_is_adapted_inside_each_task_is_no_encoder_by_itself(maml_run, split_jpegs):
+    (paths, labels), _ = split_jpegs
+    with pytest.raises(ValueError, match="strategy="):
+        FewShotClassifier(encoder=maml_run).fit(paths, labels)

@@ -13,8 +13,9 @@ from torch import nn
 
 import quickstudy as qs
 from quickstudy import FewShotClassifier, tensor_file
-from quickstudy.classifier.file import FORMAT, check_trusted
+from quickstudy.classifier.file import FORMAT
 from quickstudy.inputs import ImageInputs
+from quickstudy.trust import check_trusted
 
 
 class Halves(nn.Module):

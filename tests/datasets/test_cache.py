@@ -17,6 +17,7 @@ from safetensors import safe_open
 from quickstudy.datasets import cache, cache_folder
 from quickstudy.datasets.cache import load_or_decode
 from quickstudy.datasets.decoding import RawExamples
+from quickstudy.files import atomically
 from quickstudy.inputs import ImageInputs, UnreadableError
 
 INPUTS = ImageInputs(size=6, channels=1)
@@ -41,7 +42,7 @@ class Raw:
             for i in range(sum(self.sizes))
         ]
         splits = {"mine": {"train": [names[0]], "test": names[1:]}}
-        yield RawExamples(names, self.sizes, iter(rows), splits)
+        yield RawExamples(names, self.sizes, lambda start: rows[start:], splits)
 
     def load(self, name="some data", identity=None, inputs=INPUTS, **more):
         return load_or_decode(name, identity or {"version": 1}, inputs, self.read, **more)
@@ -112,9 +113,20 @@ def of_something_else(path):
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
+def with_another_class_name(path):
+    path.write_bytes(path.read_bytes().replace(b"klass", b"clasp", 1))
+
+
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, without_anything, with_another_pixel, with_another_header, of_something_else],
+    [
+        with_another_class_name,
+        cut_short,
+        without_anything,
+        with_another_pixel,
+        with_another_header,
+        of_something_else,
+    ],
 )
 def test_a_damaged_file_is_noticed_and_made_again(folder, damage):
     raw = Raw()
@@ -154,6 +166,11 @@ def test_large_data_are_not_read_while_loading(folder):
         "shape": [examples, 1, 6, 6],
         "data_offsets": [0, examples * 36],
     }
+    about = {name: json.loads(value) for name, value in header["__metadata__"].items()}
+    del about["seal"]
+    key = path.stem.rpartition("-")[2]
+    sealed = cache.seal(key, about, "U8", [examples, 1, 6, 6])
+    header["__metadata__"]["seal"] = json.dumps(sealed)
     encoded = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
@@ -228,15 +245,15 @@ def test_processes_that_write_at_once_all_end_with_the_whole_file(folder):
     assert only_file(folder).suffix == ".safetensors"
 
 
-def test_abandoned_temporary_files_are_removed_when_old(folder):
+def test_temporary_files_of_dead_processes_are_removed(folder):
     folder.mkdir(parents=True)
-    old, new = folder / ".old.tmp", folder / ".new.tmp"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    Raw().load()
-    assert not old.exists()
-    assert new.exists()
+    dead = folder / ".dead.tmp"
+    dead.write_bytes(b"half")
+    with atomically(folder / "being-written") as alive:
+        alive.write_bytes(b"half")
+        Raw().load()
+        assert not dead.exists()
+        assert alive.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_loading(tmp_path, monkeypatch):

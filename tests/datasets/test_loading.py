@@ -15,6 +15,7 @@ from huggingface_hub import errors
 
 from datasets import Dataset, Features, Image, Value
 from datasets import load_dataset as load_any
+from datasets import load_dataset_builder as local_builder
 from quickstudy.datasets import available_datasets, glyphs, load_dataset
 from quickstudy.datasets.catalogue import BENCHMARKS
 from quickstudy.inputs import ImageInputs
@@ -226,23 +227,23 @@ def test_the_hub_without_the_repository_or_out_of_reach(monkeypatch, error, mess
         load_dataset("cifar100")
 
 
-def test_a_repository_of_the_hub_is_downloaded_once(tmp_path, monkeypatch):
+def test_a_repository_of_the_hub_is_decoded_once(tmp_path, monkeypatch):
     """With a local folder in the place of the hub, which tests cannot reach."""
     snapshot = tmp_path / "abc123"
     there = repository(tmp_path / "there", {"image": "pictures", "label": [0, 0, 0, 1, 1, 1]})
     snapshot.mkdir()
     (snapshot / "class_splits.json").write_text('{"mine": {"train": ["0"], "test": ["1"]}}')
-    downloads = []
+    asked = set()
 
-    def download(name, configuration, revision):
-        downloads.append((name, configuration, revision))
-        return load_any(str(there), cache_dir=str(tmp_path / "copies"))
+    def builder(name, configuration, revision, cache_dir):
+        asked.add((name, configuration, revision, cache_dir))
+        return local_builder(str(there), cache_dir=str(tmp_path / "copies"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
-    monkeypatch.setattr("datasets.load_dataset", download)
+    monkeypatch.setattr("datasets.load_dataset_builder", builder)
     for _ in range(2):
         dataset = load_dataset("some/thing", inputs=SMALL)
-    assert downloads == [("some/thing", None, "abc123")]
+    assert asked == {("some/thing", None, "abc123", None)}
     assert dataset.name == "some/thing"
     assert dataset.split()["test"].class_names == ("1",)
     assert greys(dataset, "1") == [3, 4, 5]

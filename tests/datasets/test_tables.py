@@ -3,9 +3,11 @@
 import os
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from PIL import Image
+from pyarrow import parquet
 
 from datasets import Dataset
 from quickstudy.datasets import load_dataset
@@ -29,11 +31,10 @@ def examples_of(path, **columns):
     source = TableFiles([path], columns=Columns(**columns))
     with source.opened() as tables:
         raw = raw_examples(tables, source.columns, Rows(), None)
-        texts = [text for _, text in raw.rows]
-    ends = np.cumsum(raw.sizes)
+        texts = [text for _, text in raw.rows(0)]
     return {
-        name: texts[end - size : end]
-        for name, size, end in zip(raw.class_names, raw.sizes, ends, strict=True)
+        name: [texts[row] for row in np.flatnonzero(raw.class_of_rows() == number)]
+        for number, name in enumerate(raw.class_names)
     }
 
 
@@ -179,3 +180,54 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
         load_dataset(path, input_column="text", inputs=SMALL)
     with pytest.raises(ValueError, match="no column 'speaker'"):
         load_dataset(path, where={"speaker": ["1"]})
+
+
+# Found by fuzzing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,label,label\na,b,c\n"),
+        ("a.tsv", "\t\ta\n1\t2\t3\n"),
+        ("a.json", "[" * 100_000),
+        ("a.jsonl", '{"text": "a", "label": ' + "[" * 100_000 + "\n"),
+        ("a.json", '[{"text": "a", "label": "b"}, 3]'),
+        ("a.json", '{"text": ["a", "b"], "label": ["c"]}'),
+        ("a.jsonl", '{"text": "a", "label": 1e400}\n{"text": "a", "label": 99999999999999999999}'),
+    ],
+)
+def test_tables_that_make_no_sense_are_refused_by_name(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=r"The table .* cannot be read"):
+        load_dataset(tmp_path / name)
+
+
+def test_a_string_that_is_no_text_is_one_unreadable_example(tmp_path):
+    column = pa.array([b"good", b"caf\xe9", b"fine"]).cast(pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 3, column.buffers())
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": texts, "label": ["a", "a", "b"]}), path)
+    inputs = TextInputs.learned(["good", "fine"], vocabulary=300)
+    with pytest.raises(UnreadableError, match=r"Text 1 of a\.parquet cannot be read"):
+        load_dataset(path, inputs=inputs)
+    with pytest.warns(UserWarning, match="1 examples"):
+        assert load_dataset(path, inputs=inputs, unreadable="skip").sizes.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"text": "a", "label": "x"}, {"text": "b", "label": "y", "more": 1}]',
+        '{"text": ["a", "b"], "label": ["x", "y"]}',
+        '{"text": "a", "label": "x"}\n{"label": "y", "text": "b"}\n',
+    ],
+)
+def test_json_as_people_write_it(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    assert examples_of(tmp_path / "a.json") == {"x": ["a"], "y": ["b"]}
+
+
+def test_dates_in_json_are_labels_as_they_are_written(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "2020-01-01"}\n')
+    assert examples_of(tmp_path / "a.jsonl") == {"2020-01-01": ["a"]}

@@ -123,7 +123,7 @@ def test_settings_survive_json():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 0}, "size must be from 1"),
         ({"channels": 2}, "1 .grey. or 3 .RGB."),
         ({"mean": (0.1, 0.2)}, "mean has 2 values for 3 channels"),
         ({"std": (0.0,)}, "must be above 0"),

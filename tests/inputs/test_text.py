@@ -177,7 +177,7 @@ def test_a_tokenizer_of_another_make_is_taken_with_its_own_padding_ignored():
 
 
 def test_settings_that_make_no_sense_are_refused(inputs):
-    with pytest.raises(ValueError, match="at least 1 must be read"):
+    with pytest.raises(ValueError, match="1 to 1048576 may be read"):
         TextInputs(inputs.tokenizer, length=0)
     with pytest.raises(ValueError, match="needs at least 257"):
         TextInputs.learned(TEXTS, vocabulary=256)

@@ -118,7 +118,7 @@ def test_the_batches_of_a_step_count_as_one_larger_batch(at_once):
         compute.close()
     [total] = sums.averages  # the trainer writes their mean into the buffers
     of_step = torch.cat([batch.query.inputs for batch in step], 1).mean((0, 1))
-    torch.testing.assert_close(total / 4, 0.75 * before + 0.25 * of_step)
+    torch.testing.assert_close(total.float() / 4, 0.75 * before + 0.25 * of_step)
     assert int(strategy.batches) == 4
 
 

@@ -10,6 +10,7 @@ from quickstudy.strategies import MAML, PrototypicalNetwork
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
 from quickstudy.training import load
+from quickstudy.training.run import RunDirectory
 
 from .test_trainer import SETTINGS, make
 
@@ -114,3 +115,17 @@ def test_a_start_with_another_encoder_is_refused(parts, tmp_path):
         quickstudy.fit(
             make(), parts["train"], steps=1, **SETTINGS | {"start_from": str(tmp_path / "none")}
         )
+
+
+def test_a_run_killed_before_its_first_checkpoint_still_starts_from_the_other(parts, tmp_path):
+    first = trained(parts, tmp_path / "first")
+    RunDirectory(tmp_path / "second").write_config({})  # all that such a run leaves
+    settings = SETTINGS | {"learning_rate": 1e-12, "start_from": str(tmp_path / "first")}
+    second = quickstudy.fit(
+        make(MAML, ways=4), parts["train"], None, tmp_path / "second", resume=True, steps=1,
+        **settings,
+    )  # fmt: skip
+    start = dict(first.strategy.encoder.named_parameters())
+    for name, parameter in second.strategy.encoder.named_parameters():
+        torch.testing.assert_close(parameter, start[name])
+    assert second.classes["start_from"]

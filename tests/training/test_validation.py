@@ -94,28 +94,32 @@ def test_each_image_is_encoded_at_most_once_and_only_if_needed(episodes):
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("shots", [2, (1, 2)])
 @pytest.mark.parametrize("episodes", [1, 2, 700])
-def test_ranks_share_the_tasks(ranks, shots, episodes):
+def test_ranks_share_the_tasks(ranks, shots, episodes, monkeypatch):
     data = dataset()
     protocol = PROTOCOL | {"shots": shots, "episodes": min(episodes, 40 if shots != 2 else 700)}
     alone = [o.accuracies for o in outcomes(NearestNeighbor(), data, **protocol)]
-    shares = [
-        torch.cat(
-            [torch.empty(0)]
-            + [o.accuracies for o in outcomes(NearestNeighbor(), data, shard=shard, **protocol)]
-        )
-        for shard in ((rank, ranks) for rank in range(ranks))
-    ]
-    assert max(map(len, shares)) - min(map(len, shares)) <= 3  # one for each block of 256
-    together = torch.cat(shares).sort().values
-    torch.testing.assert_close(together, torch.cat(alone).sort().values)
+    monkeypatch.setattr(validation, "ranks", lambda: ranks)
+    shares = []
+    for rank in range(ranks):
+        monkeypatch.setattr(validation, "rank", lambda rank=rank: rank)
+        shares.append([o.accuracies for o in outcomes(NearestNeighbor(), data, **protocol)])
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    in_turns = [shares[turn % ranks][turn // ranks] for turn in range(len(alone))]
+    assert sum(map(len, shares)) == len(alone)
+    assert all(torch.equal(one, other) for one, other in zip(alone, in_turns, strict=True))
 
 
-def test_a_rank_encodes_the_images_of_its_own_tasks():
-    data = dataset(classes=40)
-    encoder = Counting()
-    (made,) = outcomes(NearestNeighbor(encoder), data, episodes=2, shard=(1, 2), **PROTOCOL)
-    assert len(made.targets) == 1
-    assert len(encoder.seen) == 4 * 5
+def test_ranks_encode_each_example_once(monkeypatch):
+    data, seen = dataset(classes=100), []
+    monkeypatch.setattr(validation, "ranks", lambda: 2)
+    monkeypatch.setattr(validation, "gathered_rows", lambda own, n, _: own.new_ones(n, 64))
+    for rank in range(2):
+        encoder = Counting()
+        monkeypatch.setattr(validation, "rank", lambda rank=rank: rank)
+        sum(1 for _ in outcomes(NearestNeighbor(encoder), data, episodes=1000, **PROTOCOL))
+        seen.append(encoder.seen)
+    assert [len(each) for each in seen] == [256 + 256, 256 + 32]  # batches by turns
+    assert len(set(seen[0] + seen[1])) == 800
 
 
 def test_without_the_memory_for_features_images_are_used(monkeypatch):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
 from quickstudy.datasets.folder import ClassFolders, list_folder
@@ -53,7 +55,9 @@ def labelled(
         raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
     kind = place.kind()
     with place.read(kind) as found:
-        rows = list(found.rows)
+        order = np.argsort(found.class_of_rows(), kind="stable").tolist()
+        in_file = list(found.rows(0))
+        rows = [in_file[number] for number in order]
     labels = [
         name for name, size in zip(found.class_names, found.sizes, strict=True) for _ in range(size)
     ]

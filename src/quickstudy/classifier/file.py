@@ -27,13 +27,11 @@ from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.strategies import Strategy
 from quickstudy.tensor_file import Format, read, write
-from quickstudy.training.description import build, describe
+from quickstudy.training.description import build, build_to_fit, describe
+from quickstudy.trust import check_trusted
 
 SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
-
-_OWN_CLASS = re.compile(r"quickstudy\.(encoders|strategies)(\.[a-z]\w*)*\.[A-Z]\w*")
-_PLAIN_CLASSES = ("torch.nn.modules.linear.Identity", "torch.nn.modules.flatten.Flatten")
 
 
 def save_model(model: Model, path: Path) -> None:
@@ -127,26 +125,6 @@ def load_model(
         ) from error
 
 
-def check_trusted(description: Any, trust: Collection[str]) -> None:
-    """Refuses a description of classes that are neither this package's nor trusted (ValueError)."""
-    if isinstance(description, list):
-        for entry in description:
-            check_trusted(entry, trust)
-    if not isinstance(description, Mapping):
-        return
-    for entry in description.values():
-        check_trusted(entry, trust)
-    if "class_path" not in description:
-        return
-    name = str(description["class_path"])
-    if not _OWN_CLASS.fullmatch(name) and name not in (*_PLAIN_CLASSES, *trust):
-        raise ValueError(
-            f"The file uses the class {name!r}, which is not quickstudy's own, and importing it "
-            "runs its code. If you trust it and whoever wrote the file, allow it: in Python "
-            f"load(path, trust=[{name!r}]), in commands --trust {name}."
-        )
-
-
 def _reader(
     header: Mapping[str, Any],
     weights: dict[str, Tensor],
@@ -177,7 +155,7 @@ def _module(
     """The module that is described, with its weights; in evaluation mode."""
     check_trusted(description, trust)
     with seeded(0):
-        module = build(description)
+        module = build_to_fit(description, weights)
     if any(tensor.dtype == torch.float64 for tensor in weights.values()):
         module.double()
     try:

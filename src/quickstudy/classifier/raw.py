@@ -21,7 +21,8 @@ def is_array(raw: Any) -> bool:
     if isinstance(raw, Tensor) or hasattr(raw, "tocsr"):
         return True
     if isinstance(raw, list | tuple):
-        return bool(raw) and _is_row(raw[0])
+        # Rows of different lengths are sounds, and so is a row with a rate beside it.
+        return bool(raw) and all(map(_is_row, raw)) and len({np.shape(row) for row in raw}) == 1
     if not hasattr(raw, "__array__"):
         return False
     array = np.asarray(raw)

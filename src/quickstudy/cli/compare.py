@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from rich.table import Table
 
 from quickstudy.cli.options import choose_part, load_split, training_parser
 from quickstudy.cli.parsing import parse
-from quickstudy.cli.train import train
+from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
+from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.files import write_text_atomically
@@ -38,6 +41,7 @@ def run(words: Sequence[str]) -> int:
     base.add_argument("--test_shots", type=list[int], default=[1, 5], help="e.g. [1,5]")
     base.add_argument("--test_queries", type=int, default=15)
     base.add_argument("--episodes", type=int, default=1000)
+    add_running_options(base)
     if not contenders:
         parse(base, rest)  # --help and --print_config end here
         raise ValueError(
@@ -51,23 +55,58 @@ def run(words: Sequence[str]) -> int:
         name: parse(base, [*_as_options(contender), *rest])
         for name, contender in zip(names, contenders, strict=True)
     }
-    if any(own.devices * own.nodes > 1 for own in options.values()):
-        raise ValueError(
-            "compare trains with one process. Train contenders on several devices with "
-            "`quickstudy train`, then evaluate them."
-        )
-    reports: dict[str, list[Report]] = {}
-    runs: dict[str, Run] = {}
+    for own in options.values():
+        alone(own, "compare")
+        own.data = data_from_anywhere(own.data)
+    first = next(iter(options.values()))
+    runner = executor(first)
+    Path(first.out).mkdir(parents=True, exist_ok=True)
+    contestants = []
     for name, own in options.items():
-        out = Path(own.out) / name
-        done = RunDirectory(out)
-        trained = train(own, out, resume=done.holds_a_run())
-        if not trained.progress["finished"]:
+        out = Path(own.out, name)  # other processes may be in other folders
+        place = out.resolve() if runner.side_by_side else out
+        contestants.append(Contestant(own, str(place), runner.side_by_side))
+    measured: dict[str, Measured] = {}
+    for number, found in runner.run(train_and_test, contestants):
+        if isinstance(found, Exception):
+            raise ValueError(f"{names[number]}: {found}") if runner.side_by_side else found
+        if not found.reports:
             return 130
-        runs[name] = trained
-        reports[name] = _test(trained, own)
-    _write(reports, runs, Path(next(iter(options.values())).out))
+        measured[names[number]] = found
+        if runner.side_by_side:
+            print(f"{names[number]}: {found.reports[0].accuracy}", file=sys.stderr)
+    _write({name: measured[name] for name in names}, Path(first.out))
     return 0
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What is to be trained and tested, and where."""
+
+    options: Namespace
+    out: str
+    log: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a contestant's training and tests gave; no reports when it was stopped."""
+
+    reports: list[Report]
+    progress: dict[str, Any]
+    history: list[dict[str, float | None]]
+
+
+def train_and_test(contestant: Contestant) -> Measured:
+    """Trains, from where it stands, and tests one contestant."""
+    out = Path(contestant.out)
+    check_storage(out)
+    with output_to(out / "output.log" if contestant.log else None):
+        trained = train(contestant.options, out, resume=RunDirectory(out).holds_a_run())
+        finished = trained.progress["finished"]
+        reports = _test(trained, contestant.options) if finished else []
+        reports = [replace(report, accuracies=None) for report in reports]
+    return Measured(reports, trained.progress, trained.history)
 
 
 def _contenders(words: list[str]) -> tuple[list[str], list[str]]:
@@ -110,7 +149,8 @@ def _test(trained: Run, options: Namespace) -> list[Report]:
     ]
 
 
-def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) -> None:
+def _write(measured: dict[str, Measured], out: Path) -> None:
+    reports = {name: own.reports for name, own in measured.items()}
     ranking = sorted(reports, key=lambda name: -reports[name][0].accuracy.mean)
     first = reports[ranking[0]]
     table = Table(title=f"{first[0].data}, {first[0].episodes} episodes, mean ± 95 % interval")
@@ -120,7 +160,7 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
     for column in ("trained in", "a task takes"):
         table.add_column(column, justify="right")
     for name in ranking:
-        own, progress = reports[name], runs[name].progress
+        own, progress = reports[name], measured[name].progress
         task_seconds = own[0].adapt_seconds + own[0].predict_seconds
         table.add_row(
             f"{name} (transductive)" if own[0].transductive else name,
@@ -132,8 +172,8 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
     results: list[dict[str, Any]] = [
         {
             "name": name,
-            "training_seconds": runs[name].progress["seconds"],
-            "steps": runs[name].progress["step"],
+            "training_seconds": measured[name].progress["seconds"],
+            "steps": measured[name].progress["step"],
             "reports": [report.to_dict() for report in reports[name]],
         }
         for name in ranking
@@ -141,7 +181,7 @@ def _write(reports: dict[str, list[Report]], runs: dict[str, Run], out: Path) ->
     write_text_atomically(out / "comparison.json", json.dumps(results, indent=2) + "\n")
     plot_comparison(
         {name: reports[name] for name in ranking},
-        {name: runs[name].history for name in ranking},
+        {name: measured[name].history for name in ranking},
         out / "comparison.png",
     )
     print(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")

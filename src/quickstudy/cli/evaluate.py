@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from quickstudy.cli.options import WHICH_DATA, add_data_options, choose_part, load_split
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import add_trust, new_parser, parse
 from quickstudy.devices import usable_device
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
+from quickstudy.training.ranks import check_started, rank
 
 
 def run(words: Sequence[str]) -> int:
@@ -42,6 +44,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the tasks")
     parser.add_argument("--checkpoint", type=str, default="best", help="best or last")
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
+    parser.add_argument("--devices", type=int, default=1, help="processes that share the tasks")
+    parser.add_argument("--nodes", type=int, default=1, help="machines; start it with torchrun")
+    add_trust(parser)
     parser.add_argument("--json", type=str | None, help="also write the report to this file")
     options = parse(parser, words)
 
@@ -63,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         shots = config.get("shots", 1)
     part = choose_part(load_split(options, trained.inputs), options.part)
     report = evaluate(
-        trained.to(usable_device(options.device)) if options.device else trained,
+        trained.to(_place(options.device, options.devices, options.nodes)),
         part,
         ways=ways,
         shots=shots,
@@ -73,6 +78,8 @@ def run(words: Sequence[str]) -> int:
         query_balance=options.query_balance,
         progress=True,
     )
+    if rank() > 0:
+        return 0
     Console().print(report.table())
     if options.json:
         report.save(options.json)
@@ -84,3 +91,22 @@ def _same_place(data: str, trained_on: str | None) -> bool:
     return data == trained_on or (
         trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
     )
+
+
+def _place(name: str | None, devices: int, nodes: int) -> torch.device:
+    """Where this process computes; starts the others, if there are to be several."""
+    if min(devices, nodes) < 1:
+        raise ValueError(
+            f"{devices} devices on {nodes} nodes were asked for; at least 1 is needed."
+        )
+    name = name or "cpu"
+    if devices * nodes > 1 and ":" in name:
+        raise ValueError(
+            f"--device {name} is a single one; for {devices} devices say {name.partition(':')[0]}."
+        )
+    if devices * nodes > 1:
+        from quickstudy.training.launch import launch  # which takes seconds to import
+
+        return launch(name, devices, nodes).device
+    check_started(1)
+    return usable_device(name)

@@ -12,7 +12,7 @@ from rich.table import Table
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import add_trust, new_parser, parse
 
 
 def run(words: Sequence[str]) -> int:
@@ -22,12 +22,10 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("file", type=str, help="a classifier's file, or owner/name on the hub")
     parser.add_argument("--plot", type=str | None, help="draw the examples' features to this file")
-    parser.add_argument(
-        "--trust", type=list[str], default=[], help="classes outside quickstudy that it may use"
-    )
+    add_trust(parser)
     options = parse(parser, words)
 
-    model = load_model(downloaded(options.file), options.trust)
+    model = load_model(downloaded(options.file))
     console = Console()
     table = Table(title=escape(options.file))
     table.add_column("class")

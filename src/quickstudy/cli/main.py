@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from quickstudy.trust import trusting_what_is_typed
+
 COMMANDS = {
     "demo": "learn to learn letters, and show it on scripts never seen (a few minutes)",
     "learn": "learn classes from a handful of examples of your own, into one file",
@@ -16,6 +18,7 @@ COMMANDS = {
     "train": "meta-train a strategy over many tasks",
     "evaluate": "measure a trained run on classes it never saw",
     "compare": "train and evaluate several strategies under one budget",
+    "sweep": "try many values of a run's parameters, and keep the best",
     "datasets": "list the data sets by name and where they are",
     "strategies": "list the strategies, with their papers",
 }
@@ -38,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
-    sys.path.insert(0, "")  # strategies in files of the current folder, as with python -m
-    command = importlib.import_module(f"quickstudy.cli.{words[0]}")
     try:
-        sys.exit(command.run(words[1:]))
+        command = importlib.import_module(f"quickstudy.cli.{words[0]}")
+        with trusting_what_is_typed(words):
+            sys.exit(command.run(words[1:]))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get("QUICKSTUDY_DEBUG"):
             raise
-        fail(str(error))
+        fail(sentence(error))
     except KeyboardInterrupt:
         fail("stopped.", code=130)
 
@@ -59,6 +62,13 @@ def usage() -> str:
         f"commands:\n{lines}\n\n"
         "quickstudy COMMAND --help tells a command's options."
     )
+
+
+def sentence(error: Exception) -> str:
+    """What to print of an error; the system's without their number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
 
 
 def fail(message: str, code: int = 1) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
-from quickstudy.cli.parsing import new_parser
+from quickstudy.cli.parsing import add_trust, new_parser
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
@@ -125,13 +125,14 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
     parser.add_class_arguments(Trainer, None)
+    add_trust(parser)
     return parser
 
 
 def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, ClassDataset]:
     """The parts of the data that the options name."""
     where: Where | None = plain(options.where)
-    data = load_dataset(
+    data = load_dataset(  # nosec B615 # this package's own, which pins what it downloads
         options.data,
         rotations=options.rotations,
         inputs=inputs,

@@ -12,7 +12,7 @@ from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import add_trust, new_parser, parse
 
 
 def run(words: Sequence[str]) -> int:
@@ -40,15 +40,13 @@ def run(words: Sequence[str]) -> int:
         type=float | None,
         help="also print a set of classes that holds the true one with this probability, e.g. 0.9",
     )
-    parser.add_argument(
-        "--trust", type=list[str], default=[], help="classes outside quickstudy that it may use"
-    )
+    add_trust(parser)
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
     if options.json and options.csv:
         raise ValueError("--json and --csv exclude each other.")
 
-    model = load_model(downloaded(options.file), options.trust, options.device)
+    model = load_model(downloaded(options.file), device=options.device)
     examples = new_inputs(options.inputs, kind(model), sys.stdin)
     rows = answers(model, examples.raw, examples.names, options.reject, options.coverage)
     if options.json:

@@ -22,6 +22,7 @@ from quickstudy.cli.parsing import parse
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.training import Run
+from quickstudy.training.ranks import rank
 from quickstudy.training.run import RunDirectory
 
 DESCRIPTION = (
@@ -37,7 +38,7 @@ def run(words: Sequence[str]) -> int:
         "--out", type=str | None, help="the run directory; runs/<strategy> by default"
     )
     parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
-    options = parse(parser, _with_config_of_run(list(words)))
+    options = parse(parser, words, _config_of_run(list(words)))
     if options.resume and options.out:
         raise ValueError(
             "Say --resume RUN to go on with a run or --out RUN to begin one, not both."
@@ -45,11 +46,15 @@ def run(words: Sequence[str]) -> int:
     finished = train(
         options, options.resume or options.out or _default_out(options), bool(options.resume)
     )
-    return 0 if finished.progress["finished"] else 130
+    # Who starts processes takes any code but 0 for a failure, and ends the others.
+    return 0 if finished.progress["finished"] or rank() else 130
 
 
-def train(options: Namespace, out: str | Path, resume: bool) -> Run:
-    """One training run, as the options of :func:`training_parser` describe it."""
+def train(options: Namespace, out: str | Path, resume: bool, until: int | None = None) -> Run:
+    """One training run, as the options of :func:`training_parser` describe it.
+
+    ``until`` is the step to stop after, where not all are wanted yet (:meth:`Trainer.fit`).
+    """
     # A resumed run reads its data as it did: texts by the subwords it has learned, above all.
     saved = RunDirectory(out).newest(say=False) if resume else None
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
@@ -58,10 +63,9 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
     options.encoder = encoder_for(options, training.inputs.kind)
     known = training_parser("train", "").get_defaults()
     config = {key: value for key, value in plain(options).items() if key in known}
-    config.pop("config", None)
-    named = options.data in BENCHMARKS or options.data in ALIASES
-    if not named and Path(options.data).exists():  # so that the run can be used from another folder
-        config["data"] = str(Path(options.data).resolve())
+    for name in ("config", "trust"):  # what somebody trusts is not for others to read
+        config.pop(name, None)
+    config["data"] = data_from_anywhere(options.data)
     validation = None
     if options.validation_part in parts or options.validation_part not in (None, "validation"):
         validation = choose_part(parts, options.validation_part)
@@ -70,8 +74,14 @@ def train(options: Namespace, out: str | Path, resume: bool) -> Run:
         options, training.shape, options.ways, training.classes, training.inputs
     )
     return build_trainer(options).fit(
-        strategy, training, validation, out, resume=resume, config=config
+        strategy, training, validation, out, resume=resume, config=config, until=until
     )
+
+
+def data_from_anywhere(data: str) -> str:
+    """What ``--data`` names, so that it is found from another folder too."""
+    named = data in BENCHMARKS or data in ALIASES
+    return data if named or not Path(data).exists() else str(Path(data).resolve())
 
 
 def _default_out(options: Namespace) -> str:
@@ -79,8 +89,8 @@ def _default_out(options: Namespace) -> str:
     return str(Path("runs") / f"{name}-{options.data.strip('./').replace('/', '-')}")
 
 
-def _with_config_of_run(words: list[str]) -> list[str]:
-    """Puts the config of the run that is resumed before the options that were typed."""
+def _config_of_run(words: list[str]) -> dict[str, Any] | None:
+    """What the run that is resumed was started with; None where none is resumed."""
     for number, word in enumerate(words):
         path: Any = None
         if word == "--resume" and number + 1 < len(words):
@@ -88,15 +98,15 @@ def _with_config_of_run(words: list[str]) -> list[str]:
         elif word.startswith("--resume="):
             path = word.removeprefix("--resume=")
         if path:
-            config = RunDirectory(path).config
-            if not config.exists():
-                raise FileNotFoundError(
-                    f"There is no run to resume in {path}: it has no config.yaml."
-                )
-            if "data" not in RunDirectory(path).read_config():
+            directory = RunDirectory(path)
+            if not directory.can_be_resumed():
+                raise FileNotFoundError(f"There is no run to resume in {path}.")
+            saved = directory.newest(say=False)
+            config = saved.config if saved is not None else directory.read_config()
+            if "data" not in config:
                 raise ValueError(
                     f"The run in {path} was started from Python, so its data are not known here. "
                     "Go on with it there: fit(..., resume=True)."
                 )
-            return ["--config", str(config), *words]
-    return words
+            return config
+    return None

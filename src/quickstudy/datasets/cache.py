@@ -1,14 +1,15 @@
 """The decoded cache: each data set is decoded once and then read, or memory-mapped, from one file.
 
 A cache file is a safetensors file whose header carries what a data set needs besides its examples.
-It is written here byte by byte, and not by the safetensors library, so that data larger than the
-memory can be written as they are decoded.
+It is written here byte by byte, and not by the safetensors library, so that it can be larger than
+the memory; what is decoded waits in shards until it is complete (see ``shards.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 import warnings
 import zlib
@@ -16,27 +17,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.datasets.cache_folder import (
     appearing_when_complete,
     cache_folder,
+    explaining_full_disks,
     writable_cache_folder,
 )
-from quickstudy.datasets.decoding import (
-    RawExamples,
-    Splits,
-    Unreadable,
-    decoded_batches,
-    progress,
-)
+from quickstudy.datasets.decoding import RawExamples, Splits, Unreadable
+from quickstudy.datasets.shards import Shards, decode_in_shards
 from quickstudy.inputs import Inputs, UnreadableError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAPPED_FROM_BYTES = 256 * 2**20
 """Data of this size or more stay on disk and are read when they are needed."""
 
@@ -48,8 +46,9 @@ _DTYPES = {
     "F16": np.float16,
     "F32": np.float32,
 }
-_HEADER_SLACK = 64 * 1024  # room for what is known only when all is decoded
-_NAMED_AT_MOST, _NAME_LENGTH = 10, 400  # of skipped examples; fits the slack
+_ADVISED_BELOW_BYTES = 8 * 2**10
+_CHECKSUM_ROOM = 128  # in the header, for what is known only when all is written
+_BLOCK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,22 @@ def load_or_decode(
         OSError: the cache file cannot be written.
     """
     everything = {"format": FORMAT_VERSION, "inputs": inputs.to_dict(), "source": identity}
-    key = hashlib.blake2b(json.dumps(everything, sort_keys=True).encode(), digest_size=10)
-    file_name = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[:60]}-{key.hexdigest()}.safetensors"
+    key = _digest(everything)
+    file_name = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[:60]}-{key}.safetensors"
     path = cache_folder() / file_name
     found = None
     if path.exists():
-        found = _read_or_warn(path)
+        found = _read_or_warn(path, key)
     if found is None:
         path = writable_cache_folder() / file_name
         with read() as raw:
-            _write(path, name, raw, inputs, unreadable)
-        found = _read(path)
+            try:
+                _write(path, key, name, raw, inputs, unreadable)
+            except ValueError:
+                # Another process may have finished, and removed the shards that both used.
+                if not path.exists():
+                    raise
+        found = read_cache(path, key)
     if found.skipped:
         named = ", ".join(found.skipped_names)
         more = found.skipped - len(found.skipped_names)
@@ -112,11 +116,11 @@ def load_or_decode(
     return found
 
 
-def _read_or_warn(path: Path) -> Decoded | None:
+def _read_or_warn(path: Path, key: str) -> Decoded | None:
     from safetensors import SafetensorError
 
     try:
-        return _read(path)
+        return read_cache(path, key)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(
             f"The decoded data in {path} are damaged ({error}); they are decoded again.",
@@ -125,19 +129,31 @@ def _read_or_warn(path: Path) -> Decoded | None:
         return None
 
 
-def _read(path: Path) -> Decoded:
+def read_cache(path: Path, key: str | None = None) -> Decoded:
+    """What a cache file holds. Large ones are mapped: nothing is read of them but the header.
+
+    Args:
+        path: of the file.
+        key: what the data follow from, where the header shall be checked to be theirs, and whole.
+
+    Raises:
+        SafetensorError, OSError, ValueError, KeyError, TypeError: it is damaged, as far as is seen;
+            the checksum of a large file would take a pass over all of it.
+    """
     from safetensors import safe_open
 
     # Opening checks the header and that the file is as long as the header says.
     with safe_open(path, framework="numpy") as file:
-        about = {key: json.loads(value) for key, value in file.metadata().items()}
+        about = {name: json.loads(value) for name, value in file.metadata().items()}
         part = file.get_slice("examples")
         shape, dtype = tuple(part.get_shape()), _DTYPES[part.get_dtype()]
+        if key is not None and about.pop("seal") != seal(key, about, part.get_dtype(), shape):
+            raise ValueError("its header is not as it was written")
     if sum(about["sizes"]) != shape[0] or len(about["sizes"]) != len(about["class_names"]):
         raise ValueError("its classes do not fit its examples")
     with path.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
-    array: np.ndarray[Any, Any] = np.memmap(path, dtype, "r", header, shape)
+    array = _mapped(path, dtype, header, shape)
     if array.nbytes < MAPPED_FROM_BYTES:
         array = np.array(array)
         if zlib.crc32(array.data) != about["checksum"]:
@@ -156,58 +172,100 @@ def _read(path: Path) -> Decoded:
     )
 
 
-def _write(path: Path, name: str, raw: RawExamples, inputs: Inputs, unreadable: Unreadable) -> None:
-    """Decodes examples into a cache file, which appears under its name only when complete."""
+def _mapped(path: Path, dtype: Any, offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array that is read from a file when it is needed."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(mapped, dtype, int(np.prod(shape)), offset).reshape(shape)
+    if array.nbytes // max(1, len(array)) < _ADVISED_BELOW_BYTES and hasattr(mapped, "madvise"):
+        # Else the system reads some 100 KiB around each example, as if its neighbours came next.
+        mapped.madvise(mmap.MADV_RANDOM)
+    return array
+
+
+def _write(
+    path: Path, key: str, name: str, raw: RawExamples, inputs: Inputs, unreadable: Unreadable
+) -> None:
+    """Decodes examples into a cache file, which appears under its name only when complete.
+
+    Shards hold them as they came; the file has them class after class.
+    """
+    shards = Shards(path)
+    with explaining_full_disks(path.parent):
+        decode_in_shards(shards, name, raw, inputs, unreadable)
+    classes = raw.class_of_rows()[np.concatenate(shards.rows)]
+    sizes = np.bincount(classes, minlength=len(raw.sizes))
+    if not sizes.all():
+        empty = raw.class_names[int(sizes.argmin())]
+        raise ValueError(
+            f"No example of class {empty!r} of {name} can be read. Repair or remove the class."
+        )
+    places = np.empty(len(classes), np.int64)
+    places[np.argsort(classes, kind="stable")] = np.arange(len(classes))
+    first = next(iter(shards)).examples
+    dtype = next(key for key, value in _DTYPES.items() if value == first.dtype)
     about: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "inputs": inputs.to_dict(),
         "class_names": list(raw.class_names),
         "splits": {k: {p: list(c) for p, c in v.items()} for k, v in raw.splits.items()},
-        "sizes": list(raw.sizes),
+        "sizes": sizes.tolist(),
+        "skipped": shards.skipped,
+        "skipped_names": shards.skipped_names,
     }
-    room = -(-(len(_header(about, "U8", ())) + _HEADER_SLACK) // 64) * 64
-    classes = np.repeat(np.arange(len(raw.sizes)), raw.sizes)
-    kept: list[int] = []
-    skipped: list[str] = []
-    shape: tuple[int, ...] = ()
-    dtype = "U8"
-    checksum = 0
-    with appearing_when_complete(path) as file, progress(name, len(classes)) as advance:
+    shape = (len(classes), *first.shape[1:])
+    room = -(-(len(_header(about, dtype, shape)) + _CHECKSUM_ROOM) // 64) * 64
+    with appearing_when_complete(path) as file:
         file.write(b" " * room)
-        position = 0
-        for batch in decoded_batches(raw.rows, inputs):
-            good: list[Tensor] = []
-            for offset, (called, result) in enumerate(batch):
-                if isinstance(result, Tensor):
-                    good.append(result)
-                    kept.append(position + offset)
-                elif unreadable == "skip":
-                    skipped.append(called)
-                else:
-                    raise UnreadableError(
-                        f"{called} of {name} cannot be read ({result}). Repair or remove it, or "
-                        'leave such examples out with unreadable="skip".'
-                    ) from result
-            position += len(batch)
-            if good:
-                stacked = torch.stack(good).contiguous().numpy()
-                shape = stacked.shape[1:]
-                dtype = next(key for key, value in _DTYPES.items() if value == stacked.dtype)
-                checksum = zlib.crc32(stacked.data, checksum)
-                file.write(stacked.data)
-            advance(len(batch))
-        sizes = np.bincount(classes[kept], minlength=len(raw.sizes))
-        if not sizes.all():
-            empty = raw.class_names[int(sizes.argmin())]
-            raise ValueError(
-                f"No example of class {empty!r} of {name} can be read. Repair or remove the class."
-            )
-        about |= {"sizes": sizes.tolist(), "checksum": checksum, "skipped": len(skipped)}
-        about["skipped_names"] = [called[-_NAME_LENGTH:] for called in skipped[:_NAMED_AT_MOST]]
+        done = 0
+        for shard in shards:
+            _put(file, shard.examples, places[done : done + len(shard.rows)], room)
+            done += len(shard.rows)
+        about["checksum"] = _checksum_from(file, room)
+        about["seal"] = seal(key, about, dtype, shape)
         file.seek(0)
-        file.write(_header(about, dtype, (len(kept), *shape)).ljust(room))
+        file.write(_header(about, dtype, shape).ljust(room))
         file.seek(0)
         file.write((room - 8).to_bytes(8, "little"))
+    shards.remove()
+
+
+def _put(file: BinaryIO, examples: NDArray[Any], places: NDArray[np.int64], offset: int) -> None:
+    """Writes examples at their places; those of a class in a shard lie side by side there."""
+    if not len(places):
+        return
+    order = np.argsort(places)
+    places = places[order]
+    # Copied in blocks: sorting all of a shard at once would take its size again.
+    each = examples[0].nbytes
+    block = max(1, _BLOCK_BYTES // max(1, each))
+    for start in range(0, len(places), block):
+        sorted_examples = np.ascontiguousarray(examples[order[start : start + block]])
+        own = places[start : start + block]
+        ends = [*(np.flatnonzero(np.diff(own) != 1) + 1).tolist(), len(own)]
+        begin = 0
+        for end in ends:
+            file.seek(offset + int(own[begin]) * each)
+            file.write(sorted_examples[begin:end].data)
+            begin = end
+
+
+def _checksum_from(file: BinaryIO, offset: int) -> int:
+    file.seek(offset)
+    checksum = 0
+    while block := file.read(_BLOCK_BYTES):
+        checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def seal(key: str, about: Mapping[str, Any], dtype: str, shape: Sequence[int]) -> str:
+    """A checksum of a cache file's header, and of what its data follow from."""
+    return _digest([key, about, dtype, list(shape)])
+
+
+def _digest(value: Any) -> str:
+    content = json.dumps(value, sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=10).hexdigest()
 
 
 def _header(about: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> bytes:

@@ -44,14 +44,24 @@ def writable_cache_folder() -> Path:
 @contextmanager
 def appearing_when_complete(path: Path) -> Iterator[BinaryIO]:
     """A file that readers of ``path`` see either not at all or whole, whoever else writes it."""
+    with (
+        explaining_full_disks(path.parent),
+        atomically(path) as temporary,
+        temporary.open("r+b") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def explaining_full_disks(folder: Path) -> Iterator[None]:
+    """Says of a full disk what can be done about it."""
     try:
-        with atomically(path) as temporary, temporary.open("xb") as file:
-            yield file
+        yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise OSError(
             error.errno,
-            f"The disk is full: the decoded data do not fit in {path.parent}. Make room, or name "
-            "a folder on another disk in QUICKSTUDY_CACHE",
+            f"The disk is full: the decoded data do not fit in {folder}. Make room, or name a "
+            "folder on another disk in QUICKSTUDY_CACHE",
         ) from error

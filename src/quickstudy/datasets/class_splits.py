@@ -10,6 +10,9 @@ from quickstudy.datasets.decoding import Splits
 
 CLASS_SPLITS_FILE = "class_splits.json"
 
+LARGEST_BYTES = 256 * 2**20
+"""Of the file; enough for the names of millions of classes."""
+
 
 def read_class_splits(folder: Path) -> dict[str, dict[str, list[str]]]:
     """The divisions of the classes in a folder's ``class_splits.json``; none where it is missing.
@@ -22,9 +25,11 @@ def read_class_splits(folder: Path) -> dict[str, dict[str, list[str]]]:
     if not path.is_file():
         return {}
     expected = 'It should map split names to parts to class names: {"mine": {"train": ["cat"]}}.'
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB. {expected}")
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}. {expected}") from error
     if not isinstance(splits, dict):
         raise ValueError(f"{path} holds a {type(splits).__name__}. {expected}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from quickstudy.datasets.class_splits import read_class_splits
 from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.table import Table, codes, first_values
 from quickstudy.messages import first_line
 
 LABEL_COLUMNS = (
@@ -49,20 +50,21 @@ class Columns:
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables as the ``datasets`` library has them.
+    """Tables, one for each data split.
 
     Args:
-        parts: a table (``datasets.Dataset``) for each data split.
+        parts: the tables by the names of their data splits.
         name: what messages call them.
         folder: where ``class_splits.json`` may lie.
-        roots: folders that files may lie in which a column of paths names, relative to the first;
-            none where no column can name files.
+        roots: folders that files may lie in which a table names, relative to the first.
+        strings_are_paths: whether a column of strings may name files too.
     """
 
-    parts: Mapping[str, Any]
+    parts: Mapping[str, Table]
     name: str
     folder: Path
-    roots: Sequence[Path] = ()
+    roots: Sequence[Path]
+    strings_are_paths: bool = True
 
     @property
     def features(self) -> Mapping[str, Any]:
@@ -126,7 +128,7 @@ def held_by_columns(tables: Tables, kind: str | None = None) -> dict[str, Held]:
         elif isinstance(feature, datasets.Audio):
             held[key] = Held("audio")
         elif dtype in ("string", "large_string"):
-            of_files = _kind_of_paths(tables, key) if tables.roots else None
+            of_files = _kind_of_paths(tables, key) if tables.strings_are_paths else None
             use_files = of_files is not None and kind in (None, of_files)
             held[key] = Held(of_files, True) if of_files and use_files else Held("text")
         elif dtype in ("binary", "large_binary") or _is_encoded(feature):
@@ -145,8 +147,8 @@ def _is_encoded(feature: Any) -> bool:
 
 def _kind_of_paths(tables: Tables, column: str) -> str | None:
     first = next(iter(tables.parts.values()))
-    values = first.with_format("arrow")[:_LOOKED_AT][column].to_pylist()
-    paths = [value for value in values if value]
+    values = first_values(first, column, _LOOKED_AT)
+    paths = [value for value in values if value and isinstance(value, str)]
     kinds = {kind_of_file(path) for path in paths}
     kind = kinds.pop() if len(kinds) == 1 else None
     # A text may happen to end as a file does.
@@ -202,9 +204,7 @@ def _label_column(tables: Tables, found_input: str) -> str:
         for parts in read_class_splits(tables.folder).values():
             named = {name for names in parts.values() for name in names}
             fitting = [
-                key
-                for key in strings
-                if named <= {v for table in tables.parts.values() for v in table.unique(key)}
+                key for key in strings if named <= {*codes([*tables.parts.values()], key)[0]}
             ]
             if len(fitting) == 1:
                 return fitting[0]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.inputs import Inputs, UnreadableError
@@ -22,7 +23,8 @@ Unreadable = Literal["refuse", "skip"]
 Splits = Mapping[str, Mapping[str, Sequence[str]]]
 """Divisions of the classes by name, each ``{part: class names}``."""
 
-_DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 1024, 16
+_DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 512, 16
+_RAW_BYTES_AT_ONCE = 64 * 2**20
 _WORTH_A_MESSAGE = 2000
 _LONGEST_TEXT_BYTES = 2**24
 
@@ -34,15 +36,25 @@ class RawExamples:
     Args:
         class_names: C different names.
         sizes: the number of examples of each class, at least 1.
-        rows: sum(sizes) pairs, class after class: what messages call the example, and the raw
-            thing that ``Inputs.decode`` takes, or a text's path.
+        rows: gives the rows from one number on, in an order that stays. A row is a pair: what
+            messages call the example, and the raw thing that ``Inputs.decode`` takes, or a text's
+            path. There are sum(sizes) of them.
         splits: divisions of the classes that the data come with.
+        classes: the number of each row's class, ``[sum(sizes)]``; none where the rows come class
+            after class.
     """
 
     class_names: Sequence[str]
     sizes: Sequence[int]
-    rows: Iterable[tuple[str, Any]]
+    rows: Callable[[int], Iterable[tuple[str, Any]]]
     splits: Splits
+    classes: NDArray[np.integer[Any]] | None = None
+
+    def class_of_rows(self) -> NDArray[np.integer[Any]]:
+        """The number of each row's class, ``[sum(sizes)]``."""
+        if self.classes is not None:
+            return self.classes
+        return np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.sizes)
 
 
 def decoded_batches(
@@ -61,12 +73,25 @@ def decoded_batches(
                 results.append((called, error))
         return results
 
-    remaining = iter(rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(islice(remaining, _DECODED_AT_ONCE)):
+        for batch in _batches(rows):
             starts = range(0, len(batch), _DECODED_BY_A_THREAD)
             parts = [batch[start : start + _DECODED_BY_A_THREAD] for start in starts]
             yield [result for part in pool.map(decode, parts) for result in part]
+
+
+def _batches(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """Rows in batches of bounded number and size."""
+    batch: list[tuple[str, Any]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row[1]) if isinstance(row[1], bytes | str) else 0
+        if len(batch) == _DECODED_AT_ONCE or size >= _RAW_BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def read_text_file(path: Path) -> str:
@@ -89,8 +114,13 @@ def read_text_file(path: Path) -> str:
 
 
 @contextmanager
-def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Says on stderr that examples are being decoded: a bar on a terminal, else one line.
+
+    Args:
+        name: of the data.
+        total: how many examples there are.
+        done: how many of them were decoded before.
 
     Yields:
         A function that is told how many more examples are done.
@@ -100,9 +130,10 @@ def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(f"Decoding {name}", total=total)
+            task = bar.add_task(f"Decoding {name}", total=total, completed=done)
             yield lambda more: bar.advance(task, more)
     else:
         if total >= _WORTH_A_MESSAGE:
-            print(f"Decoding {total} examples of {name}, once ...", file=sys.stderr)
+            before = f" ({done} are done)" if done else ""
+            print(f"Decoding {total} examples of {name}, once{before} ...", file=sys.stderr)
         yield lambda more: None

@@ -134,7 +134,11 @@ class ClassFolders:
         names = sorted(classes)
         paths = [path for name in names for path in classes[name]]
         noun = KINDS[kind].noun
-        rows = ((f"The {noun} {str(folder / path)!r}", folder / path) for path in paths)
+
+        def rows(start: int) -> Iterator[tuple[str, Any]]:
+            for path in paths[start:]:
+                yield f"The {noun} {str(folder / path)!r}", folder / path
+
         yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
 
     @property

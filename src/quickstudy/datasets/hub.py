@@ -14,6 +14,7 @@ from quickstudy.datasets.class_splits import CLASS_SPLITS_FILE
 from quickstudy.datasets.columns import Columns, Tables, reason
 from quickstudy.datasets.folder import Listing
 from quickstudy.datasets.rows import without_bars
+from quickstudy.datasets.table import LibraryTable, ParquetTable, Table
 from quickstudy.datasets.tables import TableSource, file_digest
 
 _HASHED_UP_TO_BYTES = 2**30
@@ -43,22 +44,16 @@ class LocalRepository(TableSource):
     @contextmanager
     def opened(self) -> Iterator[Tables]:
         """Its tables, by data split."""
-        import datasets
-
         folder = self.listing.folder
-        # The library makes a copy of its own of what it reads, which is needed only while decoding.
         with tempfile.TemporaryDirectory(prefix=".reading-", dir=writable_cache_folder()) as copies:
             try:
-                with without_bars():
-                    loaded = datasets.load_dataset(
-                        str(folder.resolve()), self.columns.configuration, cache_dir=copies
-                    )
-            except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+                parts = _parts(str(folder.resolve()), self.columns, None, copies)
+            except _errors() as error:
                 raise ValueError(
                     f"The folder {folder} is laid out like a repository of the Hugging Face "
                     f"hub, but cannot be read as one: {reason(error)}"
                 ) from error
-            yield Tables(loaded, str(folder), folder, [folder, Path(copies)])
+            yield Tables(parts, str(folder), folder, [folder, Path(copies)])
 
 
 @dataclass(frozen=True)
@@ -80,18 +75,67 @@ class HubRepository(TableSource):
 
     @contextmanager
     def opened(self) -> Iterator[Tables]:
-        """Its tables, by data split; downloaded where they are not there yet."""
+        """Its tables, by data split; parquet is streamed, other files are downloaded."""
+        from huggingface_hub.constants import HF_HUB_CACHE
+
         import datasets
 
         try:
-            loaded = datasets.load_dataset(
-                self.repository, self.columns.configuration, revision=self.folder.name
-            )
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            parts = _parts(self.repository, self.columns, self.folder.name, None)
+        except _errors() as error:
             raise ValueError(
                 f"{self.repository} could not be loaded from the Hugging Face hub: {reason(error)}"
             ) from error
-        yield Tables(loaded, self.repository, self.folder)
+        # What the library has downloaded may be named in its tables, and nothing else here.
+        roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+        yield Tables(parts, self.repository, self.folder, roots, strings_are_paths=False)
+
+
+def _parts(
+    repository: str, columns: Columns, revision: str | None, copies: str | None
+) -> dict[str, Table]:
+    """The tables of a repository or a folder like one, by data split.
+
+    The library ``datasets`` says which files these are. Parquet files are then read row group by
+    row group, where they lie; of other kinds of files the library makes tables in ``copies``.
+    """
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    import datasets
+
+    place = {"revision": revision, "cache_dir": copies}
+    with without_bars():
+        builder = datasets.load_dataset_builder(repository, columns.configuration, **place)
+        parts: dict[str, Table] = {}
+        if isinstance(builder, Parquet):
+            for split, files in builder.config.data_files.items():
+                names = [str(file) for file in files]
+                parts[str(split)] = ParquetTable(names, builder.info.features, _opened)
+        else:
+            loaded = datasets.load_dataset(  # nosec B615 # the revision is in `place`
+                repository, columns.configuration, **place
+            )
+            parts = {str(split): LibraryTable(table) for split, table in loaded.items()}
+        if not sum(map(len, parts.values())):
+            raise ValueError("it has no rows")
+    return parts
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What goes wrong when the library ``datasets`` cannot read something."""
+    import datasets
+
+    own: type[Exception] = datasets.exceptions.DatasetsError
+    return (OSError, ValueError, TypeError, KeyError, RuntimeError, own)
+
+
+def _opened(address: str) -> Any:
+    """A file on this machine, or one of the hub, of which is fetched what is read."""
+    if not address.startswith("hf://"):
+        return Path(address).open("rb")
+    import huggingface_hub
+
+    return huggingface_hub.HfFileSystem().open(address, "rb")
 
 
 def find_on_hub(repository: str, columns: Columns) -> HubRepository:
@@ -104,7 +148,7 @@ def find_on_hub(repository: str, columns: Columns) -> HubRepository:
     from huggingface_hub import errors
 
     try:
-        snapshot = huggingface_hub.snapshot_download(
+        snapshot = huggingface_hub.snapshot_download(  # nosec B615 # finds the newest commit
             repository, repo_type="dataset", allow_patterns=["README.md", CLASS_SPLITS_FILE]
         )
     except errors.GatedRepoError as error:

@@ -192,9 +192,9 @@ def _learned_inputs(place: Source, published: _Published) -> TextInputs:
 
 def _texts(raw: RawExamples, classes: set[str]) -> list[str]:
     texts = []
-    names = np.repeat(np.array(raw.class_names, dtype=object), raw.sizes)
-    for (_, text), name in zip(raw.rows, names, strict=True):
-        if name in classes:
+    wanted = np.array([name in classes for name in raw.class_names])[raw.class_of_rows()]
+    for (_, text), is_wanted in zip(raw.rows(0), wanted, strict=True):
+        if is_wanted:
             try:
                 texts.append(read_text_file(text) if isinstance(text, Path) else text)
             except UnreadableError:

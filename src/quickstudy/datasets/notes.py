@@ -10,7 +10,7 @@ from typing import Any
 from quickstudy.datasets.cache_folder import cache_folder, writable_cache_folder
 from quickstudy.files import write_text_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def remembered(about: Mapping[str, Any], find_out: Callable[[], Any]) -> Any:
@@ -24,12 +24,12 @@ def remembered(about: Mapping[str, Any], find_out: Callable[[], Any]) -> Any:
     name = f"note-{key}.json"
     try:
         note = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
-        if note["digest"] == _digest(note["value"]):
+        if note["digest"] == _digest([key, note["value"]]):
             return note["value"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # there is none, or it is damaged
     value = find_out()
-    note = {"digest": _digest(value), "value": value}
+    note = {"digest": _digest([key, value]), "value": value}
     write_text_atomically(writable_cache_folder() / name, json.dumps(note))
     return value
 

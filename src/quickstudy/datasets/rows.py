@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.datasets.columns import (
-    Columns,
-    Found,
-    Tables,
-    described,
-    find_columns,
-    reason,
-)
+from quickstudy.datasets.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.decoding import RawExamples, Splits
 from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.table import Table, codes, plain_values
 
 Where = Mapping[str, Sequence[str | int] | str]
 """For columns the values that are wanted: a list, or "split/part" of ``class_splits.json``."""
-
-_READ_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,10 @@ def of_data_split(tables: Tables, data_split: str | None) -> Tables:
 
 
 def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> RawExamples:
-    """Pools the data splits that are wanted and puts their examples class after class.
+    """Pools the data splits that are wanted and says of which class each of their examples is.
+
+    Only the columns of classes and of wanted values are read; the inputs are, piece by piece, when
+    the rows are asked for.
 
     Args:
         tables: where the examples are.
@@ -114,112 +109,170 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None)
         raise ValueError(
             f"{tables.name} has no column {unknown[0]!r}. {described(tables.features)}"
         )
-    pooled = _pooled(tables, found, needed)
-    wanted = np.ones(len(pooled), dtype=bool)
+    parts = _with_columns(tables, needed)
+    wanted = np.ones(sum(map(len, parts)), dtype=bool)
     for column, values in rows.where.items():
-        wanted &= _with_values(pooled, column, values, tables.name)
-    order, names, sizes = _grouped(pooled, found.label, wanted, tables.name)
-    return RawExamples(names, sizes, _rows(pooled, found, order, tables.roots), {})
+        wanted &= _with_values(_Values.of(parts, column, tables.name), values)
+    labels = _Values.of(parts, found.label, tables.name)
+    numbers, names, classes = _labelled(labels, wanted)
+    sizes = np.bincount(classes, minlength=len(names)).tolist()
+
+    def some(start: int) -> Iterator[tuple[str, Any]]:
+        return _rows(parts, found, numbers[start:], tables)
+
+    return RawExamples(names, sizes, some, {}, classes)
 
 
-def _pooled(tables: Tables, found: Found, needed: Sequence[str]) -> Any:
-    import datasets
-
+def _with_columns(tables: Tables, needed: Sequence[str]) -> list[Table]:
     lacking = [split for split, table in tables.parts.items() if not {*needed} <= {*table.features}]
     if lacking:
         warnings.warn(
             f"The data split {lacking[0]!r} of {tables.name} lacks one of the columns "
             f"{', '.join(map(repr, needed))} and is left out.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    as_stored: Any = datasets.Value("string")
-    if not found.held.are_paths and found.held.kind != "text":
-        media = {"image": datasets.Image, "audio": datasets.Audio}
-        as_stored = media[found.held.kind](decode=False)
-    parts = [table.select_columns(needed) for s, table in tables.parts.items() if s not in lacking]
-    try:
-        with without_bars():
-            cast = [
-                part
-                if part.features[found.input] == as_stored
-                else part.cast_column(found.input, as_stored)
-                for part in parts
-            ]
-            return datasets.concatenate_datasets(cast)
-    except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow raises all three
-        raise ValueError(
-            f"The column {found.input!r} of {tables.name} cannot be read as "
-            f"{KINDS[found.held.kind].nouns}: {reason(error)} {described(tables.features)}"
-        ) from error
+    return [table for split, table in tables.parts.items() if split not in lacking]
 
 
-def _with_values(pooled: Any, column: str, wanted: Sequence[str], name: str) -> NDArray[np.bool_]:
+@dataclass(frozen=True)
+class _Values:
+    """A column of values that many examples share.
+
+    Args:
+        column: its name.
+        data: what messages call the table.
+        values: the different ones.
+        codes: for each row the number of its value, ``[N]``; -1 where there is none.
+    """
+
+    column: str
+    data: str
+    values: Sequence[Any]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, parts: Sequence[Table], column: str, data: str) -> _Values:
+        """Reads a column of several tables; class labels become the classes' names.
+
+        Raises:
+            ValueError: it does not hold one value an example, or is not the same in all tables.
+        """
+        features = [part.features[column] for part in parts]
+        names = getattr(features[0], "names", None)
+        kinds = {str(getattr(each, "dtype", each)).removeprefix("large_") for each in features}
+        if len(kinds) > 1 or any(getattr(each, "names", None) != names for each in features):
+            raise ValueError(
+                f"The column {column!r} of {data} is not of the same type in all of its tables."
+            )
+        try:
+            values, numbers = codes(parts, column)
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(f"The column {column!r} of {data} cannot be read: {error}.") from error
+        if names and all(isinstance(value, int) for value in values):
+            beyond = [value for value in values if value >= len(names)]
+            if beyond:
+                raise ValueError(
+                    f"The column {column!r} of {data} holds the class number {beyond[0]}, but "
+                    f"names only {len(names)} classes."
+                )
+            # The hub's convention for a withheld label is -1.
+            known = np.array([value >= 0 for value in values] + [False])
+            numbers = np.where(known[numbers], numbers, -1).astype(np.int32)
+            return cls(column, data, [_Named(value, names) for value in values], numbers)
+        return cls(column, data, values, numbers)
+
+
+class _Named(int):
+    """The number of a class; its string is the class's name, and it sorts by number."""
+
+    name: str
+
+    def __new__(cls, number: int, names: Sequence[str]) -> _Named:
+        made = super().__new__(cls, number)
+        made.name = names[number] if number >= 0 else ""
+        return made
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _with_values(column: _Values, wanted: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows have one of the wanted values; each of these must be there."""
-    names = getattr(pooled.features[column], "names", None)
-    stored = _stored(pooled, column)
-    values = ["" if v is None or (names and v < 0) else names[v] if names else v for v in stored]
-    texts = np.array([str(value) for value in values])
-    unknown = sorted({*wanted} - {*texts.tolist()})
+    present = set(np.unique(column.codes).tolist())
+    texts = {number: str(v) for number, v in enumerate(column.values) if number in present}
+    texts |= {-1: ""} if -1 in present else {}
+    unknown = sorted({*wanted} - {*texts.values()})
     if unknown:
         raise ValueError(
-            f"No example of {name} has {unknown[0]!r} in the column {column!r} ({len(unknown)} of "
-            f"{len(wanted)} values are not there); there are values like {texts[0]!r}."
+            f"No example of {column.data} has {unknown[0]!r} in the column {column.column!r} "
+            f"({len(unknown)} of {len(wanted)} values are not there); there are values like "
+            f"{next(iter(texts.values()), None)!r}."
         )
-    return np.isin(texts, [*wanted])
+    chosen = [number for number, text in texts.items() if text in {*wanted}]
+    return np.isin(column.codes, chosen)
 
 
-def _grouped(
-    pooled: Any, label: str, wanted: NDArray[np.bool_], name: str
-) -> tuple[NDArray[np.int64], list[str], list[int]]:
-    """The wanted rows' numbers class after class, the classes' names and their sizes."""
-    column = _stored(pooled, label)
-    names = getattr(pooled.features[label], "names", None)
-    # The hub's convention for a withheld label is -1.
-    unlabelled = [i for i, v in enumerate(column) if v is None or (names and v < 0)]
-    has_label = np.ones(len(column), dtype=bool)
-    has_label[unlabelled] = False
-    labelled = np.flatnonzero(wanted & has_label)
-    if not len(labelled):
-        raise ValueError(f"No example of {name} has a label in the column {label!r}.")
+def _labelled(
+    labels: _Values, wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], list[str], NDArray[np.int32]]:
+    """The numbers of the wanted rows with a class, the classes' names, and each row's class."""
+    has_label = labels.codes >= 0
+    numbers = np.flatnonzero(wanted & has_label)
+    if not len(numbers):
+        raise ValueError(
+            f"No example of {labels.data} has a label in the column {labels.column!r}."
+        )
     missing = int((wanted & ~has_label).sum())
     if missing:
         warnings.warn(
-            f"{missing} examples of {name} have no label in the column {label!r} and are left out.",
-            stacklevel=2,
+            f"{missing} examples of {labels.data} have no label in the column {labels.column!r} "
+            "and are left out.",
+            stacklevel=3,
         )
-    if isinstance(column[labelled[0]], list | dict):
-        raise ValueError(
-            f"The column {label!r} of {name} holds several values for an example, not its class."
-        )
-    values, codes = np.unique(np.array([column[i] for i in labelled]), return_inverse=True)
-    order = labelled[np.argsort(codes, kind="stable")]
-    class_names = [names[value] if names else str(value) for value in values.tolist()]
-    return order, class_names, np.bincount(codes).tolist()
+    own = labels.codes[numbers]
+    values = labels.values
+    used = sorted(np.unique(own).tolist(), key=lambda number: _sortable(values[number]))
+    place = np.full(len(values), -1, np.int32)
+    place[used] = np.arange(len(used))
+    return numbers, [str(values[number]) for number in used], place[own]
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return value != value, value  # NaN, which is not equal to itself, comes last
 
 
 def _rows(
-    pooled: Any, found: Found, order: NDArray[np.int64], roots: Sequence[Path]
+    parts: Sequence[Table], found: Found, numbers: NDArray[np.int64], tables: Tables
 ) -> Iterator[tuple[str, Any]]:
-    noun = KINDS[found.held.kind].noun.capitalize()
-    table = pooled.with_format("arrow")
-    for start in range(0, len(order), _READ_AT_ONCE):
-        numbers = order[start : start + _READ_AT_ONCE]
-        for number, each in zip(numbers, table[numbers][found.input].to_pylist(), strict=True):
-            if isinstance(each, dict) or found.held.are_paths:
-                path = (each.get("path") if isinstance(each, dict) else each) or ""
-                content = each.get("bytes") if isinstance(each, dict) else None
-                called = f"{noun} {number}" + (f" ({path!r})" if path else "")
-                if content is None and path:
-                    content = file_inside(path, roots) if roots else Path(path)
-                yield called, content
-            else:
-                is_text = found.held.kind == "text"
-                yield f"{noun} {number}", (each or "") if is_text else each
+    """The inputs of the rows of these numbers, which ascend."""
+    before = 0
+    for part in parts:
+        own = numbers[(numbers >= before) & (numbers < before + len(part))]
+        if len(own):
+            row = int(own[0])
+            # What has been read of a part is not read again when decoding goes on.
+            for piece in part.pieces(found.input, row - before):
+                here = own[(own >= row) & (own < row + len(piece))]
+                for number, each in zip(here, plain_values(piece.take(here - row)), strict=True):
+                    yield _raw(int(number), each, found, tables)
+                row += len(piece)
+        before += len(part)
 
 
-def _stored(pooled: Any, column: str) -> list[Any]:
-    values: list[Any] = pooled.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    return values
+def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
+    """What messages call an input, and the raw thing itself."""
+    called = f"{KINDS[found.held.kind].noun.capitalize()} {number}"
+    if found.held.kind == "text" and not found.held.are_paths:
+        return called, value or ""
+    path = value if isinstance(value, str) else None
+    content: Any = value if isinstance(value, bytes) else None
+    if isinstance(value, dict):
+        path, content = value.get("path"), value.get("bytes")
+    if path:
+        called += f" ({path!r})"
+    if content is None and path:
+        content = file_inside(path, tables.roots)
+    return called, content
 
 
 def file_inside(path: str, roots: Sequence[Path]) -> Path:

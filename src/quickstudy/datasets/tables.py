@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quickstudy.datasets.cache_folder import writable_cache_folder
 from quickstudy.datasets.columns import (
     Columns,
     Tables,
@@ -26,8 +25,8 @@ from quickstudy.datasets.rows import (
     file_inside,
     of_data_split,
     raw_examples,
-    without_bars,
 )
+from quickstudy.datasets.table import LibraryTable, ParquetTable, Table, unique_values
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -84,7 +83,7 @@ class TableSource(ABC):
 
 @dataclass(frozen=True)
 class TableFiles(TableSource):
-    """Files of tables: CSV, TSV, JSON lines or parquet, each a data split of the file's name.
+    """Files of tables: CSV, TSV, JSON, JSON lines or parquet, each a data split of the file's name.
 
     Columns hold texts, or paths of files relative to the table's folder, which they may not leave.
 
@@ -109,14 +108,13 @@ class TableFiles(TableSource):
     @contextmanager
     def opened(self) -> Iterator[Tables]:
         """The tables, by their files' names."""
-        with tempfile.TemporaryDirectory(prefix=".reading-", dir=writable_cache_folder()) as copies:
-            stems = [file.stem for file in self.files]
-            parts = {
-                file.stem if stems.count(file.stem) == 1 else file.name: read_table(file, copies)
-                for file in self.files
-            }
-            name = str(self.files[0] if len(self.files) == 1 else self.folder)
-            yield Tables(parts, name, self.folder, [self.folder])
+        stems = [file.stem for file in self.files]
+        parts = {
+            file.stem if stems.count(file.stem) == 1 else file.name: read_table(file)
+            for file in self.files
+        }
+        name = str(self.files[0] if len(self.files) == 1 else self.folder)
+        yield Tables(parts, name, self.folder, [self.folder])
 
     def _named(self) -> list[str]:
         """The files that the tables name."""
@@ -125,47 +123,74 @@ class TableFiles(TableSource):
             for column, held in held_by_columns(tables).items():
                 if held.are_paths:
                     for table in tables.parts.values():
-                        if column in table.column_names:
-                            found |= {path for path in table.unique(column) if path}
+                        if column in table.features:
+                            found |= {path for path in unique_values(table, column) if path}
             for path in found:
                 file_inside(path, tables.roots)
             return sorted(found)
 
 
-def read_table(path: Path, copies: str) -> Any:
-    """A table (``datasets.Dataset``) from a file; what is in a CSV or TSV file stays as written.
+def read_table(path: Path) -> Table:
+    """A table from a file; texts and labels stay as they are written.
+
+    Parquet is read when it is needed, a piece at a time; the other kinds of files are read whole.
 
     Args:
         path: the file.
-        copies: a folder for what the library writes while the table is used.
 
     Raises:
         ValueError: the file is no such table; it is named.
     """
     import datasets
 
+    table: Table
     try:
-        with without_bars():
-            separator = _SEPARATORS.get(path.suffix.lower())
-            if separator:
-                table = datasets.Dataset(_read_separated(path, separator))
-            else:
-                builder = "parquet" if path.suffix.lower() == ".parquet" else "json"
-                table = datasets.load_dataset(builder, data_files=str(path), cache_dir=copies)[
-                    "train"
-                ]
-    except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
+        ending = path.suffix.lower()
+        if ending == ".parquet":
+            table = ParquetTable([str(path)])
+        else:
+            separator = _SEPARATORS.get(ending)
+            read = _read_separated(path, separator) if separator else _read_json(path)
+            table = LibraryTable(datasets.Dataset(read))
+        empty = not len(table)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"The table {path} cannot be read: {reason(error)} A table is in UTF-8 and says its "
             "columns' names: in the first line (.csv, .tsv), in each line (.jsonl) or as parquet."
         ) from error
-    if not len(table):
+    if empty:
         raise ValueError(f"The table {path} has no rows.")
     return table
 
 
-def _read_separated(path: Path, separator: str) -> Any:
+def _read_json(path: Path) -> Any:
+    """A list of objects, an object of columns, or an object a line."""
     import pyarrow as pa  # type: ignore[import-untyped]
+
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError:
+            content = None  # lines, perhaps
+        if isinstance(content, list):
+            return _of_rows(content)
+        if isinstance(content, dict) and all(isinstance(each, list) for each in content.values()):
+            return pa.table(content)
+    return _of_rows([json.loads(line) for line in text.split("\n") if line.strip()])
+
+
+def _of_rows(rows: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("not every row is an object, {column: value}")
+    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow looks at the first only
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def _read_separated(path: Path, separator: str) -> Any:
+    import pyarrow as pa
     from pyarrow import csv
 
     parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)

@@ -17,8 +17,10 @@ from quickstudy.evaluation.report import Estimate, Report
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.description import differences
+from quickstudy.training.ranks import gathered, rank, ranks, sum_over_ranks
 from quickstudy.training.run import Run
-from quickstudy.training.validation import mean_and_interval, outcomes
+from quickstudy.training.validation import Outcome, mean_and_interval, outcomes
+from quickstudy.training.watch import Watch
 
 CALIBRATION_BINS = 15
 
@@ -37,6 +39,10 @@ def evaluate(
     progress: bool = False,
 ) -> Report:
     """Measures a strategy on ``episodes`` tasks drawn from ``data``.
+
+    In a process group (of ``torch.distributed``, as training on several devices leaves one) all
+    ranks must call this together: they share the tasks, and each gets the report that one process
+    would have made, but for its times.
 
     Args:
         strategy: a strategy or a run; it is not changed.
@@ -58,6 +64,7 @@ def evaluate(
     Raises:
         ValueError: when the data has too few or too small classes, or inputs of another kind than
             the run was trained on.
+        LostContactError: when another rank ends.
     """
     keep_freed_memory()
     if isinstance(strategy, Run):
@@ -73,13 +80,12 @@ def evaluate(
     if device is None:
         device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
     started = time.perf_counter()
-    accuracies, losses, confidences, hits = [], [], [], []
-    adapt_seconds = predict_seconds = 0.0
+    own = _Found()
     console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    with Progress(console=console, disable=hidden, transient=True) as bar:
+    hidden = not (progress and console.is_terminal and rank() == 0)
+    with Watch(), Progress(console=console, disable=hidden, transient=True) as bar:
         embedding = bar.add_task("embedding the examples", total=None, visible=False)
-        task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes)
+        task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes // ranks())
         for outcome in outcomes(
             strategy,
             data,
@@ -94,18 +100,14 @@ def evaluate(
                 embedding, completed=done, total=all_, visible=True
             ),
         ):
-            targets = outcome.targets
-            # Several times faster over an axis that is not the last, when it is short.
-            log_probabilities = outcome.logits.transpose(1, 2).log_softmax(1)  # [T, ways, Q]
-            accuracies.append(outcome.accuracies)
-            losses.append(-log_probabilities.gather(1, targets[:, None]).mean((1, 2)))
-            confidence, answer = log_probabilities.max(1)
-            confidences.append(confidence.exp().flatten())
-            hits.append((answer == targets).flatten())
-            adapt_seconds += outcome.adapt_seconds
-            predict_seconds += outcome.predict_seconds
-            bar.advance(task, len(targets))
-    each = torch.cat(accuracies).cpu()
+            own.add(outcome)
+            bar.advance(task, len(outcome.targets))
+        accuracies, losses, confidences, hits = (
+            gathered(each, device)
+            for each in (own.accuracies, own.losses, own.confidences, own.hits)
+        )
+        seconds = sum_over_ranks([], [own.adapt_seconds, own.predict_seconds], device)
+    each = accuracies.float().cpu()
     return Report(
         strategy=type(strategy).__name__,
         data=data.name,
@@ -115,16 +117,39 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         accuracy=Estimate(*mean_and_interval(each)),
-        nll=float(torch.cat(losses).mean()),
-        ece=calibration_error(torch.cat(confidences), torch.cat(hits)),
+        nll=float(losses.float().mean()),
+        ece=calibration_error(confidences, hits),
         transductive=strategy.transductive,
         normalization=normalization_policy(strategy),
         seconds=time.perf_counter() - started,
-        adapt_seconds=adapt_seconds / episodes,
-        predict_seconds=predict_seconds / episodes,
+        adapt_seconds=seconds[0] / episodes,
+        predict_seconds=seconds[1] / episodes,
         query_balance=query_balance,
         accuracies=each,
     )
+
+
+class _Found:
+    """What a rank found, batch by batch."""
+
+    def __init__(self) -> None:
+        self.accuracies: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.confidences: list[Tensor] = []
+        self.hits: list[Tensor] = []
+        self.adapt_seconds = self.predict_seconds = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        targets = outcome.targets
+        # Several times faster over an axis that is not the last, when it is short.
+        log_probabilities = outcome.logits.transpose(1, 2).log_softmax(1)  # [T, ways, Q]
+        self.accuracies.append(outcome.accuracies)
+        self.losses.append(-log_probabilities.gather(1, targets[:, None]).mean((1, 2)))
+        confidence, answer = log_probabilities.max(1)
+        self.confidences.append(confidence.exp().flatten())
+        self.hits.append((answer == targets).flatten())
+        self.adapt_seconds += outcome.adapt_seconds
+        self.predict_seconds += outcome.predict_seconds
 
 
 def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION_BINS) -> float:

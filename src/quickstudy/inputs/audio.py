@@ -29,6 +29,9 @@ LONGEST_SECONDS = 7 * 24 * 3600.0
 """Of a file. Streamed FLAC files do not say how long they are, which reads as far more."""
 
 LONGEST_WINDOW_SECONDS = 3600.0
+MOST_SAMPLES = 2**28
+"""Of a sound as it is stored: half a gigabyte."""
+
 FINEST_RATIO = 10_000
 """Rates in the ratio of larger numbers are taken in the nearest one: a filter has 20 times as many
 weights."""
@@ -75,6 +78,10 @@ class AudioInputs:
             raise ValueError(
                 f"Sounds of {self.seconds} seconds were asked for; they must last at least a "
                 f"sample and at most {LONGEST_WINDOW_SECONDS:g} seconds."
+            )
+        if self.samples > MOST_SAMPLES:
+            raise ValueError(
+                f"Sounds of {self.samples} samples were asked for; they may have {MOST_SAMPLES}."
             )
 
     @property

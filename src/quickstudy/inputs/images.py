@@ -20,6 +20,20 @@ Mode = Literal["L", "RGB"]
 """Grey or colour, as Pillow calls them."""
 
 
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO"),
+    *("PNG", "PPM", "TGA", "TIFF", "WEBP"),
+)
+"""As Pillow calls them. It knows more; some of those start other programs (EPS) or are hardly ever
+read, and so hardly tested."""
+
+MOST_PIXELS = 100_000_000
+"""Of an image, as far as it is decoded: of large JPEG files a smaller version may be."""
+
+LARGEST_SIZE = 10_000
+"""Of images as they are stored, whose sides are equal."""
+
+
 @dataclass(frozen=True)
 class ImageInputs:
     """Images as uint8 ``[channels, size, size]``, read by networks as normalised float32.
@@ -50,10 +64,10 @@ class ImageInputs:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
-        if self.size < 1 or self.channels not in (1, 3):
+        if not 1 <= self.size <= LARGEST_SIZE or self.channels not in (1, 3):
             raise ValueError(
                 f"Images of size {self.size} with {self.channels} channels were asked for; the "
-                "size must be at least 1 and the channels 1 (grey) or 3 (RGB)."
+                f"size must be from 1 to {LARGEST_SIZE} and the channels 1 (grey) or 3 (RGB)."
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
@@ -113,19 +127,31 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
     if isinstance(raw, bytes):
         raw = io.BytesIO(raw)
     if isinstance(raw, str | Path | io.BytesIO):
-        with Image.open(raw) as image:
+        Image.init()
+        with Image.open(raw, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             if enough is not None:
                 image.draft(None, enough)
+            _check_size(image.size)
             ImageOps.exif_transpose(image, in_place=True)
             image.load()  # while the file is open
             return _opaque(image, mode)
     if isinstance(raw, Image.Image):
+        _check_size(raw.size)
         return _opaque(ImageOps.exif_transpose(raw), mode)
     if isinstance(raw, Tensor):
         raw = raw.detach().cpu().numpy()
     if isinstance(raw, np.ndarray):
         return _opaque(_from_array(raw), mode)
     raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    """Refuses images that take too much memory, before any of it is decoded."""
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"it has {width}x{height} pixels, and at most {MOST_PIXELS} are read; make it smaller"
+        )
 
 
 def _opaque(image: Image.Image, mode: Mode) -> Image.Image:

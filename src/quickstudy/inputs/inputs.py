@@ -29,7 +29,11 @@ class Inputs(Protocol):
 
 
 def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
-    """Makes an inputs object from what its ``to_dict`` gave."""
+    """Makes an inputs object from what its ``to_dict`` gave.
+
+    Raises:
+        ValueError: when it is nothing that ``to_dict`` gives.
+    """
     from quickstudy.inputs.audio import AudioInputs
     from quickstudy.inputs.features import FeatureInputs
     from quickstudy.inputs.images import ImageInputs
@@ -42,6 +46,8 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
         "text": TextInputs,
         "audio": AudioInputs,
     }
+    if not isinstance(description, Mapping):
+        raise ValueError(f"A description of inputs is needed, not {str(description)[:60]!r}.")
     settings = dict(description)
     kind = str(settings.pop("kind", None))
     if kind not in kinds:
@@ -49,4 +55,9 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     if "pretrained" in settings:  # described by the model whose inputs they are
         kinds |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
         settings["name"] = settings.pop("pretrained")
-    return kinds[kind](**settings)
+    try:
+        return kinds[kind](**settings)
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"Inputs of kind {kind!r} cannot be made from {str(settings)[:200]}: {error}."
+        ) from error

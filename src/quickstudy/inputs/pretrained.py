@@ -183,7 +183,7 @@ class _Tokens:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a folder on the disk
                 folder.path, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # the libraries below raise many kinds

@@ -21,6 +21,9 @@ PADDING = 0
 BYTES = 256
 """Every string is a row of these, so no text lacks a subword."""
 
+LONGEST = 2**20
+"""Subwords that are read of a text at most."""
+
 LONGEST_SUBWORD = 16
 """In bytes, of subwords that are learned."""
 
@@ -41,7 +44,7 @@ class TextInputs:
         length: subwords that are read of a text.
 
     Raises:
-        ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is less than 1.
+        ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is not from 1 to 2**20.
     """
 
     kind: ClassVar[str] = "text"
@@ -50,9 +53,9 @@ class TextInputs:
     length: int = 64
 
     def __post_init__(self) -> None:
-        if self.length < 1:
+        if not 1 <= self.length <= LONGEST:
             raise ValueError(
-                f"Texts of {self.length} subwords were asked for; at least 1 must be read."
+                f"Texts of {self.length} subwords were asked for; 1 to {LONGEST} may be read."
             )
         _ = self._parsed  # what is no tokenizer is better found now than at the first text
 

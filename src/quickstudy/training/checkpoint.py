@@ -1,7 +1,10 @@
 """Checkpoints: one file each (see ``tensor_file.py``), complete in itself, written atomically.
 
-Tensors are named ``model.*`` and ``optimizer.*``; the JSON holds the rest: the strategy's
-description, its inputs, and where training stood. Nothing is pickled.
+Tensors are named ``model.*``, ``optimizer.*`` and ``history.*``; the JSON holds the rest: the
+strategy's description, its inputs, and where training stood. Nothing is pickled.
+
+A run is taken up from a checkpoint alone: ``config.yaml`` and ``metrics.csv`` say the same for
+people and other programs, and have no checksum.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from torch import Tensor, nn
 
 from quickstudy.tensor_file import Format, read, write
 from quickstudy.training.description import Description
+from quickstudy.training.history import Row, as_rows, as_tensor
 
 FORMAT = Format(
     "quickstudy checkpoint",
-    2,
+    3,
     "checkpoint",
     "Use another checkpoint of the run (best, last or previous) in its place, or train again.",
 )
@@ -36,6 +40,9 @@ class Checkpoint:
         progress: where training stood, JSON-ready.
         settings: the trainer's settings, JSON-ready.
         classes: the names of the classes used, under "train" and "validation".
+        config: what the run was started with, JSON-ready.
+        history: the rows of its metrics until then.
+        path: the file that it was read from.
     """
 
     strategy: Description
@@ -45,17 +52,22 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    path: Path | None = None
 
     def save(self, path: Path, keep: Path | None = None) -> None:
         """Writes the file in one piece; what was at ``path`` before is moved to ``keep``."""
         tensors = {f"model.{k}": v for k, v in self.model.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.items()}
+        tensors["history.rows"] = as_tensor(self.history)
         header = {
             "strategy": self.strategy,
             "inputs": self.inputs,
             "progress": self.progress,
             "settings": self.settings,
             "classes": self.classes,
+            "config": self.config,
         }
         write(path, FORMAT, header, tensors, keep)
 
@@ -68,7 +80,7 @@ class Checkpoint:
             ValueError: when it is damaged or not one of this package's.
         """
         header, tensors = read(path, FORMAT)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "history": {}}
         try:
             for name, tensor in tensors.items():
                 part, _, rest = name.partition(".")
@@ -81,8 +93,11 @@ class Checkpoint:
                 header["progress"],
                 header["settings"],
                 header["classes"],
+                header["config"],
+                as_rows(parts["history"]["rows"]),
+                path,
             )
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"The checkpoint {path} is not as this version of quickstudy writes them ({error})."
             ) from error
@@ -97,7 +112,7 @@ class Checkpoint:
             ) from error
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Puts the saved optimiser state into ``optimizer``."""
+        """Puts the saved optimiser state into ``optimizer``; an error when it does not fit."""
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in self.optimizer.items():
             number, _, name = key.partition(".")

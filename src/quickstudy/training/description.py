@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 Description = dict[str, Any]
+
+_MORE_THAN_SAVED, _ALWAYS_ALLOWED = 10, 1000
+"""Parameters that a module may have for each that was saved, and anyway."""
 
 LONGEST_SHOWN = 200
 """Characters of a value that messages show."""
@@ -70,12 +76,16 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
     Raises:
         ValueError: when it is not a description, or names no importable module class.
     """
-    if "class_path" not in description:
-        raise ValueError(f"A description needs a class_path; this has {sorted(description)}.")
-    module_name, _, name = description["class_path"].rpartition(".")
+    path = description.get("class_path") if isinstance(description, Mapping) else None
+    if not isinstance(path, str):
+        raise ValueError(
+            "A description of a module is needed, with a class_path; this is "
+            f"{_brief(description)}."
+        )
+    module_name, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(
             f"The class {description['class_path']!r} cannot be imported ({error}). Is the package "
             "that defines it installed?"
@@ -92,14 +102,87 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         ValueError: when it is not a description, or names no importable module class.
     """
     cls = described_class(description)
+    given = description.get("init_args") or {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ValueError(
+            f"{cls.__name__} cannot be made from {_brief(given)}: arguments have names."
+        )
     arguments = {
         key: build(value) if isinstance(value, Mapping) and "class_path" in value else value
-        for key, value in (description.get("init_args") or {}).items()
+        for key, value in given.items()
     }
     try:
         return cls(**arguments)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{cls.__name__} cannot be made from {arguments}: {error}.") from error
+    except (ValueError, OSError, ImportError, MemoryError):
+        raise  # in words of its own
+    except Exception as error:  # what was written by hand or damaged may break it anywhere
+        raise ValueError(
+            f"{cls.__name__} cannot be made from {_brief(arguments)}: {error}."
+        ) from error
+
+
+def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """Makes a module for given weights, which are not yet put in.
+
+    Their shapes are checked before the module takes memory: a description from elsewhere might ask
+    for any amount of it.
+
+    Raises:
+        ValueError: as :func:`build`, or because the weights do not fit.
+    """
+    try:
+        with _few_parameters(_MORE_THAN_SAVED * len(weights) + _ALWAYS_ALLOWED):
+            shapes = None if _is_pretrained(description) else _shapes(description)
+    except ValueError:
+        shapes = None  # building says the same, or can what cannot be done without memory
+    given = {name: weight.shape for name, weight in weights.items()}
+    if shapes is not None and shapes != given:
+        different = sorted(
+            name for name in {*shapes, *given} if shapes.get(name) != given.get(name)
+        )
+        raise ValueError(
+            f"The weights do not fit {description['class_path']}: {different[0]} should be "
+            f"{_size(shapes.get(different[0]))} and is {_size(given.get(different[0]))} "
+            f"({len(different)} such)."
+        )
+    with _few_parameters(_MORE_THAN_SAVED * len(weights) + _ALWAYS_ALLOWED):
+        return build(description)
+
+
+def _shapes(description: Mapping[str, Any]) -> dict[str, torch.Size]:
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        module = build(description)
+    return {name: weight.shape for name, weight in module.state_dict().items()}
+
+
+def _size(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else f"{list(shape)}"
+
+
+def _is_pretrained(description: Any) -> bool:
+    """Whether a model is read from its folder, whose size is its own."""
+    if isinstance(description, Mapping):
+        name = str(description.get("class_path")).rpartition(".")[2]
+        return name.startswith("Pretrained") or any(map(_is_pretrained, description.values()))
+    return isinstance(description, list) and any(map(_is_pretrained, description))
+
+
+@contextmanager
+def _few_parameters(most: int) -> Iterator[None]:
+    """Stops a module from being built that has more parameters than ``most`` (ValueError)."""
+    count = 0
+
+    def check(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ValueError(f"A module with more than {most} parameters is described.")
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

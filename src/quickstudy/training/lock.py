@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from quickstudy.files import explained, fcntl
+
 NAME = ".lock"
 
 
@@ -19,40 +21,55 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of ``folder`` that ask in the same way.
 
     The system gives the lock back when a process ends, however it does. Where there are no such
-    locks (Windows), everybody is let in.
+    locks (Windows), the file itself is the lock, and has to be removed after a crash.
 
     Raises:
         ValueError: when another process is there; it is named.
+        UnwritableError: when nothing can be written there.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
+    with explained(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _claim(path) if fcntl is not None else _claim_by_existence(path)
+    try:
+        file.truncate(0)
+        about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
+        file.write(json.dumps(about))
+        file.flush()
+        yield
+    finally:
+        if fcntl is None:
+            file.close()  # Windows removes no open file
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _claim(path: Path) -> TextIO:
+    assert fcntl is not None
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             with file:
-                raise ValueError(_occupied(folder, file)) from error
+                raise ValueError(_occupied(path, file)) from error
+        except OSError:
+            return file  # a file system without locks
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
+            return file
         file.close()  # whoever had it before removed it between opening and locking
-    with file:
-        file.truncate(0)
-        about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
-        file.write(json.dumps(about))
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
-def _occupied(folder: Path, file: TextIO) -> str:
+def _claim_by_existence(path: Path) -> TextIO:
+    try:
+        return path.open("x+", encoding="utf-8")
+    except FileExistsError as error:
+        with path.open(encoding="utf-8") as file:
+            occupied = _occupied(path, file)
+        raise ValueError(f"{occupied} If that process is gone, remove {path}.") from error
+
+
+def _occupied(path: Path, file: TextIO) -> str:
     file.seek(0)
     try:
         about = json.loads(file.read())
@@ -61,6 +78,6 @@ def _occupied(folder: Path, file: TextIO) -> str:
     except (ValueError, KeyError, TypeError):
         who = "another process"
     return (
-        f"The run in {folder} is being trained already by {who}. Wait for it or stop it, or choose "
-        "another folder."
+        f"The run in {path.parent} is being trained already by {who}. Wait for it or stop it, or "
+        "choose another folder."
     )

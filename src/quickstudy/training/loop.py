@@ -15,21 +15,34 @@ from torch import Tensor
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.episodes import BatchSampler, Episode, EpisodeSampler, Examples, TaskSource
+from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import check_augmentation, check_same_run, check_validation
 from quickstudy.training.description import Description, describe
+from quickstudy.training.events import Events
+from quickstudy.training.history import Row
+from quickstudy.training.launch import launch
 from quickstudy.training.lock import locked
-from quickstudy.training.memory import deep_loop_bytes, free_memory, has_deep_loop
+from quickstudy.training.memory import deep_loop_warning, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
-from quickstudy.training.ranks import gradients, launch, same_everywhere, sum_over_ranks
-from quickstudy.training.run import Run, RunDirectory, checkpoint_file
+from quickstudy.training.ranks import (
+    barrier,
+    gathered,
+    rank,
+    ranks,
+    same_everywhere,
+    sum_over_ranks,
+    zeros_for_none,
+)
+from quickstudy.training.run import Run, RunDirectory, take_over
 from quickstudy.training.signals import StopRequest, stop_requests
+from quickstudy.training.sources import task_source
 from quickstudy.training.tasks import MetaGradient, StrategyState
-from quickstudy.training.validation import interval_of_moments, outcomes
+from quickstudy.training.validation import mean_and_interval, outcomes
+from quickstudy.training.watch import Watch
 
 if TYPE_CHECKING:
     from quickstudy.training.trainer import Trainer
@@ -46,9 +59,11 @@ class Fit:
         validation: ClassDataset | None,
         out: str | os.PathLike[str] | None,
         config: Mapping[str, Any] | None,
+        until: int | None = None,
     ) -> None:
         keep_freed_memory()
         self.settings = settings
+        self.until = until
         self.strategy = strategy
         self.validation = validation
         self.inputs = train.inputs
@@ -75,8 +90,10 @@ class Fit:
         if validation is not None:  # what does not fit is better found now than after an hour
             strategy.check_ways(self.validation_protocol["ways"])
             EpisodeSampler(validation, **self.validation_protocol)
-        self.fabric = launch(settings)
-        self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
+        self.fabric = launch(
+            settings.accelerator, settings.devices, settings.nodes, settings.precision
+        )
+        self.rank, self.ranks = rank(), ranks()
         self._place_strategy()
         parameters = [p for p in strategy.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(
@@ -96,7 +113,7 @@ class Fit:
             "window": [0.0, 0.0, 0],
             "finished": False,
         }
-        self.history: list[dict[str, float | None]] = []
+        self.history: list[Row] = []
         self.validated: tuple[float, float] | None = None  # since the latest row
         self.best_model: dict[str, Tensor] | None = None  # of a run that is not saved
         self.stop_request = StopRequest()  # of this process
@@ -108,62 +125,64 @@ class Fit:
     def _place_strategy(self) -> None:
         self.strategy.to(self.fabric.device)
         use_channels_last(self.strategy)
-        same_everywhere(self.fabric, self.strategy)  # however φ was initialised
+        same_everywhere(self.strategy)  # however φ was initialised
 
     # -- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> Run:
-        with ExitStack() as stack:
-            self._enter_directory(stack)
+        with Watch(), ExitStack() as stack:
+            self._enter_directory(stack, resume)
+            self.stop_request = stack.enter_context(stop_requests())
             return self._run(resume)
 
-    def _enter_directory(self, stack: ExitStack) -> None:
+    def _enter_directory(self, stack: ExitStack, resume: bool) -> None:
         """Keeps other processes out of the run directory until ``stack`` is closed."""
         problem = ""
+        if resume and self.directory is not None and not self.directory.can_be_resumed():
+            raise FileNotFoundError(f"There is no run to resume in {self.directory.path}.")
         if self.directory is not None and self.rank == 0:
             try:
                 stack.enter_context(locked(self.directory.path))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 problem = str(error)
         if problem := self.fabric.broadcast(problem):  # every rank ends
             raise ValueError(problem)
 
     def _run(self, resume: bool) -> Run:
-        self._open_directory(resume)
-        if self.settings.start_from and not resume:
-            self._take_over(self.settings.start_from)
+        self._take_up() if resume else self._begin()
         settings, progress = self.settings, self.progress
         started = time.perf_counter() - progress["seconds"]
-        board = self._open_tensorboard()
+        events = self._open_events()
         shown = settings.show_progress and self.rank == 0
         show = TrainingProgress(settings.steps, progress["step"], shown)
         logged = (progress["step"], progress["seconds"])
         try:
-            with show, stop_requests() as self.stop_request:
+            with show:
                 if progress["step"]:
                     show.say(f"Resuming after step {progress['step']}.")
                 if warning := self._memory_warning():
                     show.say(warning)
                 progress["finished"] = False
-                while not (self.interrupted or self._complete()):
+                while not (self.interrupted or self._ended()):
                     told = self.meta_gradient.compile_seconds
                     self._step(time.perf_counter() - started)
                     if told is None and (took := self.meta_gradient.compile_seconds):
                         show.say(f"Compiled in {took:.0f} s.")
                     step = progress["step"]
                     show.step(step)
-                    ended = self._complete()
+                    ended = self._ended()
                     validated = self.validation is not None and (
                         step % settings.validate_every == 0 or ended
                     )
-                    if validated:
-                        self._validate()
+                    better = validated and self._validate()
                     if validated or step % settings.log_every == 0 or ended:
-                        row = self._log(board)
+                        row = self._log(events)
                         elapsed = progress["seconds"] - logged[1]
                         tasks = (step - logged[0]) * settings.tasks
                         show.log(row, tasks / max(elapsed, 1e-9))
                         logged = (step, progress["seconds"])
+                    if better:
+                        self._keep_best()
                     if validated or step % settings.checkpoint_every == 0:
                         self._save()
                 progress["finished"] = self._complete()
@@ -171,11 +190,11 @@ class Fit:
                 self._say_the_end(show)
         finally:
             self.meta_gradient.close()
-            if board is not None:
-                board.close()
-        self.fabric.barrier()  # rank 0 has written the best
+            if events is not None:
+                events.close()
+        barrier()  # rank 0 has written the best
         if self.directory is not None and progress["best_accuracy"] is not None:
-            Checkpoint.load(self.directory.best).restore_model(self.strategy)
+            self.directory.read_best().restore_model(self.strategy)
         elif self.best_model is not None:
             self.strategy.load_state_dict(self.best_model)
         return Run(
@@ -195,16 +214,9 @@ class Fit:
         task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
         state = StrategyState(self.strategy)
         with torch.random.fork_rng(), self.fabric.autocast():
-            needed = deep_loop_bytes(self.strategy.train(), task)
+            warning = deep_loop_warning(self.strategy.train(), task, self.fabric.device)
         state.restore(self.strategy)
-        free = free_memory(self.fabric.device)
-        if needed is None or needed < free:
-            return ""
-        return (
-            f"A task will hold about {needed / 2**30:.1f} GiB until its gradient is computed, and "
-            f"{free / 2**30:.1f} GiB are free: this run is likely to end for want of memory. Fewer "
-            "inner steps hold less, and so does recompute (--strategy.recompute true)."
-        )
+        return warning
 
     def _complete(self) -> bool:
         settings, progress = self.settings, self.progress
@@ -213,6 +225,9 @@ class Fit:
             or (settings.max_minutes and progress["seconds"] >= 60 * settings.max_minutes)
             or (settings.patience is not None and progress["stale"] >= settings.patience)
         )
+
+    def _ended(self) -> bool:
+        return self._complete() or (self.until is not None and self.progress["step"] >= self.until)
 
     def _step(self, seconds: float) -> None:
         """One update of φ from this rank's share of the meta-batch, averaged over ranks."""
@@ -232,21 +247,23 @@ class Fit:
             _seed_torch(settings.seed, step, self.rank + number * self.ranks, self.fabric.device)
             return self._augmented(share[number : number + 1])
 
-        averages = [b for b in self.strategy.buffers() if b.is_floating_point()]
-        self.optimizer.zero_grad()
-        sums = self.meta_gradient(share, 1 / settings.tasks, prepare)
-        after = [total / settings.tasks for total in sums.averages]
+        learned = self.meta_gradient.parameters
+        sums = self.meta_gradient.sums(share, 1 / settings.tasks, prepare)
+        gradients = zeros_for_none(sums.gradients, learned)
         numbers = [
             sums.loss,
             sums.accuracy,
             float(self.stop_request.made),
             seconds * (self.rank == 0),
         ]
-        numbers = sum_over_ranks(self.fabric, [*gradients(self.strategy), *after], numbers)
-        for buffer, value in zip(averages, after, strict=True):
-            buffer.copy_(value)
+        numbers = sum_over_ranks([*gradients, *sums.averages], numbers, self.fabric.device)
+        averages = [b for b in self.strategy.buffers() if b.is_floating_point()]
+        for buffer, total in zip(averages, sums.averages, strict=True):
+            buffer.copy_(total / settings.tasks)
+        for parameter, gradient in zip(learned, gradients, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
         limit = torch.inf if settings.clip_norm is None else settings.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.strategy.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(learned, limit)
         if not (np.isfinite(numbers[0]) and torch.isfinite(norm)):
             raise FloatingPointError(
                 f"The loss or its gradient is not finite in step {step + 1}; φ was left as it was "
@@ -272,42 +289,39 @@ class Fit:
         )
         return Episode(support, query, task.ways)
 
-    def _validate(self) -> None:
-        """Measures the accuracy on validation classes, each rank on its share of the episodes."""
+    def _validate(self) -> bool:
+        """Measures the accuracy on validation classes, each rank on its share of the episodes.
+
+        Returns:
+            Whether it is the best so far.
+        """
         assert self.validation is not None
-        mine = outcomes(
+        own = outcomes(
             self.strategy,
             self.validation,
             **self.validation_protocol,
             episodes=self.settings.validation_episodes,
             seed=self.settings.seed,
             device=self.fabric.device,
-            shard=(self.rank, self.ranks),
         )
-        own = torch.cat([outcome.accuracies for outcome in mine] or [torch.empty(0)]).double()
-        moments = [float(len(own)), float(own.sum()), float(own.square().sum())]
-        self.validated = interval_of_moments(*sum_over_ranks(self.fabric, [], moments))
+        accuracies = gathered([outcome.accuracies for outcome in own], self.fabric.device)
+        self.validated = mean_and_interval(accuracies)
         mean = self.validated[0]
         best = self.progress["best_accuracy"]
-        if best is None or mean > best:
-            self.progress |= {"best_accuracy": mean, "best_step": self.progress["step"], "stale": 0}
-            if self.directory is None:
-                self.best_model = {
-                    k: v.detach().clone() for k, v in self.strategy.state_dict().items()
-                }
-            elif self.rank == 0:
-                self._checkpoint().save(self.directory.best)
-        else:
+        if best is not None and mean <= best:
             self.progress["stale"] += 1
+            return False
+        self.progress |= {"best_accuracy": mean, "best_step": self.progress["step"], "stale": 0}
+        return True
 
     # -- what is written ----------------------------------------------------------------------
 
-    def _log(self, board: Any) -> dict[str, float | None]:
+    def _log(self, events: Events | None) -> Row:
         loss, accuracy, count = self.progress["window"]
         self.progress["window"] = [0.0, 0.0, 0]
         validated, self.validated = self.validated, None
         mean = accuracy / max(1, count)
-        row: dict[str, float | None] = {
+        row: Row = {
             "step": self.progress["step"],
             "loss": loss / max(1, count),
             "accuracy": None if np.isnan(mean) else mean,
@@ -319,9 +333,8 @@ class Fit:
         self.history.append(row)
         if self.directory is not None and self.rank == 0:
             self.directory.append_metrics(row)
-            for name, value in row.items():
-                if value is not None and name != "step":
-                    board.add_scalar(name, value, self.progress["step"])
+            if events is not None:
+                events.add(row)
         return row
 
     def _settings(self) -> dict[str, Any]:
@@ -337,62 +350,53 @@ class Fit:
             self.progress,
             self._settings(),
             self.classes,
+            dict(self.config),
+            self.history,
         )
+
+    def _keep_best(self) -> None:
+        if self.directory is None:
+            self.best_model = {k: v.detach().clone() for k, v in self.strategy.state_dict().items()}
+        elif self.rank == 0:
+            self._checkpoint().save(self.directory.best)
 
     def _save(self) -> None:
         if self.directory is not None and self.rank == 0:
             self._checkpoint().save(self.directory.last, keep=self.directory.previous)
 
-    def _take_over(self, path: str) -> None:
-        """Starts from what another run learned, as far as names and shapes agree."""
-        saved = Checkpoint.load(checkpoint_file(path))
-        own = self.strategy.state_dict()
-        encoder = {name for name in own if name.startswith("encoder.")}
-        fitting = {
-            name: value
-            for name, value in saved.model.items()
-            if name in own and own[name].shape == value.shape
-        }
-        if missing := sorted(encoder - set(fitting)):
+    def _begin(self) -> None:
+        """Starts with the φ that is there or that another run learned, and makes the directory."""
+        directory = self.directory
+        if directory is not None and directory.holds_a_run():
             raise ValueError(
-                f"The run in {path} has another encoder: nothing there fits {missing[0]!r} "
-                f"({len(missing)} of {len(encoder)} tensors do not fit). Start from a run with the "
-                "same encoder."
+                f"{directory.path} holds a run already. Go on with it (--resume {directory.path}; "
+                "in Python resume=True), or choose another folder."
             )
-        for name, value in fitting.items():
-            own[name].copy_(value)
-        # Nor may these be tested on.
-        self.classes["start_from"] = [each for names in saved.classes.values() for each in names]
+        if self.settings.start_from:
+            # Nor may its classes be tested on.
+            self.classes["start_from"] = take_over(self.strategy, self.settings.start_from)
+        barrier()  # all ranks have looked
+        if directory is not None and self.rank == 0:
+            directory.write_config(self.config)
+            self._save()
+            directory.write_metrics([])
+        barrier()
 
-    def _open_directory(self, resume: bool) -> None:
-        """Makes the run directory, or takes up the run that it holds."""
+    def _take_up(self) -> None:
+        """Goes on with the run that the directory holds."""
         directory = self.directory
         if directory is None:
-            if resume:
-                raise ValueError("Resuming needs the run directory: say which with `out`.")
-            return
-        if not resume:
-            if directory.holds_a_run():
-                raise ValueError(
-                    f"{directory.path} holds a run already. Go on with it (--resume "
-                    f"{directory.path}; in Python resume=True), or choose another folder."
-                )
-            self.fabric.barrier()
-            if self.rank == 0:
-                directory.write_config(self.config)
-                directory.keep_metrics_until(0)
-            self.fabric.barrier()
-            return
+            raise ValueError("Resuming needs the run directory: say which with `out`.")
         saved = directory.newest(say=self.rank == 0)
-        if saved is None and not directory.config.exists():
-            raise FileNotFoundError(f"There is no run to resume in {directory.path}.")
-        if saved is not None:
-            self._restore(saved, directory)
-        self.fabric.barrier()
+        if saved is None:
+            return self._begin()  # it was killed before it wrote a first checkpoint
+        self._restore(saved, directory)
+        barrier()
         if self.rank == 0:
+            directory.mend(saved)
             directory.write_config(self.config)  # with what a resumed run may change
-            self.history = directory.keep_metrics_until(self.progress["step"])
-        self.fabric.barrier()
+        barrier()
+        return None
 
     def _restore(self, saved: Checkpoint, directory: RunDirectory) -> None:
         now = self._checkpoint()
@@ -401,17 +405,16 @@ class Fit:
         saved.restore_optimizer(self.optimizer)
         self.progress |= saved.progress
         self.classes = saved.classes
+        self.history = saved.history
 
-    def _open_tensorboard(self) -> Any:
+    def _open_events(self) -> Events | None:
         if self.directory is None or self.rank != 0:
             return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(self.directory.path, purge_step=self.progress["step"] + 1)
+        return Events(self.directory.path, self.progress["step"])
 
     def _say_the_end(self, show: TrainingProgress) -> None:
         progress = self.progress
-        if self.interrupted:
+        if self.interrupted or not progress["finished"]:
             show.say(f"Stopped after step {progress['step']}.")
         elif progress["step"] < self.settings.steps:
             show.say(f"Ended after step {progress['step']}, before all {self.settings.steps}.")
@@ -422,24 +425,6 @@ class Fit:
             )
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
-
-
-def task_source(
-    strategy: Strategy, train: ClassDataset | TaskSource, settings: Trainer
-) -> TaskSource | EpisodeSampler | BatchSampler:
-    """Where the tasks (or ordinary batches) of training come from."""
-    if not isinstance(train, ClassDataset):
-        if train.tasks != settings.tasks:
-            raise ValueError(
-                f"The tasks come {train.tasks} an episode, and the trainer's `tasks` is "
-                f"{settings.tasks}; the two must be the same."
-            )
-        return train
-    if strategy.episodic:
-        return EpisodeSampler(
-            train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
-        )
-    return BatchSampler(train, settings.batch_size, settings.tasks, settings.seed)
 
 
 def _seed_torch(seed: int, step: int, task: int, device: torch.device) -> None:

@@ -86,3 +86,18 @@ def deep_loop_bytes(strategy: Strategy, task: Episode) -> int | None:
     finally:
         strategy.inner_steps = steps  # type: ignore[assignment]
     return held[0] + (steps - 2) * (held[1] - held[0])
+
+
+def deep_loop_warning(strategy: Strategy, task: Episode, device: torch.device) -> str:
+    """What to say of a task with many inner steps that will not fit in memory; nothing if it will.
+
+    The task is computed with few steps, in the precision that holds where this is called.
+    """
+    needed, free = deep_loop_bytes(strategy, task), free_memory(device)
+    if needed is None or needed < free:
+        return ""
+    return (
+        f"A task will hold about {needed / 2**30:.1f} GiB until its gradient is computed, and "
+        f"{free / 2**30:.1f} GiB are free: this run is likely to end for want of memory. Fewer "
+        "inner steps hold less, and so does recompute (--strategy.recompute true)."
+    )

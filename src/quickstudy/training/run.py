@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,14 @@ import torch
 import yaml
 
 from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.files import write_text_atomically
+from quickstudy.files import explained, remove_abandoned, write_text_atomically
 from quickstudy.inputs import Inputs, inputs_from_dict
 from quickstudy.strategies import Strategy
 from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.description import build
-
-COLUMNS = (
-    "step",
-    "loss",
-    "accuracy",
-    "learning_rate",
-    "validation_accuracy",
-    "validation_ci95",
-    "seconds",
-)
+from quickstudy.training.checks import check_same_run
+from quickstudy.training.description import build_to_fit, differences
+from quickstudy.training.history import Row, as_csv
+from quickstudy.trust import check_trusted
 
 
 @dataclass
@@ -42,7 +33,7 @@ class Run:
         path: the run directory, or None for a run that was not saved.
         config: what the run was started with.
         progress: where training stood: ``step``, ``best_accuracy``, ``seconds``, ...
-        history: the rows of ``metrics.csv``.
+        history: the rows of ``metrics.csv`` until then.
         classes: the names of the classes used, under "train" and "validation".
     """
 
@@ -51,7 +42,7 @@ class Run:
     path: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, float | None]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Run:
@@ -70,7 +61,7 @@ def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> P
     if path.is_file():
         return path
     directory = RunDirectory(path)
-    if not path.is_dir() or not (directory.last.exists() or directory.best.exists()):
+    if not any(file.exists() for file in (directory.last, directory.previous, directory.best)):
         raise FileNotFoundError(
             f"{path} is not a run: it has no checkpoints. Runs are the folders that "
             "`quickstudy train --out` writes."
@@ -81,21 +72,40 @@ def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> P
     return directory.best if use_best else directory.last
 
 
-def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
+def load(
+    path: str | os.PathLike[str], checkpoint: str = "best", trust: Collection[str] = ()
+) -> Run:
     """Loads a run from its directory, or a single checkpoint from its file.
 
     Args:
         path: a run directory or a ``.safetensors`` checkpoint.
         checkpoint: "best" (by meta-validation; "last" where there was none) or "last".
+        trust: import paths of classes outside this package that it may use, such as
+            ``["my_package.MyStrategy"]``. Importing runs their code. Strategies and encoders that
+            are imported already need not be named.
 
     Raises:
         FileNotFoundError: when there is no such run.
-        ValueError: when the checkpoint is damaged or describes something else than a strategy.
+        ValueError: when the checkpoint is damaged, describes something else than a strategy, or
+            names classes that are not trusted.
     """
     file = checkpoint_file(path, checkpoint)
     directory = None if Path(path).is_file() else RunDirectory(path)
-    saved = Checkpoint.load(file)
-    strategy = build(saved.strategy)
+    if directory is None:
+        saved = Checkpoint.load(file)
+    elif file == directory.best:
+        saved = directory.read_best()
+    else:
+        saved = directory.newest() or Checkpoint.load(file)
+        lost = saved.progress["best_accuracy"] is not None
+        if checkpoint == "best" and lost and saved.progress["best_step"] != saved.progress["step"]:
+            raise ValueError(
+                f"{directory.best} is missing, which the run has written after step "
+                f"{saved.progress['best_step']}. Choose the last checkpoint instead (--checkpoint "
+                "last)."
+            )
+    check_trusted(saved.strategy, trust)
+    strategy = build_to_fit(saved.strategy, saved.model)
     if not isinstance(strategy, Strategy):
         raise ValueError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
     saved.restore_model(strategy)
@@ -104,11 +114,39 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
         strategy.eval(),
         inputs_from_dict(saved.inputs),
         directory.path if directory else None,
-        directory.read_config() if directory else {},
+        saved.config,
         saved.progress,
-        directory.read_metrics() if directory else [],
+        saved.history,
         saved.classes,
     )
+
+
+def take_over(strategy: Strategy, path: str) -> list[str]:
+    """Gives ``strategy`` what another run learned, as far as names and shapes agree.
+
+    Returns:
+        The classes that the other run has used.
+
+    Raises:
+        ValueError: when it has another encoder.
+    """
+    saved = Checkpoint.load(checkpoint_file(path))
+    own = strategy.state_dict()
+    encoder = {name for name in own if name.startswith("encoder.")}
+    fitting = {
+        name: value
+        for name, value in saved.model.items()
+        if name in own and own[name].shape == value.shape
+    }
+    if missing := sorted(encoder - set(fitting)):
+        raise ValueError(
+            f"The run in {path} has another encoder: nothing there fits {missing[0]!r} "
+            f"({len(missing)} of {len(encoder)} tensors do not fit). Start from a run with the "
+            "same encoder."
+        )
+    for name, value in fitting.items():
+        own[name].copy_(value)
+    return [each for names in saved.classes.values() for each in names]
 
 
 class RunDirectory:
@@ -131,6 +169,10 @@ class RunDirectory:
         """Whether training began here before."""
         checkpoints = (self.last, self.previous, self.best)
         return self.metrics.exists() or any(path.exists() for path in checkpoints)
+
+    def can_be_resumed(self) -> bool:
+        """Whether there is a run, if only its config."""
+        return self.config.exists() or self.last.exists() or self.previous.exists()
 
     def newest(self, say: bool = True) -> Checkpoint | None:
         """The newest checkpoint that is whole; None where there is none at all.
@@ -161,48 +203,105 @@ class RunDirectory:
             raise problems[0]
         return None
 
+    def read_best(self) -> Checkpoint:
+        """The best checkpoint.
+
+        Raises:
+            FileNotFoundError: when there is none.
+            ValueError: when it is damaged, or another one in its place.
+        """
+        found = Checkpoint.load(self.best)
+        if found.progress.get("step") != found.progress.get("best_step"):
+            raise ValueError(
+                f"{self.best} is not the best checkpoint but another, of step "
+                f"{found.progress.get('step')}. Choose the last one instead (--checkpoint last)."
+            )
+        return found
+
+    def mend(self, newest: Checkpoint) -> None:
+        """Makes the files agree with the checkpoint from which the run goes on.
+
+        Only for the process that holds the run's lock: what killed processes left is removed, and
+        the last checkpoint is again a whole one.
+
+        Raises:
+            ValueError: when the best checkpoint is lost.
+        """
+        for folder in (self.path, self.last.parent):
+            remove_abandoned(folder)
+        best_step = newest.progress["best_step"]
+        if newest.progress["best_accuracy"] is not None:
+            self._mend_best(newest, best_step)
+        if newest.path == self.previous:
+            self.previous.replace(self.last)
+        if self.config.exists() and (changed := self._changed_config(newest.config)):
+            print(
+                f"{self.config} is not as the run left it ({changed}). What the run was started "
+                f"with holds; to change an option, type it: --resume {self.path} --steps 1000.",
+                file=sys.stderr,
+            )
+        self.write_metrics(newest.history)
+
+    def _mend_best(self, newest: Checkpoint, step: int) -> None:
+        try:
+            best = self.read_best()
+            check_same_run(best, newest, self.best)
+            # A later one was written just before the process died, and will be again.
+            if best.progress["step"] == step or best.progress["step"] > newest.progress["step"]:
+                return
+            raise ValueError(f"{self.best} is that of step {best.progress['step']}.")
+        except (ValueError, FileNotFoundError) as error:
+            problem = error
+        for path in (self.last, self.previous):
+            try:
+                same = Checkpoint.load(path)
+            except (ValueError, FileNotFoundError):
+                continue
+            if same.progress["step"] == step:
+                print(f"{problem} It is made again from {path}.", file=sys.stderr)
+                same.save(self.best)
+                return
+        raise ValueError(
+            f"{problem} The φ that was best so far, of step {step}, is in no other checkpoint, so "
+            "the run cannot end as it would have. Train again in another folder, or evaluate what "
+            "there is (--checkpoint last)."
+        ) from problem
+
+    def _changed_config(self, config: Mapping[str, Any]) -> str:
+        """Where ``config.yaml`` and the checkpoint's config differ; nothing where they agree."""
+        try:
+            return "; ".join(differences(self.read_config(), config))
+        except ValueError:
+            return "it is not readable YAML"
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes ``config.yaml``."""
         write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.yaml`` says; empty when there is none."""
+        """What ``config.yaml`` says; empty when there is none.
+
+        Raises:
+            ValueError: when it is not YAML, or not options.
+        """
         if not self.config.exists():
             return {}
         try:
             config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.config} is not readable YAML: {error}") from error
-        return config if isinstance(config, dict) else {}
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
+        return config
 
-    def read_metrics(self) -> list[dict[str, float | None]]:
-        """The rows of ``metrics.csv``; empty cells are None."""
-        if not self.metrics.exists():
-            return []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            return [
-                {k: float(v) if v else None for k, v in row.items()}
-                for row in csv.DictReader(file)
-                if None not in row.values()  # a row cut short when the process was killed
-            ]
+    def write_metrics(self, rows: Sequence[Row]) -> None:
+        """Writes ``metrics.csv`` anew."""
+        write_text_atomically(self.metrics, as_csv(rows))
 
-    def keep_metrics_until(self, step: int) -> list[dict[str, float | None]]:
-        """Drops rows after ``step``, which a resumed run will write again; returns the others."""
-        rows = [
-            row for row in self.read_metrics() if row["step"] is not None and row["step"] <= step
-        ]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(_printable(row) for row in rows)
-        write_text_atomically(self.metrics, text.getvalue())
-        return rows
-
-    def append_metrics(self, row: Mapping[str, float | None]) -> None:
+    def append_metrics(self, row: Row) -> None:
         """Adds a row to ``metrics.csv``."""
-        with self.metrics.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow(_printable(row))
-
-
-def _printable(row: Mapping[str, float | None]) -> dict[str, object]:
-    return {k: int(v) if k == "step" and v is not None else v for k, v in row.items()}
+        with (
+            explained(self.metrics),
+            self.metrics.open("a", newline="", encoding="utf-8") as file,
+        ):
+            file.write(as_csv([row], header=False))

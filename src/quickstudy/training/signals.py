@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+_STDERR = 2
 
 
 class StopRequest:
@@ -28,7 +30,9 @@ def stop_requests() -> Iterator[StopRequest]:
         if request.made:
             raise KeyboardInterrupt
         request.made = True
-        print("Stopping after this step; once more stops at once.", file=sys.stderr)
+        # Not with print: a signal may come while something is being printed.
+        with suppress(OSError):
+            os.write(_STDERR, b"Stopping after this step; once more stops at once.\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -32,6 +32,10 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 class Sums:
     """What the tasks of a meta-batch add up to.
 
+    Tensors are float64, where the device has it: numbers of float32 are added up there without
+    rounding, but for the rare that are half a billion times smaller than their neighbour, so that
+    it does not matter in which order, nor how many processes share the tasks.
+
     Args:
         loss: the sum of the tasks' losses.
         accuracy: the sum of their accuracies; not a number where a strategy gives no logits.
@@ -93,11 +97,18 @@ class MetaGradient:
             prepare: makes task t ready, as an episode of one task, after seeding torch's random
                 numbers for it. By default it is taken as it is.
         """
-        sums = self._sums(tasks.tasks, weight, prepare or (lambda t: tasks[t : t + 1]))
+        sums = self.sums(tasks, weight, prepare)
         for parameter, found in zip(self.parameters, sums.gradients, strict=True):
             if found is not None:
-                parameter.grad = found if parameter.grad is None else parameter.grad + found
+                gradient = found.to(parameter.dtype)
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return sums
+
+    def sums(
+        self, tasks: Episode, weight: float, prepare: Callable[[int], Episode] | None = None
+    ) -> Sums:
+        """The same sums, without changing any ``.grad``."""
+        return self._sums(tasks.tasks, weight, prepare or (lambda t: tasks[t : t + 1]))
 
     @property
     def compile_seconds(self) -> float | None:
@@ -214,12 +225,17 @@ def _add(results: Iterable[_Result]) -> tuple[Sums, StrategyState]:
 def _plus(total: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The sum of two lists, written over the first; what is missing counts as zero."""
     if not total:
-        return [None if each is None else each.clone() for each in more]
+        return [None if each is None else _exact(each) for each in more]
     for i, each in enumerate(more):
         if each is not None:
             so_far = total[i]
-            total[i] = each.clone() if so_far is None else so_far.add_(each)
+            total[i] = _exact(each) if so_far is None else so_far.add_(each)
     return total
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """A copy in which sums are exact; MPS knows no float64."""
+    return tensor.clone() if tensor.device.type == "mps" else tensor.to(torch.float64, copy=True)
 
 
 class StrategyState:

@@ -148,6 +148,7 @@ class Trainer:
         *,
         resume: bool = False,
         config: Mapping[str, Any] | None = None,
+        until: int | None = None,
     ) -> Run:
         """Meta-trains ``strategy``.
 
@@ -160,6 +161,8 @@ class Trainer:
             out: the run directory; without it nothing is written.
             resume: go on where the run in ``out`` stands.
             config: what to write into ``config.yaml``; by default the strategy and these settings.
+            until: stop after this step, validate and save; the run can be gone on with. Schedules
+                still end at ``steps``, so that what is learned is what it would be without.
 
         Returns:
             The run, its strategy with the best φ found, in evaluation mode.
@@ -169,7 +172,7 @@ class Trainer:
                 run of another strategy or other settings is to be resumed.
         """
         with torch.random.fork_rng(devices=[]):
-            return Fit(self, strategy, train, validation, out, config).run(resume)
+            return Fit(self, strategy, train, validation, out, config, until).run(resume)
 
 
 def fit(

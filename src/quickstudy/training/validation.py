@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeGuard
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.features import (
+    EXAMPLES_AT_ONCE,
     TooLargeError,
     embed_examples,
     evaluating,
@@ -23,6 +25,7 @@ from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, Count, Query
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.training.ranks import gathered_rows, rank, ranks, sum_over_ranks
 
 IMAGES_AT_ONCE = 640
 """Examples passed through a strategy at once; more would leave a processor's cache."""
@@ -96,7 +99,6 @@ def outcomes(
     episodes: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    shard: tuple[int, int] = (0, 1),
     embedded: Callable[[int, int], None] | None = None,
     query_balance: QueryBalance = "balanced",
 ) -> Iterator[Outcome]:
@@ -104,6 +106,10 @@ def outcomes(
 
     Where the encoder is the same for every task, each example that the episodes need is encoded
     once, and the tasks are done on features.
+
+    In a process group all ranks call this together. They encode and predict by turns the batches
+    that one process would, so that the results are the same to the bit, and each yields its own:
+    :func:`quickstudy.training.ranks.gathered` puts them in order.
 
     Args:
         strategy: any strategy; left as it was.
@@ -114,8 +120,7 @@ def outcomes(
         episodes: the number of tasks.
         seed: of the tasks.
         device: where to compute; the strategy must be there.
-        shard: (rank, ranks): take every ``ranks``-th task only.
-        embedded: is told (examples encoded so far, examples to encode).
+        embedded: is told (examples that this rank encoded so far, those that it is to encode).
         query_balance: how queries are spread over the classes of a task, as the sampler has it.
     """
     fixed = isinstance(ways, int) and isinstance(shots, int)
@@ -129,26 +134,25 @@ def outcomes(
     at_once = IMAGES_AT_ONCE // examples
     with evaluating(strategy):
         if has_fixed_encoder(strategy):
-            source = _features(strategy.encoder, sampler, episodes, shard, device, embedded)
+            source = _features(strategy.encoder, sampler, episodes, device, embedded)
             if source is not None:
                 sampler.dataset, seconds = source, source.seconds
                 adapt, predict = strategy.adapt_features, strategy.predict_features
                 budget = FEATURE_BYTES_AT_ONCE.get(torch.device(device).type, 2**28)
                 at_once = budget // (examples * source.features[0].nbytes)
-        for block in _share(sampler, episodes, shard):
-            for start in range(0, len(block.classes), max(1, at_once)):
-                episode = sampler.read(block[start : start + max(1, at_once)]).to(device)
-                support, query = episode.support, episode.query
-                started = now(device)
-                theta = adapt(support, episode.ways)
-                adapted = now(device)
-                logits = predict(theta, query.inputs)
-                yield Outcome(
-                    logits.float(),
-                    query.targets,
-                    adapted - started + seconds * support.targets.numel(),
-                    now(device) - adapted + seconds * query.targets.numel(),
-                )
+        for batch in islice(_batches(sampler, episodes, at_once), rank(), None, ranks()):
+            episode = sampler.read(batch).to(device)
+            support, query = episode.support, episode.query
+            started = now(device)
+            theta = adapt(support, episode.ways)
+            adapted = now(device)
+            logits = predict(theta, query.inputs)
+            yield Outcome(
+                logits.float(),
+                query.targets,
+                adapted - started + seconds * support.targets.numel(),
+                now(device) - adapted + seconds * query.targets.numel(),
+            )
 
 
 def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
@@ -166,27 +170,22 @@ def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
     )
 
 
-def _share(
-    sampler: EpisodeSampler, episodes: int, shard: tuple[int, int]
-) -> Iterator[EpisodeIndices]:
-    """The tasks of one rank, in blocks of what the sampler draws at once."""
-    rank, ranks = shard
+def _batches(sampler: EpisodeSampler, episodes: int, at_once: int) -> Iterator[EpisodeIndices]:
+    """All tasks, at most ``at_once`` (and at least one) in a batch."""
     for block in range(math.ceil(episodes / sampler.tasks)):
-        before = block * sampler.tasks
-        own = slice((rank - before) % ranks, episodes - before, ranks)
-        if own.start < min(sampler.tasks, own.stop):
-            yield sampler.indices(block)[own]
+        drawn = sampler.indices(block)[: episodes - block * sampler.tasks]
+        for start in range(0, len(drawn.classes), max(1, at_once)):
+            yield drawn[start : start + max(1, at_once)]
 
 
 def _features(
     encoder: nn.Module,
     sampler: EpisodeSampler,
     episodes: int,
-    shard: tuple[int, int],
     device: torch.device | str,
     embedded: Callable[[int, int], None] | None,
 ) -> FeatureSource | None:
-    """The features of all examples in a rank's episodes; None if there are none or too many."""
+    """The features of all examples in the episodes; None if they take too much memory."""
     data = sampler.dataset
     names, sizes = data.class_names, data.sizes
     starts = torch.cumsum(sizes, 0) - sizes
@@ -195,27 +194,31 @@ def _features(
         rows = data.starts[of_class] + positions
         return FeatureSource(names, sizes, starts, data.examples, rows, 0.0)
     needed = torch.zeros(len(of_class), dtype=torch.bool)
-    for block in _share(sampler, episodes, shard):
+    for block in _batches(sampler, episodes, sampler.tasks):
         needed[starts[block.support_classes] + block.support] = True
         needed[starts[block.query_classes] + block.query] = True
     numbers = needed.nonzero().flatten()
-    if not len(numbers):
-        return None
+    batches = torch.split(numbers, EXAMPLES_AT_ONCE)
+    turns = ranks() if len(batches) >= ranks() else 1  # else all encode the few that there are
+    own = torch.cat(batches[rank() % turns :: turns])
     try:
         made = embed_examples(
             encoder,
             data,
-            of_class[numbers],
-            positions[numbers],
+            of_class[own],
+            positions[own],
             device,
-            MOST_FEATURE_BYTES,
+            MOST_FEATURE_BYTES * len(own) // len(numbers),
             embedded,
         )
-    except TooLargeError:
+    except TooLargeError:  # for every rank, since that is its share of the memory
         return None
+    features, seconds = made.features, made.seconds
+    if turns > 1:
+        features = gathered_rows(features, len(numbers), EXAMPLES_AT_ONCE)
+        (seconds,) = sum_over_ranks([], [seconds], device)
     rows = needed.cumsum(0) - 1
-    each = made.seconds / len(numbers)
-    return FeatureSource(names, sizes, starts, made.features, rows, each)
+    return FeatureSource(names, sizes, starts, features, rows, seconds / len(numbers))
 
 
 def _are_features(
@@ -231,18 +234,13 @@ def _are_features(
 
 
 def mean_and_interval(values: Tensor) -> tuple[float, float]:
-    """The mean of ``[n]`` values, and the half-width of its 95 % confidence interval."""
-    values = values.double()
-    return interval_of_moments(len(values), float(values.sum()), float(values.square().sum()))
-
-
-def interval_of_moments(count: float, total: float, squares: float) -> tuple[float, float]:
-    """The same from the number of values, their sum and the sum of their squares.
+    """The mean of ``[n]`` values, and the half-width of its 95 % confidence interval.
 
     The half-width is 1.96 standard errors; not a number for a single value.
     """
-    mean = total / count
+    values = values.double()
+    count, mean = len(values), float(values.sum()) / len(values)
     if count < 2:
         return mean, math.nan
-    variance = max(0.0, squares - count * mean**2) / (count - 1)
+    variance = max(0.0, float(values.square().sum()) - count * mean**2) / (count - 1)
     return mean, 1.96 * math.sqrt(variance / count)

@@ -1,0 +1,264 @@
+"""Trainings, evaluations and classifiers in a loop, in one process: does anything pile up?
+
+Each round trains a strategy in a new run directory, stops half-way, resumes, and evaluates what
+was learned on classes that it never saw; then it decodes a folder of images into a new cache and
+learns, saves, loads and asks classifiers of images, texts and sounds. After each round memory, open
+handles and threads are noted. Writes benchmarks/results/soak.json, its part of docs/robustness.md
+and docs/images/soak.svg.
+
+    python benchmarks/soak.py [--minutes 120] [--table]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from results import RESULTS, ROOT, machine
+from texts import minilm
+
+import quickstudy as qs
+from quickstudy.encoders import AudioCNN
+from quickstudy.files import write_text_atomically
+from quickstudy.inputs import AudioInputs
+from quickstudy.strategies import Strategy
+from quickstudy.training import Trainer, load
+
+PATH = RESULTS / "soak.json"
+PAGE = ROOT / "docs" / "robustness.md"
+PLOT = ROOT / "docs" / "images" / "soak.svg"
+BEGIN, END = "<!-- soak:begin -->", "<!-- soak:end -->"
+
+STRATEGIES: tuple[Callable[[int], Strategy], ...] = (
+    lambda classes: qs.PrototypicalNetwork(letters_encoder()),
+    lambda classes: qs.MAML(letters_encoder(), ways=5),
+    lambda classes: qs.R2D2(letters_encoder()),
+    lambda classes: qs.Hypernetwork(letters_encoder()),
+    lambda classes: qs.Baseline(letters_encoder(), classes=classes),
+)
+STEPS, EPISODES = 20, 50
+CLASSES, EACH, SIDE, RATE = 5, 6, 40, 8000
+WARM_UP = 0.25
+"""Of the time, at the beginning: caches fill, and the allocator takes what it will keep."""
+
+SENTENCES = {
+    "card": ["where is my card", "the card has not come", "when will my card be here"],
+    "rate": ["is your euro rate fair", "how many dollars for a pound", "what is the rate today"],
+    "pin": ["I forgot my pin", "how do I change the pin", "my pin does not work"],
+}
+QUANTITIES = {
+    "mib": "memory (MiB)",
+    "descriptors": "open handles",
+    "threads": "threads",
+    "files": "files left",
+}
+
+
+def letters_encoder() -> qs.Conv4:
+    """A small encoder of the letters."""
+    return qs.Conv4(input_shape=(1, 28, 28), channels=32)
+
+
+def one_round(number: int, parts: dict[str, Any], work: Path) -> None:
+    """One of everything; what it writes lies in ``work``."""
+    strategy = STRATEGIES[number % len(STRATEGIES)]
+    options: dict[str, Any] = {
+        "ways": 5, "queries": 5, "tasks": 2, "steps": STEPS, "seed": number, "log_every": 5,
+        "validate_every": STEPS // 2, "validation_episodes": 20, "checkpoint_every": 5,
+        "show_progress": False,
+    }  # fmt: skip
+    for until in (STEPS // 2, None):
+        Trainer(**options).fit(
+            strategy(len(parts["train"].class_names)),
+            parts["train"],
+            parts["validation"],
+            work / "run",
+            resume=until is None,
+            until=until,
+        )
+    qs.evaluate(load(work / "run"), parts["test"], ways=5, shots=1, episodes=EPISODES)
+
+    generator = np.random.default_rng(number)
+    draw_images(work / "images", generator)
+    decoded = qs.load_dataset(str(work / "images"), inputs=qs.ImageInputs(size=28, channels=1))
+    assert len(decoded.class_names) == CLASSES
+    paths = sorted((work / "images").rglob("*.png"))
+    labels = [path.parent.name for path in paths]
+    ask(qs.FewShotClassifier(strategy=str(work / "run")), paths, labels, work)
+
+    texts = [text for some in SENTENCES.values() for text in some]
+    names = [name for name, some in SENTENCES.items() for _ in some]
+    ask(qs.FewShotClassifier(encoder=minilm()), texts, names, work)
+
+    torch.manual_seed(number)
+    inputs = AudioInputs(rate=RATE, seconds=0.5)
+    encoder = AudioCNN((inputs.samples,), RATE)
+    sounds = [(tone(label, generator), RATE) for label in range(CLASSES) for _ in range(EACH)]
+    pitches = [f"pitch {label}" for label in range(CLASSES) for _ in range(EACH)]
+    ask(qs.FewShotClassifier(encoder=encoder, inputs=inputs), sounds, pitches, work)
+
+
+def ask(
+    classifier: qs.FewShotClassifier, examples: Sequence[Any], labels: Sequence[str], work: Path
+) -> None:
+    """Fits, saves, loads and asks a classifier all that it can answer."""
+    classifier.fit(list(examples), list(labels))
+    classifier.save(work / "classifier.qs")
+    again = qs.FewShotClassifier.load(work / "classifier.qs")
+    again.predict_proba(list(examples))
+    again.predict(list(examples), reject=True)
+    again.predict_set(list(examples)[:3], coverage=0.9)
+    again.explain(examples[0])
+    again.partial_fit([examples[0]], [labels[0]])
+
+
+def draw_images(folder: Path, generator: np.random.Generator) -> None:
+    """Noisy images in a folder for each class."""
+    for label in range(CLASSES):
+        (folder / f"class{label}").mkdir(parents=True)
+        picture = generator.integers(0, 256, (SIDE, SIDE))
+        for example in range(EACH):
+            noisy = (picture + generator.integers(-60, 60, picture.shape)).clip(0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"class{label}/{example}.png")
+
+
+def tone(label: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Half a second of a noisy tone, ``[4000]``."""
+    moments = np.arange(RATE // 2) / RATE
+    wave = np.sin(2 * math.pi * 200 * (label + 1) * moments)
+    return (wave + 0.1 * generator.standard_normal(len(wave))).astype(np.float32)
+
+
+def held(folder: Path) -> dict[str, float]:
+    """What this process holds now."""
+    gc.collect()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "mib": round(int(status["VmRSS"].split()[0]) / 1024, 1),
+        "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "threads": int(status["Threads"]),
+        "files": sum(path.is_file() for path in folder.rglob("*")),
+    }
+
+
+def measure(minutes: float) -> dict[str, Any]:
+    """Rounds for so many minutes."""
+    noted: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["QUICKSTUDY_CACHE"] = f"{folder}/cache"
+        parts = qs.load_dataset("glyphs").split()
+        begun = time.monotonic()
+        while (passed := time.monotonic() - begun) < 60 * minutes:
+            work = Path(folder) / "work"
+            one_round(len(noted), parts, work)
+            shutil.rmtree(work)
+            shutil.rmtree(f"{folder}/cache/datasets", ignore_errors=True)
+            passed = time.monotonic() - begun
+            noted.append({"minute": round(passed / 60, 3), **held(Path(folder))})
+            print(json.dumps(noted[-1]), flush=True)
+    return {"machine": machine(), "rounds": noted}
+
+
+def growth(rounds: Sequence[dict[str, float]], name: str) -> tuple[float, float]:
+    """What a quantity gains in an hour after the warm-up, and half its 95 % interval.
+
+    By least squares over the means of ten equal stretches, since rounds that follow each other are
+    not independent.
+    """
+    last = rounds[-1]["minute"]
+    late = [each for each in rounds if each["minute"] >= WARM_UP * last]
+    stretches = np.array_split(np.array([[each["minute"] / 60, each[name]] for each in late]), 10)
+    hours, values = np.array([stretch.mean(0) for stretch in stretches]).T
+    (slope, _), covariance = np.polyfit(hours, values, 1, cov=True)
+    return float(slope), float(1.96 * math.sqrt(max(0.0, covariance[0, 0])))
+
+
+def part(results: dict[str, Any]) -> str:
+    """The part of the documentation's page."""
+    rounds = results["rounds"]
+    minutes = rounds[-1]["minute"]
+    lines = [
+        f"One process, {minutes:.0f} minutes, {len(rounds)} rounds. Each trains a strategy (in "
+        f"turns {len(STRATEGIES)}: prototypes, MAML, R2D2, a hypernetwork, ordinary "
+        "classification), stops half-way, resumes from the run directory, evaluates on new "
+        "classes, decodes a folder of images, and learns, saves, loads and asks classifiers of "
+        "images, texts and sounds.",
+        "",
+        f"| | after {WARM_UP * minutes:.0f} minutes | least since | most since | at the end "
+        "| gained an hour since |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    late = [each for each in rounds if each["minute"] >= WARM_UP * minutes]
+    for name, called in QUANTITIES.items():
+        values = [each[name] for each in late]
+        slope, interval = growth(rounds, name)
+        cells = [values[0], min(values), max(values), values[-1]]
+        written = " | ".join(f"{value:g}" for value in cells)
+        lines.append(f"| {called} | {written} | {slope:+.2f} ± {interval:.2f} |")
+    lines += [
+        "",
+        "![Memory, handles and threads over the time](images/soak.svg)",
+        "",
+        f"{results['machine']}. Written by `python benchmarks/soak.py`.",
+    ]
+    return "\n".join(lines)
+
+
+def plot(rounds: Sequence[dict[str, float]], file: Path) -> None:
+    """Draws each quantity over the time."""
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    minutes = [each["minute"] for each in rounds]
+    panels = figure.subplots(len(QUANTITIES), 1, sharex=True)
+    for axes, (name, called) in zip(panels, QUANTITIES.items(), strict=True):
+        values = [each[name] for each in rounds]
+        axes.plot(minutes, values, linewidth=1)
+        axes.set_ylim(0, 1.15 * max([1.0, *values]))
+        axes.set_ylabel(called, fontsize=8)
+        axes.tick_params(labelsize=7)
+    panels[-1].set_xlabel("minutes", fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The same numbers give the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "quickstudy", "svg.fonttype": "path"}):
+        figure.savefig(file, metadata={"Date": None})
+
+
+def write_page(results: dict[str, Any]) -> None:
+    """Puts the part into the page, which others write too."""
+    page = PAGE.read_text(encoding="utf-8")
+    if BEGIN not in page:
+        page = f"{page.rstrip()}\n\n## Hours in one process\n\n{BEGIN}\n{END}\n"
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+    write_text_atomically(PAGE, f"{before}{BEGIN}\n{part(results)}\n{END}{after}")
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--table", action="store_true", help="only write the page and its picture")
+    options = parser.parse_args()
+    if not options.table:
+        results = measure(options.minutes)
+        write_text_atomically(PATH, json.dumps(results, indent=1) + "\n")
+    results = json.loads(PATH.read_text(encoding="utf-8"))
+    plot(results["rounds"], PLOT)
+    write_page(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What commands that train several runs share: how many at a time, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from quickstudy.sweeps.executors import Executor, Here, Processes
+
+
+def add_running_options(parser: ArgumentParser) -> None:
+    """Adds --jobs, --ray and what a Ray task has for itself."""
+    group = parser.add_argument_group("where runs are trained")
+    group.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time, each in a process of this machine"
+    )
+    group.add_argument(
+        "--ray",
+        type=str | None,
+        help='train on Ray: "local" (this machine), "auto" (its cluster) or HOST:PORT; --out must '
+        "lie on storage that all workers share",
+    )
+    group.add_argument("--cpus", type=float, default=1, help="of a run, on Ray")
+    group.add_argument("--gpus", type=float, default=0, help="of a run, on Ray")
+
+
+def executor(options: Namespace) -> Executor:
+    """Where the options say that runs are trained.
+
+    Raises:
+        ValueError: when they contradict each other or are out of range.
+        ImportError: when Ray is asked for and not installed.
+    """
+    if options.jobs < 1 or options.cpus < 0 or options.gpus < 0:
+        raise ValueError(
+            f"--jobs {options.jobs}, --cpus {options.cpus:g}, --gpus {options.gpus:g}: at least "
+            "one job is needed, and neither CPUs nor GPUs can be fewer than none."
+        )
+    if options.ray is None:
+        return Here() if options.jobs == 1 else Processes(options.jobs)
+    if options.jobs != 1:
+        raise ValueError(
+            "Say --jobs to train on this machine or --ray to train on Ray, not both: on Ray as "
+            "many runs train at a time as its CPUs and GPUs allow (--cpus and --gpus of each)."
+        )
+    from quickstudy.sweeps.on_ray import OnRay
+
+    return OnRay(options.ray, options.cpus, options.gpus)
+
+
+def alone(options: Namespace, command: str, whose: str = "contenders") -> None:
+    """Refuses runs of several processes each."""
+    if options.devices * options.nodes > 1:
+        raise ValueError(
+            f"{command} trains with one process. Train {whose} on several devices with "
+            "`quickstudy train`, then evaluate them."
+        )
+
+
+def check_storage(out: Path) -> None:
+    """Refuses, on a worker, a run directory that whoever started it would not see."""
+    if not out.parent.is_dir():
+        raise ValueError(
+            f"There is no folder {out.parent} on this worker. Runs must lie on storage that all "
+            "workers share, at the same place: choose such a folder (--out)."
+        )
+
+
+@contextmanager
+def output_to(path: Path | None) -> Iterator[None]:
+    """Appends what is printed to a file; without one it is printed."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        yield

@@ -1,0 +1,136 @@
+"""What a sweep found: its table, and the files in its directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+
+from quickstudy.evaluation import Estimate
+from quickstudy.files import write_text_atomically
+from quickstudy.sweeps.search import Standing, ranked
+from quickstudy.training.description import differences
+
+
+class SweepDirectory:
+    """The files of a sweep.
+
+    ``sweep.yaml`` (what it is a function of), ``results.csv``, ``results.json``, and the trials'
+    run directories, ``trials/000`` and so on.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+        self.config = self.path / "sweep.yaml"
+        self.csv = self.path / "results.csv"
+        self.json = self.path / "results.json"
+
+    def trial(self, number: int) -> Path:
+        """The run directory of a trial."""
+        return self.path / "trials" / f"{number:03}"
+
+    def begin(self, config: Mapping[str, Any], may_change: Iterable[str]) -> None:
+        """Writes what the sweep is a function of.
+
+        Raises:
+            ValueError: when another sweep was begun here.
+        """
+        if self.config.exists():
+            try:
+                there = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{self.config} is not readable YAML: {error}") from error
+            ignored = set(may_change)
+            old, new = (
+                {key: value for key, value in dict(each or {}).items() if key not in ignored}
+                for each in (there, config)
+            )
+            if changed := differences(old, new):
+                raise ValueError(
+                    f"{self.path} holds another sweep. There and here differ: "
+                    f"{'; '.join(changed)}. Choose another folder (--out)."
+                )
+        (self.path / "trials").mkdir(parents=True, exist_ok=True)
+        write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def write(self, standings: Sequence[Standing], parameters: Sequence[str]) -> None:
+        """Writes the results so far, best first."""
+        rows = [_row(standing) for standing in ranked(standings)]
+        write_text_atomically(self.json, json.dumps(rows, indent=2) + "\n")
+        text = io.StringIO()
+        columns = [key for key in rows[0] if key != "values"] if rows else []
+        writer = csv.DictWriter(text, [columns[0], *parameters, *columns[1:]])
+        writer.writeheader()
+        for row in rows:
+            values = row.pop("values")
+            cells = {name: _cell(values[name]) for name in parameters if name in values}
+            writer.writerow(row | cells)
+        write_text_atomically(self.csv, text.getvalue())
+
+
+def _row(standing: Standing) -> dict[str, Any]:
+    trial, found = standing.trial, standing.outcome
+    return {
+        "trial": trial.number,
+        "values": trial.values,
+        "accuracy": found.accuracy if found else None,
+        "ci95": found.ci95 if found else None,
+        "best_step": found.best_step if found else None,
+        "steps": found.steps if found else 0,
+        "rung": standing.rung,
+        "seconds": found.seconds if found else 0.0,
+        "state": standing.state,
+        "error": standing.error,
+        "run": trial.out,
+    }
+
+
+def results_table(standings: Sequence[Standing], parameters: Sequence[str]) -> Table:
+    """The results for a terminal, best first."""
+    table = Table(title="meta-validation accuracy, mean ± 95 % interval over episodes")
+    table.add_column("trial", no_wrap=True)
+    for name in parameters:
+        last = name.rpartition(".")[2]
+        unique = [other.rpartition(".")[2] for other in parameters].count(last) == 1
+        table.add_column(last if unique else name, overflow="fold")
+    for column in ("accuracy", "steps", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for standing in ranked(standings):
+        found = standing.outcome
+        table.add_row(
+            f"{standing.trial.number:03}",
+            *(_text(standing.trial.values.get(name, "")) for name in parameters),
+            accuracy_of(standing),
+            str(found.steps) if found else "0",
+            f"{found.seconds:.0f} s" if found else "",
+            standing.state,
+        )
+    return table
+
+
+def accuracy_of(standing: Standing) -> str:
+    """The objective with its interval, where there is one."""
+    found = standing.outcome
+    if found is None or found.accuracy is None or found.ci95 is None:
+        return ""
+    return str(Estimate(found.accuracy, found.ci95))
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """A trial's values in one line."""
+    return ", ".join(f"{name}={_text(value)}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(_cell(value))
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | float) else json.dumps(value)

@@ -1,0 +1,79 @@
+"""One training run of a sweep, and how far it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quickstudy.sweeps.space import Values
+from quickstudy.training.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training run that is to be done.
+
+    Args:
+        number: in the sweep, from 0.
+        values: of the parameters that the sweep varies, as far as they have a meaning here.
+        out: its run directory.
+        options: of the whole run, as the command line reads them.
+        until: the step to stop after; None for the run's end.
+        log: write what training prints into ``output.log`` of the run directory.
+    """
+
+    number: int
+    values: Values
+    out: str
+    options: Any = field(repr=False, default=None)
+    until: int | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a run came, and the objective: accuracy on the meta-validation classes.
+
+    Args:
+        reached: whether it came as far as it was asked to, or ended by itself.
+        steps: that were done.
+        accuracy: of the best meta-validation so far, which is that of the best checkpoint.
+        ci95: half the width of its 95 % interval, over validation episodes.
+        best_step: after which it was measured.
+        seconds: of training.
+    """
+
+    reached: bool
+    steps: int
+    accuracy: float | None
+    ci95: float | None
+    best_step: int | None
+    seconds: float
+
+
+def outcome(out: str | Path, until: int | None = None) -> Outcome | None:
+    """What a run directory says about the run as it was after step ``until``; None if it is new.
+
+    A run that has gone on since is seen as it stood then, so that a search comes to the same
+    decisions when it is done again.
+
+    Raises:
+        ValueError: when its checkpoints are damaged.
+    """
+    saved = RunDirectory(out).newest()
+    if saved is None:
+        return None
+    step = saved.progress["step"]
+    last = step if until is None else min(step, until)
+    rows = [row for row in saved.history if (row["step"] or 0) <= last]
+    measured = [row for row in rows if row["validation_accuracy"] is not None]
+    best = max(measured, key=lambda row: row["validation_accuracy"] or 0.0, default=None)
+    return Outcome(
+        reached=bool(saved.progress["finished"]) or (until is not None and step >= until),
+        steps=last,
+        accuracy=best["validation_accuracy"] if best else None,
+        ci95=best["validation_ci95"] if best else None,
+        best_step=int(best["step"] or 0) if best else None,
+        seconds=(rows[-1]["seconds"] or 0.0) if rows else 0.0,
+    )

@@ -1,0 +1,82 @@
+"""Files appear whole or not at all, and nothing is left of those that did not."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from quickstudy.files import (
+    UnwritableError,
+    atomically,
+    explained,
+    remove_abandoned,
+    write_text_atomically,
+)
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "folder" / "file.txt"
+    write_text_atomically(path, "old")
+    with atomically(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_there_is_kept_if_asked(tmp_path):
+    path, kept = tmp_path / "file", tmp_path / "kept"
+    for text in ("first", "second", "third"):
+        with atomically(path, keep=kept) as temporary:
+            temporary.write_text(text)
+    assert (path.read_text(), kept.read_text()) == ("third", "second")
+
+
+def test_nothing_is_left_of_a_write_that_failed(tmp_path):
+    path = tmp_path / "file"
+    write_text_atomically(path, "old")
+    with pytest.raises(ZeroDivisionError), atomically(path) as temporary:
+        temporary.write_text(str(1 / 0))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG])
+def test_reasons_are_sentences_and_keep_their_number(tmp_path, number):
+    path = tmp_path / "file"
+    sentence = r"file cannot be written: .+; .+\.$"
+    with pytest.raises(UnwritableError, match=sentence) as raised, atomically(path) as temporary:
+        raise OSError(number, os.strerror(number), str(temporary))
+    assert raised.value.errno == number
+    assert "Errno" not in str(raised.value)
+    with pytest.raises(FileNotFoundError), explained(path):
+        path.read_text()  # says enough by itself
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from quickstudy.files import atomically
+with atomically(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_temporary_files_go_when_their_writer_is_dead_and_not_before(tmp_path):
+    pytest.importorskip("fcntl")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "file")], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline()
+    remove_abandoned(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    writer.kill()
+    writer.communicate()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
