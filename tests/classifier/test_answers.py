@@ -129,6 +129,12 @@ def test_one_input_is_explained_at_a_time(blobs):
         classifier.explain(X)
 
 
+def test_one_example_of_each_class_is_nothing_to_warn_of(recwarn):
+    X = np.random.default_rng(0).standard_normal((40, 8))
+    FewShotClassifier(calibrate=False).fit(X, [f"class {number}" for number in range(40)])
+    assert not [each for each in recwarn if "unique classes" in str(each.message)]
+
+
 def test_sounds_may_be_arrays_of_different_lengths_with_their_rates():
     generator = np.random.default_rng(0)
     lengths = (900, 1200, 1000, 1600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -297,5 +298,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y = y.detach().cpu().numpy()
         check_one_type(y)
         labels: Labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
+        with warnings.catch_warnings():
+            # Few examples of many classes look like numbers to scikit-learn.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(labels)
         return labels
