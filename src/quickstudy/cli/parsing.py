@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.trust import check_config
+
+CLASS_OPTIONS = ("strategy", "encoder")
+"""Options that name a class, whose arguments follow after a dot."""
 
 LARGEST_CONFIG_BYTES = 16 * 2**20
 """Of a configuration file; a learned tokenizer in it takes a megabyte."""
@@ -53,13 +57,14 @@ def parse(
     """
     configs = [b for a, b in pairwise(words) if a == "--config"]
     configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    for path in configs:
-        _check_yaml(Path(path))
+    contents = {path: _read_yaml(Path(path)) for path in configs}
     if config is not None:
         check_config("The run's config", config)
+    given = [*contents.values(), *([] if config is None else [config])]
     try:
-        before = [] if config is None else ["--config", json.dumps(config)]
-        return parser.parse_args([*before, *words])
+        before = [] if config is None else ["--config", _as_word(config, words)]
+        with _defaults_for(parser, given, words):
+            return parser.parse_args([*before, *_with_configs(words, contents)])
     except ArgumentError as error:
         if any(word.startswith("--encoder.") for word in words) and "--encoder" not in words:
             raise ValueError(
@@ -70,7 +75,76 @@ def parse(
         raise ValueError(f"{error}{where}\nAll options: {parser.prog} --help") from error
 
 
-def _check_yaml(path: Path) -> None:
+def _typed_class(option: str, words: Sequence[str]) -> str | None:
+    """The name, without its module, of the class that was typed last for an option."""
+    values = [b for a, b in pairwise(words) if a == f"--{option}"]
+    values += [word.partition("=")[2] for word in words if word.startswith(f"--{option}=")]
+    return _class_name(values[-1]) if values else None
+
+
+def _class_name(value: Any) -> str | None:
+    """The name of the class in an option's value: a name, a description, or either as text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = yaml.safe_load(value)
+    path = value.get("class_path") if isinstance(value, Mapping) else value
+    return path.rpartition(".")[2] if isinstance(path, str) else None
+
+
+def _of_same_classes(config: Mapping[str, Any], words: Sequence[str]) -> Mapping[str, Any]:
+    """A configuration without the classes in whose place others were typed.
+
+    The parser would hand an argument of the old class, and even its default, on to a new class that
+    has one of the same name.
+    """
+    typed = {option: _typed_class(option, words) for option in CLASS_OPTIONS}
+    return {
+        option: value
+        for option, value in config.items()
+        if typed.get(option) in (None, _class_name(value))
+    }
+
+
+def _as_word(config: Mapping[str, Any], words: Sequence[str]) -> str:
+    return json.dumps(_of_same_classes(config, words), default=str)
+
+
+def _with_configs(words: Sequence[str], contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The words, with the content of a file in its place where something in it does not hold."""
+    found = list(words)
+    for number, word in enumerate(words):
+        path = word.partition("=")[2] if word.startswith("--config=") else word
+        is_file = word.startswith("--config=") or words[number - 1 : number] == ["--config"]
+        if is_file and _of_same_classes(contents[path], words) != contents[path]:
+            text = _as_word(contents[path], words)
+            found[number] = f"--config={text}" if word.startswith("--config=") else text
+    return found
+
+
+@contextmanager
+def _defaults_for(
+    parser: ArgumentParser, configs: Sequence[Mapping[str, Any]], words: Sequence[str]
+) -> Iterator[None]:
+    """Leaves out the default of an option for which another class is named."""
+    defaults = parser.get_defaults(skip_validation=True)
+    named = {
+        option: None
+        for option in CLASS_OPTIONS
+        if option in defaults
+        and (_typed_class(option, words) or any(option in config for config in configs))
+    }
+    before = {option: parser.get_default(option) for option in named}
+    before = {
+        option: default.as_dict() if isinstance(default, Namespace) else default
+        for option, default in before.items()
+    }
+    parser.set_defaults(named)
+    try:
+        yield
+    finally:
+        parser.set_defaults(before)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}.")
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
@@ -86,3 +160,4 @@ def _check_yaml(path: Path) -> None:
             f"{'nothing' if content is None else f'a {type(content).__name__}'}."
         )
     check_config(f"The configuration file {path}", content)
+    return content

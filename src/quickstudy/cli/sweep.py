@@ -22,7 +22,7 @@ from quickstudy.cli.options import (
     plain,
     training_parser,
 )
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.sweeps.halving import Rung, halving_rungs
@@ -46,9 +46,6 @@ DESCRIPTION = (
     "in a configuration the section `sweep` does so. A sweep that was stopped goes on when it is "
     "started again. Its directory holds the table of results, and a run directory for each trial."
 )
-CLASSES = ("strategy", "encoder")
-"""Options that name a class, whose arguments follow after a dot."""
-
 MAY_CHANGE = {"show_progress", "accelerator", "tasks_at_once"}
 """Between the starts of one sweep; and the number of random trials, which may grow."""
 
@@ -177,7 +174,7 @@ def _read_word(word: str) -> tuple[str, Any]:
 
 def _check_names(space: Iterable[str], base: Namespace) -> None:
     defaults = training_parser("train", "").get_defaults().keys()
-    known = {*CLASSES, *(key.partition(".")[0] for key in defaults)} - {"config"}
+    known = {*CLASS_OPTIONS, *(key.partition(".")[0] for key in defaults)} - {"config"}
     for name in space:
         first = name.partition(".")[0]
         if first not in known:
@@ -208,7 +205,7 @@ def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> l
 
     def applies(name: str, values: Values) -> bool:
         option, _, argument = name.partition(".")
-        if option not in CLASSES or not argument:
+        if option not in CLASS_OPTIONS or not argument:
             return True
         chosen = _word(values[option]) if option in values else None
         return argument.partition(".")[0] in arguments(option, chosen)
@@ -230,7 +227,7 @@ def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> l
 
 def _options(parser: ArgumentParser, rest: list[str], values: Values) -> Namespace:
     """The options of a trial: those of the sweep, overruled by the trial's values."""
-    classes_first = sorted(values, key=lambda name: name not in CLASSES)
+    classes_first = sorted(values, key=lambda name: name not in CLASS_OPTIONS)
     words = [f"--{name}={_word(values[name])}" for name in classes_first]
     options = parse(parser, [*rest, *words])
     options.data = data_from_anywhere(options.data)
