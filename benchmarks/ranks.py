@@ -170,6 +170,8 @@ def _keep(name: str, part: str, result: dict[str, Any]) -> None:
 
 def speed_table(result: dict[str, Any]) -> str:
     """Seconds a step, and how many times faster than one process of one thread."""
+    if not result["speed"]:
+        return "Not measured yet."
     lines = ["| processes x threads | " + " | ".join(result["speed"]) + " |"]
     lines.append("| --- |" + " --- |" * len(result["speed"]))
     for rows in zip(*result["speed"].values(), strict=True):
