@@ -59,9 +59,9 @@ class MetaGradient:
 
     On a CPU several tasks run at once, each on a core of its own: a task's operations are too small
     to gain much from being divided among cores. Each thread has its own copy of the strategy's
-    modules, on the same parameters. Where a single task leaves the processor idle, on a GPU or
-    because its inputs are short vectors, the strategy is called with several tasks at once, unless
-    its batch normalisation would mix them.
+    modules, which share their parameters' memory. Where a single task leaves the processor idle, on
+    a GPU or because its inputs are short vectors, the strategy is called with several tasks at
+    once, unless its batch normalisation would mix them.
 
     A first task that runs by itself shows how much memory one takes, and whether the strategy draws
     random numbers; if it does, tasks run one after another, so that each draws its own.
@@ -284,10 +284,18 @@ class _Worker:
         self.compiled = CompiledForward(strategy) if compiled else None
 
     def copy(self) -> _Worker:
-        """A worker with modules of its own, on the same parameters."""
-        shared = {id(parameter): parameter for parameter in self.strategy.parameters()}
-        own = copy.deepcopy(self.strategy, shared)
-        return _Worker(own, self.parameters, self.autocast, self.compiled is not None)
+        """A worker with modules of its own, whose parameters are the same numbers in memory.
+
+        They are tensors of their own: of one that two threads share, autograd looks up the node
+        under a lock, within which it waits for Python's, and both may wait for each other forever.
+        """
+        same = {
+            id(each): nn.Parameter(each.detach(), each.requires_grad)
+            for each in self.strategy.parameters()
+        }
+        parameters = [same[id(parameter)] for parameter in self.parameters]
+        own = copy.deepcopy(self.strategy, same)
+        return _Worker(own, parameters, self.autocast, self.compiled is not None)
 
     def __call__(self, task: Episode, weight: float, start: StrategyState) -> _Result:
         start.restore(self.strategy)
