@@ -183,25 +183,40 @@ def test_a_trial_that_fails_is_a_row_with_its_error(quickstudy, pictures, tmp_pa
     assert "every trial failed" in err
 
 
+SLOW = """
+import os, time
+import quickstudy
+
+class Slow(quickstudy.PrototypicalNetwork):
+    def loss(self, episode):
+        time.sleep(float(os.environ["SECONDS_A_STEP"]))
+        return super().loss(episode)
+"""
+
+
 @pytest.mark.slow
-def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_path):
+def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_path, monkeypatch):
     """SIGKILL in the first start, Ctrl-C in the second; two processes, against one."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.setenv("SECONDS_A_STEP", "0")
     options = [
-        "learning_rate=1e-4,1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--steps", 500,
-        "--validate_every", 125, "--log_every", 10, "--checkpoint_every", 20,
+        "learning_rate=1e-4,1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--strategy", "slow.Slow",
+        "--steps", 200, "--validate_every", 50, "--log_every", 5, "--checkpoint_every", 10,
     ]  # fmt: skip
     process = in_a_process("sweep", *options, "--out", whole)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
 
+    monkeypatch.setenv("SECONDS_A_STEP", "0.05")
     words = ["sweep", *options, "--out", stopped, "--jobs", 2]
     process = in_a_process(*words)
-    wait_for_steps(process, stopped, 60)
+    wait_for_steps(process, stopped, 20)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)  # ends when its children have ended too: they hold the pipes
     process = in_a_process(*words)
-    wait_for_steps(process, stopped, 100)
+    wait_for_steps(process, stopped, 60)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -211,7 +226,8 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_pa
         Checkpoint.load(path).progress["step"]
         for path in stopped.glob("trials/*/checkpoints/last.safetensors")
     ]
-    assert len(steps) < 4 or min(steps) < 500
+    assert len(steps) < 4 or min(steps) < 200
+    monkeypatch.setenv("SECONDS_A_STEP", "0")
     process = in_a_process(*words)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
