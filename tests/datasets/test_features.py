@@ -8,6 +8,7 @@ from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.features import (
     EXAMPLES_AT_ONCE,
     TooLargeError,
+    batches,
     embed_examples,
     evaluating,
 )
@@ -117,3 +118,15 @@ def test_features_that_would_take_too_much_memory_are_refused_after_one_batch():
     assert encoder.batches == [EXAMPLES_AT_ONCE]
     assert embed(count * 7 * 4).features.shape == (count, 7)
     assert told == [(EXAMPLES_AT_ONCE, count), (count, count)]
+
+
+@pytest.mark.parametrize("examples", [0, 1, 199, EXAMPLES_AT_ONCE, 3 * EXAMPLES_AT_ONCE + 77])
+def test_batches_are_of_few_sizes(examples):
+    parts = list(batches(examples))
+    assert [number for part in parts for number in range(part.start, part.stop)] == list(
+        range(examples)
+    )
+    sizes = [part.stop - part.start for part in parts]
+    assert set(sizes) <= {2**power for power in range(EXAMPLES_AT_ONCE.bit_length())}
+    rest = sizes[examples // EXAMPLES_AT_ONCE :]
+    assert len(set(rest)) == len(rest)

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-EXAMPLES_AT_ONCE = 256
+EXAMPLES_AT_ONCE = 2**8
 """Examples encoded at once."""
 
 
@@ -71,13 +71,12 @@ def embed_examples(
     features = torch.empty(0)
     seconds = 0.0
     with evaluating(encoder):
-        for start in range(0, len(classes), EXAMPLES_AT_ONCE):
-            part = slice(start, start + EXAMPLES_AT_ONCE)
+        for part in batches(len(classes)):
             inputs = source.gather(classes[part], positions[part]).to(device)
             started = now(device)
             encoded: Tensor = encoder(inputs).flatten(1)
             seconds += now(device) - started
-            if start == 0:
+            if part.start == 0:
                 needed = encoded[0].nbytes * len(classes)
                 if most_bytes is not None and needed > most_bytes:
                     raise TooLargeError(
@@ -87,8 +86,20 @@ def embed_examples(
                 features = encoded.new_empty(len(classes), encoded.shape[1])
             features[part] = encoded
             if embedded is not None:
-                embedded(min(part.stop, len(classes)), len(classes))
+                embedded(part.stop, len(classes))
     return Embedding(features, seconds)
+
+
+def batches(examples: int) -> Iterator[slice]:
+    """Covers so many examples, at most ``EXAMPLES_AT_ONCE`` at a time, by powers of two.
+
+    For each number of images that it meets, PyTorch's library of convolutions compiles kernels, and
+    keeps a thousand of them.
+    """
+    start = 0
+    while start < examples:
+        largest = 1 << ((examples - start).bit_length() - 1)
+        yield slice(start, start := start + min(largest, EXAMPLES_AT_ONCE))
 
 
 @contextmanager
