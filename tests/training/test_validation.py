@@ -220,7 +220,7 @@ def test_it_tells_how_far_the_embedding_is():
         **PROTOCOL,
     )
     assert next(made).logits.shape[1:] == (12, 4)
-    assert told == [(80, 80)]
+    assert told == [(64, 80), (80, 80)]
 
 
 def test_the_strategy_is_left_alone():
