@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error, as a sentence."""
+def reason(error: BaseException) -> str:
+    """The first line of the error at the bottom, as a sentence: libraries wrap what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     text = str(error).strip().partition("\n")[0] or type(error).__name__
     return text if text.endswith(".") else f"{text}."

@@ -13,14 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from quickstudy.messages import first_line
+from quickstudy.hub import is_hub_id, looking_up
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODULES = "modules.json"
 """What a folder of sentence-transformers has, and no other."""
 
-_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATTERNS = ["*.json", "*.txt", "*.model", "*.spm", "model*.safetensors", "*/model*.safetensors"]
 _NOT_NEEDED = ["onnx/*", "openvino/*", "*.fp16.safetensors", "runs/*", "checkpoint-*"]
@@ -78,7 +77,7 @@ def model_folder(name: str, revision: str | None = None) -> ModelFolder:
         return _checked(str(path.resolve()), None, path.resolve())
     if path.exists():
         raise ValueError(f"{name} is a file; a model is a folder with config.json and weights.")
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name, owned=False):
         raise FileNotFoundError(
             f"There is no folder {name!r}. Check the path, or give a model's id on the Hugging "
             "Face hub, such as sentence-transformers/all-MiniLM-L6-v2."
@@ -114,7 +113,6 @@ def require_pretrained_extra(library: str = "transformers") -> None:
 @lru_cache(maxsize=64)
 def _from_hub(name: str, revision: str | None) -> ModelFolder:
     import huggingface_hub
-    from huggingface_hub import errors
 
     def snapshot(local: bool) -> Path:
         return Path(
@@ -133,29 +131,9 @@ def _from_hub(name: str, revision: str | None) -> ModelFolder:
             return _checked(name, path.name, path)
         except (OSError, ValueError):
             pass
-    advice = f"There is no folder {name!r} here, and "
-    try:
+    advice = "Its ids are owner/name, such as sentence-transformers/all-MiniLM-L6-v2."
+    with looking_up(name, "model", revision, advice):
         path = snapshot(local=False)
-    except errors.GatedRepoError as error:
-        raise FileNotFoundError(
-            f"{name} on the Hugging Face hub is given only to those who ask for it: accept its "
-            f"terms at https://huggingface.co/{name} and log in (`hf auth login`)."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name} on the Hugging Face hub has no revision {revision!r}."
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise FileNotFoundError(
-            f"{advice}the Hugging Face hub has no model {name!r} that you may read. Its ids are "
-            "owner/name, such as sentence-transformers/all-MiniLM-L6-v2."
-        ) from error
-    # Libraries of network access raise errors of their own that are no OSError.
-    except Exception as error:
-        raise FileNotFoundError(
-            f"{advice}the Hugging Face hub cannot be reached to find it; it was not downloaded "
-            f"before, or not wholly ({first_line(error)})"
-        ) from error
     return _checked(name, path.name, path)
 
 

@@ -102,12 +102,14 @@ def test_the_second_load_is_quick_and_imports_nothing_heavy(data):
 
 
 def test_cifar100_and_its_two_splits(data):
+    start = time.perf_counter()
     dataset = load_dataset("cifar100")
+    decoding = time.perf_counter() - start
     assert repr(dataset) == "ClassDataset(cifar100: 100 classes, 600 examples each, 3x32x32)"
     assert list(dataset.published_splits) == ["cifar-fs", "fc100"]
     start = time.perf_counter()
     fc100 = load_dataset("fc100")
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < decoding / 2
     assert list(fc100.published_splits) == ["fc100", "cifar-fs"]
     assert {part: p.classes for part, p in fc100.split().items()} == {
         "train": 60,
@@ -221,7 +223,7 @@ def test_the_hub_without_the_repository_or_out_of_reach(monkeypatch, error, mess
 
     monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(FileNotFoundError, match=f"no folder 'some/thing' here.*{message}"):
+    with pytest.raises(FileNotFoundError, match=f"no file or folder 'some/thing' here.*{message}"):
         load_dataset("some/thing")
     with pytest.raises(FileNotFoundError, match=r"cifar100 .*not set.*hub.*name that folder"):
         load_dataset("cifar100")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from quickstudy.classifier.model import Model
-from quickstudy.datasets.columns import reason
+from quickstudy.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
 _MOST_CLASSES_NAMED = 100
@@ -23,33 +22,18 @@ def downloaded(path: str | os.PathLike[str], revision: str | None = None) -> Pat
     """
     if Path(path).is_dir() and (Path(path) / FILE).is_file():
         return Path(path) / FILE
-    if Path(path).exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(path)):
+    if Path(path).exists() or not is_hub_id(str(path)):
         return Path(path)
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
-        return Path(huggingface_hub.hf_hub_download(str(path), FILE, revision=revision))
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise FileNotFoundError(
-            f"There is no file {str(path)!r} here, and no repository of that name and revision "
-            "on the Hugging Face hub that you may read."
-        ) from error
+        with looking_up(str(path), "classifier", revision):
+            return Path(huggingface_hub.hf_hub_download(str(path), FILE, revision=revision))
     except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise _unreachable(path, error) from error
         raise FileNotFoundError(
             f"The repository {str(path)!r} holds no {FILE}, so it is no classifier of quickstudy."
         ) from error
-    except OSError as error:
-        raise _unreachable(path, error) from error
-
-
-def _unreachable(path: str | os.PathLike[str], error: BaseException) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"There is no file {str(path)!r} here, and the Hugging Face hub cannot be reached to look "
-        f"there ({reason(error)})"
-    )
 
 
 def upload(

@@ -10,7 +10,6 @@ from typing import Any
 from quickstudy.datasets.class_splits import read_class_splits
 from quickstudy.datasets.kinds import KINDS, kind_of_file
 from quickstudy.datasets.table import Table, codes, first_values
-from quickstudy.messages import first_line
 
 LABEL_COLUMNS = (
     "label",
@@ -236,10 +235,3 @@ def described(features: Mapping[str, Any]) -> str:
         kind = type(feature).__name__
         listed.append(f"{key} ({feature.dtype if kind == 'Value' else kind})")
     return f"Its columns are {', '.join(listed)}."
-
-
-def reason(error: BaseException) -> str:
-    """The first line of the error at the bottom, as a sentence: libraries wrap what went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)

@@ -19,6 +19,7 @@ from quickstudy.datasets.decoding import RawExamples
 from quickstudy.datasets.folder import ClassFolders, Listing, list_folder
 from quickstudy.datasets.hub import LocalRepository, find_on_hub
 from quickstudy.datasets.tables import TABLE_ENDINGS, TableFiles
+from quickstudy.hub import is_hub_id
 
 GLYPHS_SEED = 0
 GLYPHS_PER_CLASS = 20
@@ -97,11 +98,8 @@ def find_source(
                 "folder, a benchmark's name or owner/name is needed."
             )
         return TableFiles([path], columns=columns), path.parent
-    if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
-        try:
-            repository = find_on_hub(source, columns)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"There is no folder {source!r} here. {error}") from error
+    if isinstance(source, str) and is_hub_id(source):
+        repository = find_on_hub(source, columns)
         return repository, repository.folder
     known = [*BENCHMARKS, *ALIASES]
     if isinstance(source, Path) or os.sep in source or "/" in source:

@@ -11,11 +11,13 @@ from typing import Any
 
 from quickstudy.datasets.cache_folder import writable_cache_folder
 from quickstudy.datasets.class_splits import CLASS_SPLITS_FILE
-from quickstudy.datasets.columns import Columns, Tables, reason
+from quickstudy.datasets.columns import Columns, Tables
 from quickstudy.datasets.folder import Listing
 from quickstudy.datasets.rows import without_bars
 from quickstudy.datasets.table import LibraryTable, ParquetTable, Table
 from quickstudy.datasets.tables import TableSource, file_digest
+from quickstudy.hub import looking_up
+from quickstudy.messages import reason
 
 _HASHED_UP_TO_BYTES = 2**30
 
@@ -145,25 +147,9 @@ def find_on_hub(repository: str, columns: Columns) -> HubRepository:
         FileNotFoundError: there is none of this name, or the hub cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub import errors
 
-    try:
+    with looking_up(repository, "data set", page=f"datasets/{repository}"):
         snapshot = huggingface_hub.snapshot_download(  # nosec B615 # finds the newest commit
             repository, repo_type="dataset", allow_patterns=["README.md", CLASS_SPLITS_FILE]
         )
-    except errors.GatedRepoError as error:
-        raise FileNotFoundError(
-            f"{repository} on the Hugging Face hub is given only to those who ask for it: "
-            f"accept its terms at https://huggingface.co/datasets/{repository} and log in "
-            "(`hf auth login`)."
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise FileNotFoundError(
-            f"The Hugging Face hub has no data set {repository!r} that you may read."
-        ) from error
-    except OSError as error:
-        raise FileNotFoundError(
-            f"The Hugging Face hub cannot be reached to find {repository!r}, and it was not "
-            f"downloaded before ({reason(error)})"
-        ) from error
     return HubRepository(repository, Path(snapshot), columns=columns)

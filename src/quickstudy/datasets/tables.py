@@ -16,7 +16,6 @@ from quickstudy.datasets.columns import (
     Tables,
     find_columns,
     held_by_columns,
-    reason,
 )
 from quickstudy.datasets.decoding import RawExamples
 from quickstudy.datasets.notes import remembered
@@ -27,6 +26,7 @@ from quickstudy.datasets.rows import (
     raw_examples,
 )
 from quickstudy.datasets.table import LibraryTable, ParquetTable, Table, unique_values
+from quickstudy.messages import reason
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
