@@ -37,7 +37,7 @@ from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.evaluation import evaluate
 from quickstudy.files import write_text_atomically
-from quickstudy.inputs import FeatureInputs, TextInputs
+from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import R2D2, NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
 
@@ -99,10 +99,7 @@ def sentence_vectors(name: str, encoder: str) -> ClassDataset:
 @lru_cache(1)  # of the split at hand
 def subwords(name: str, split: str) -> Parts:
     """The parts of a split, in subwords that are learned from its training classes alone."""
-    classes = load_dataset(name).split(split)["train"].class_names
-    texts = texts_of(name)
-    inputs = TextInputs.learned(text for each in classes for text in texts[each])
-    return load_dataset(name, inputs=inputs).split(split)
+    return load_dataset(name, division=split).split()
 
 
 def trained_here(config: Path, parts: Parts) -> Strategy:

@@ -58,9 +58,11 @@ def test_texts_are_those_of_the_files(data):
     assert (rows == expected).all(1).any()
 
 
-def test_subwords_are_learned_from_the_training_classes_of_the_first_split(data):
-    dataset = load_dataset("banking77", data_split="test")
-    names = set(dataset.split("protaugment-01")["train"].class_names)
+@pytest.mark.parametrize("division", [None, "protaugment-02"])
+def test_subwords_are_learned_from_the_training_classes_of_a_division(data, division):
+    dataset = load_dataset("banking77", data_split="test", division=division)
+    assert next(iter(dataset.published_splits)) == (division or "protaugment-01")
+    names = set(dataset.split(division or "protaugment-01")["train"].class_names)
     table = parquet.read_table(data / "banking77" / "test.parquet")
     info = dataset.class_names
     texts = [

@@ -132,6 +132,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
 def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, ClassDataset]:
     """The parts of the data that the options name."""
     where: Where | None = plain(options.where)
+    division = parse_split(options.split)
     data = load_dataset(  # nosec B615 # this package's own, which pins what it downloads
         options.data,
         rotations=options.rotations,
@@ -142,8 +143,9 @@ def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, Cl
         configuration=options.configuration,
         data_split=options.data_split,
         where=where,
+        division=division if isinstance(division, str) else None,
     )
-    return data.split(parse_split(options.split), seed=options.split_seed or 0)
+    return data.split(division, seed=options.split_seed or 0)
 
 
 def parse_split(text: str | list[float] | None) -> str | list[float] | None:

@@ -35,6 +35,7 @@ def load_dataset(
     configuration: str | None = None,
     data_split: str | None = None,
     where: Where | None = None,
+    division: str | None = None,
 ) -> ClassDataset:
     """Loads examples grouped by class; decoded the first time, from a cache file ever after.
 
@@ -60,8 +61,8 @@ def load_dataset(
             several. By default the benchmark's own; else images are read as 84x84 RGB with
             ImageNet's channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords,
             of a vocabulary learned from the texts themselves (``TextInputs.learned``): from those
-            of the training classes of the first published split, or from all texts where there is
-            none. Labels are used for nothing else. Give the inputs of a trained run to evaluate it
+            of the training classes of ``division``, or from all texts where there is none. Labels
+            are used for nothing else. Give the inputs of a trained run to evaluate it
             on other data, and those of the first part to load another part of the same data.
         unreadable: whether an example that cannot be decoded is an error ("refuse") or is left out
             with a warning ("skip").
@@ -75,6 +76,8 @@ def load_dataset(
             ``{"speaker": ["1", "2"]}``. A string in place of a list names a part of a split in
             ``class_splits.json``, one that divides the values of this column:
             ``{"speaker": "speakers/train"}``.
+        division: the published split that :meth:`ClassDataset.split` divides the classes by where
+            it is told nothing else; by default the benchmark's usual one, or the first.
 
     Columns, ``configuration``, ``data_split`` and ``where`` are for repositories and tables.
 
@@ -102,7 +105,7 @@ def load_dataset(
             f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
             "it has no columns, configurations or data splits to choose."
         )
-    published = _Published(benchmark, default_split, written, folder, place)
+    published = _Published(benchmark, division or default_split, written, folder, place)
     own_name = benchmark.name if benchmark else _short_name(source)
     if inputs is None:
         inputs = _usual_inputs(place, benchmark, published)
