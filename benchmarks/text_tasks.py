@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from results import EPISODES, RESULTS, ROOT, machine
-from texts import LABELS, half_width, minilm, read
+from texts import LABELS, half_width, minilm
 from torch import nn
 
 from quickstudy.cli.options import build_strategy, build_trainer, training_parser
@@ -45,7 +45,6 @@ PATH = RESULTS / "text_tasks.json"
 PAGE = ROOT / "docs" / "text-tasks.md"
 CONFIGS = ROOT / "configs"
 SPLITS = tuple(f"protaugment-0{number}" for number in range(1, 6))
-PARTS = {"clinc150": ("train", "validation", "test"), "banking77": ("train", "test")}
 SHOTS = (1, 5)
 
 TRAINED_HERE = {
@@ -75,15 +74,6 @@ LAYER_TRAINING: dict[str, Any] = {
 """How the layer behind the frozen encoder is meta-trained."""
 
 Parts = dict[str, ClassDataset]
-
-
-def texts_of(name: str) -> dict[str, list[str]]:
-    """The texts of each class, those of all data splits together."""
-    found: dict[str, list[str]] = {}
-    for part in PARTS[name]:
-        for text, label in zip(*read(name, part), strict=True):
-            found.setdefault(str(label), []).append(text)
-    return found
 
 
 @cache

