@@ -16,6 +16,7 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,10 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peers import problems
 from peers.arena import OURS, PEERS, Contestant, ContestantError, Worker, race, save, spread
 from peers.growth import SWEEPS, grow
 from peers.page import write_page
+from PIL import Image
 from results import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,6 +205,50 @@ def startup(how: Measuring) -> Any:
     ]
 
 
+def classifier(how: Measuring) -> Any:
+    """From photographs to a classifier at the command line, and its answers."""
+    with tempfile.TemporaryDirectory() as folder:
+        generator, work = np.random.default_rng(0), Path(folder)
+        for label in range(12):
+            (work / "photos" / f"class{label}").mkdir(parents=True)
+            for number in range(6):
+                pixels = generator.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(work / f"photos/class{label}/{number}.jpg")
+        options = "--split 0.6,0.4 --encoder Conv4 --queries 3 --steps 2"
+        training = f"train --data photos {options} --out run"
+        learn = "learn few -o few.qs --strategy run"
+        shutil.copytree(work / "photos", work / "few")
+        for label in range(12):
+            (work / f"few/class{label}/5.jpg").unlink()
+        for label in (10, 11):
+            shutil.rmtree(work / f"few/class{label}")
+        predict = "predict few.qs photos/class0/5.jpg"
+        seconds: dict[str, list[float]] = {"learn": [], "predict": []}
+        environment = os.environ | {"QUICKSTUDY_CACHE": str(work / "cache")}
+        for command in [training, *[learn, predict] * (how.rounds + 1)]:
+            started = time.perf_counter()
+            words = [str(OURS), "-m", "quickstudy", *command.split()]
+            subprocess.run(words, check=True, cwd=work, env=environment, capture_output=True)
+            seconds.setdefault(command.split()[0], []).append(time.perf_counter() - started)
+        from quickstudy import FewShotClassifier
+
+        learned, photo = FewShotClassifier.load(work / "few.qs"), str(work / "photos/class0/5.jpg")
+        warm = []
+        for _ in range(10 * how.rounds):
+            started = time.perf_counter()
+            learned.predict([photo])
+            warm.append(time.perf_counter() - started)
+    rows = {
+        "`quickstudy learn`, 10 classes of 5 photographs": seconds["learn"][1:],
+        "`quickstudy predict`, one photograph": seconds["predict"][1:],
+        "`classifier.predict`, one photograph, in Python": warm[1:],
+    }
+    return [
+        {"name": name, "seconds": times, "median_seconds": statistics.median(times)}
+        for name, times in rows.items()
+    ]
+
+
 def growth(how: Measuring) -> Any:
     """How cost grows."""
     return [grow(sweep, how.rounds, how.threads, ends_only=how.quick) for sweep in SWEEPS]
@@ -238,7 +285,17 @@ def profile(how: Measuring) -> Any:
 
 PARTS = {
     part.__name__: part
-    for part in (maml, memory, prototypes, evaluation, sampler, startup, growth, profile)
+    for part in (
+        maml,
+        memory,
+        prototypes,
+        evaluation,
+        sampler,
+        startup,
+        classifier,
+        growth,
+        profile,
+    )
 }
 
 

@@ -72,6 +72,11 @@ STARTUP = """## Starting
 
 Time until the process has ended; ratios refer to `quickstudy --help`."""
 
+CLASSIFIER = """## A classifier from photographs
+
+10 classes of 5 JPEG files of 640x480, Conv4-64 at 84x84, until the process has ended; in Python
+after the first call, the file decoded each time."""
+
 GROWTH = f"""## How cost grows
 
 Exponents p of cost ∝ size^p, fitted over the sizes measured (the slope of a line through the
@@ -176,6 +181,12 @@ def startup(found: Any) -> list[str]:
     return [STARTUP, table(["", "time", "ratio"], rows)]
 
 
+def classifier(found: Any) -> list[str]:
+    """The section on the classifier."""
+    rows = [[row["name"], duration(row["median_seconds"])] for row in found]
+    return [CLASSIFIER, table(["", "time"], rows)]
+
+
 def growth(found: Any) -> list[str]:
     """The section on growth."""
     rows = []
@@ -218,7 +229,17 @@ def profile(found: Any) -> list[str]:
 
 SECTIONS: dict[str, Callable[[Any], list[str]]] = {
     section.__name__: section
-    for section in (maml, memory, prototypes, evaluation, sampler, startup, growth, profile)
+    for section in (
+        maml,
+        memory,
+        prototypes,
+        evaluation,
+        sampler,
+        startup,
+        classifier,
+        growth,
+        profile,
+    )
 }
 
 
