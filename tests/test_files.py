@@ -80,3 +80,12 @@ def test_temporary_files_go_when_their_writer_is_dead_and_not_before(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     remove_abandoned(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_of_other_programs_stay(tmp_path):
+    others = [tmp_path / ".work-in-progress.tmp", tmp_path / ".notes-1.tmp"]
+    for other in others:
+        other.write_text("mine")
+    write_text_atomically(tmp_path / "file", "new")
+    remove_abandoned(tmp_path)
+    assert all(other.read_text() == "mine" for other in others)

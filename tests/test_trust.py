@@ -101,6 +101,18 @@ def test_on_the_command_line_the_option_is_enough(somebodys, checkpoint, capsys)
         {"strategy": {"class_path": "FEAT", "init_args": {"x": [{"class_path": "somebodys.Own"}]}}},
         {"augmentation": {"class_path": "somebodys.Own"}},
         {"trust": ["somebodys.Own"], "strategy": "somebodys.Own"},
+        # Of a string in the place of a class the parser reads the YAML in it.
+        {"strategy": '{"class_path": "somebodys.Own"}'},
+        {"strategy": "class_path: somebodys.Own"},
+        {"strategy": "'somebodys.Own'"},
+        {"strategy": "'{class_path: somebodys.Own}'"},
+        {"encoder": '{"class\\u005fpath": "somebodys.Own"}'},
+        {
+            "strategy": {
+                "class_path": "WholeHypernetwork",
+                "init_args": {"learner": '{"class_path": "somebodys.Own"}'},
+            }
+        },
     ],
 )
 def test_a_configuration_from_elsewhere_imports_nothing(somebodys, config, capsys):
@@ -109,6 +121,14 @@ def test_a_configuration_from_elsewhere_imports_nothing(somebodys, config, capsy
     assert "'somebodys.Own', which is not quickstudy's own" in capsys.readouterr().err
     assert not somebodys.exists()
     assert not (somebodys.parent / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["somebodys.Own", '{"class_path": "somebodys.Own"}'])
+def test_a_sweep_from_elsewhere_imports_nothing(somebodys, value, capsys):
+    (somebodys.parent / "a.yaml").write_text(yaml.safe_dump({"sweep": {"strategy": [value]}}))
+    assert run("sweep", "--config", "a.yaml", "--data", "glyphs", "--out", "out") == 1
+    assert "'somebodys.Own', which is not quickstudy's own" in capsys.readouterr().err
+    assert not somebodys.exists()
 
 
 def test_a_configuration_may_not_lead_to_another_one(somebodys, capsys):
@@ -225,6 +245,8 @@ def test_a_layout_with_gaps_in_a_file_takes_no_memory(tmp_path, monkeypatch, str
         "steps: " + "[" * 5000,
         "steps: !!python/object/apply:os.system [touch was_run]",
         "steps: 1\nsteps: *unknown",
+        "steps: !!bool x",
+        "steps: !!int ''",
         "\x00",
         "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)),
         "- steps",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ except ImportError:  # Windows
     fcntl = None
 
 _ABANDONED_AFTER_SECONDS = 24 * 3600
+_TEMPORARY = re.compile(r"\..*-[0-9a-f]{32}\.tmp", re.DOTALL)
+"""As :func:`_new_temporary` names them; other programs have such files too."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; make room",
@@ -94,6 +97,8 @@ def remove_abandoned(folder: Path) -> None:
     ends, however it does. Where there are no such locks, files of a day ago count as abandoned.
     """
     for temporary in folder.glob(".*.tmp"):
+        if not _TEMPORARY.fullmatch(temporary.name):
+            continue
         with suppress(OSError):
             if fcntl is None:
                 if time.time() - temporary.stat().st_mtime > _ABANDONED_AFTER_SECONDS:

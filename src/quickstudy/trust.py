@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quickstudy.yaml_text import read_yaml
+
 TRUST_VARIABLE = "QUICKSTUDY_TRUST"
 """The environment variable that lists import paths, such as ``my_package.MyStrategy``, or all of a
 package, ``my_package.*``; with commas or spaces between."""
@@ -82,7 +84,7 @@ def check_config(what: str, content: Any) -> None:
     """Refuses a configuration that makes the parser import what the user does not trust.
 
     Beside each ``class_path``, the parser imports strings in the place of a class, and reads files
-    that are named there.
+    that are named there. Of a string in the place of a class it reads the YAML in it.
 
     Args:
         what: it is called in messages.
@@ -102,6 +104,18 @@ def check_config(what: str, content: Any) -> None:
                     f"{what} names the file {value!r} in the place of a class. Write what that "
                     "file says into this one."
                 )
+            else:
+                _check_text(what, keys[0], value)
+
+
+def _check_text(what: str, option: str, text: str) -> None:
+    """Refuses a string that the parser would take for the description of a class."""
+    try:
+        inside = read_yaml(text, what)
+    except ValueError:
+        return  # the parser reads nothing else in it
+    if isinstance(inside, Mapping | list) or (isinstance(inside, str) and inside != text):
+        check_config(what, {option: inside})
 
 
 def _entries(content: Any, what: str) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from quickstudy import FewShotClassifier
@@ -146,3 +147,27 @@ def test_sounds_may_be_arrays_of_different_lengths_with_their_rates():
         classifier.fit(given, ["a", "a", "b", "b"])
         assert len(classifier.predict(given)) == 4
         assert {each.label for each in classifier.explain(given[0]).examples} == {"a", "b"}
+
+
+def test_sounds_of_one_length_are_no_table():
+    generator = np.random.default_rng(0)
+    sounds = [generator.uniform(-0.5, 0.5, 400).astype(np.float32) for _ in range(4)]
+    encoder = AudioCNN((800,), rate=8000, blocks=1, channels=4).eval()
+    classifier = FewShotClassifier(encoder, inputs=AudioInputs(8000, 0.1))
+    classifier.fit(sounds, [0, 0, 1, 1])
+    assert len(classifier.predict([sounds[0][:300]])) == 1  # of another length
+    assert classifier.explain(sounds[2]).examples[0].index == 2
+
+
+def test_more_examples_of_one_class_do_not_make_it_the_usual_answer():
+    """Without an equal say of the classes, one with ten examples takes those of one with one."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(6, 40))
+    sizes = [10, 1, 10, 1, 10, 1]
+    y = np.repeat(range(6), sizes)
+    encoder = nn.Identity()
+    X = torch.from_numpy(centres[y] + 1.3 * generator.normal(size=(len(y), 40)))
+    asked = np.repeat(range(6), 50)
+    queries = torch.from_numpy(centres[asked] + 1.3 * generator.normal(size=(300, 40)))
+    answers = FewShotClassifier(encoder, calibrate=False).fit(X, y).predict(queries)
+    assert np.mean(answers % 2) > 0.3  # of half that are of small classes; without it 0.12

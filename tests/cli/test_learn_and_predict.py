@@ -270,3 +270,59 @@ def test_predicting_imports_nothing_heavy(learned, ten_classes):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_empty_text_is_not_the_folder_one_is_in(quickstudy, tmp_path, monkeypatch):
+    """``Path("")`` is the current folder, whose text files would be read."""
+    from quickstudy.classifier.collecting import new_inputs
+
+    (tmp_path / "other.txt").write_text("some text")
+    monkeypatch.chdir(tmp_path)
+    for empty in ("", "  "):
+        with pytest.raises(ValueError, match="is empty"):
+            new_inputs(["where is my card", empty], "text")
+
+
+def test_add_refuses_a_class_without_a_name(quickstudy, learned, ten_classes):
+    before = learned.read_bytes()
+    image = next((ten_classes / "new").rglob("*.png"))
+    code, _, err = quickstudy("add", learned, " ", image)
+    assert code == 1
+    assert "name of the class is empty" in err
+    assert learned.read_bytes() == before
+
+
+def test_a_device_that_is_not_there(quickstudy, learned, ten_classes):
+    image = next((ten_classes / "new").rglob("*.png"))
+    code, _, err = quickstudy("predict", learned, image, "--device", "cuda:77")
+    assert code == 1
+    assert "The device 'cuda:77' cannot be used here" in err
+
+
+def test_out_may_not_be_a_folder(quickstudy, ten_classes, tmp_path):
+    code, _, err = quickstudy("learn", ten_classes / "learn", "-o", tmp_path, "--encoder", "x")
+    assert code == 1
+    assert f"--out {tmp_path} is a folder" in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_encoder_of_another_kind_is_named(quickstudy, run, tmp_path):
+    table = tmp_path / "said.csv"
+    table.write_text("text,label\nwhere is it,card\nno cash,cash\n")
+    code, _, err = quickstudy("learn", table, "-o", tmp_path / "t.qs", "--encoder", run)
+    assert code == 1
+    assert "was trained on inputs of kind 'image', not 'text'" in err
+
+
+def test_warnings_are_sentences_without_code(ten_classes, run, tmp_path):
+    image = next((ten_classes / "learn").rglob("*.png"))
+    for label in ("a", "b"):
+        (tmp_path / "twice" / label).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "twice" / label)
+    words = ["learn", tmp_path / "twice", "-o", tmp_path / "t.qs", "--encoder", run]
+    done = subprocess.run(
+        [sys.executable, "-m", "quickstudy", *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("quickstudy: warning: 1 inputs are given under two classes")
+    assert done.stderr.count("\n") == 1

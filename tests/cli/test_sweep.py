@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from quickstudy.training.checkpoint import Checkpoint
+from quickstudy.training.lock import locked
 
 from .conftest import TINY
 
@@ -168,6 +169,25 @@ def test_halving_promotes_trials_that_are_what_they_would_be_alone(quickstudy, c
     assert results(out) == before  # as they stood at their rungs
 
 
+def test_a_second_sweep_in_one_folder_is_refused(quickstudy, pictures, tmp_path):
+    words = ["sweep", "learning_rate=0.1,0.2", "--data", pictures, *TINY, "--out", tmp_path / "out"]
+    with locked(tmp_path / "out"):
+        code, _, err = quickstudy(*words)
+    assert code == 1
+    assert f"already by process {os.getpid()}" in err
+    assert not (tmp_path / "out" / "trials").exists()
+    assert quickstudy(*words)[0] == 0
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: !!bool x", "abc", "a: [", ""])
+def test_a_damaged_sweep_is_said(quickstudy, pictures, tmp_path, content):
+    (tmp_path / "sweep.yaml").write_text(content)
+    words = ["sweep", "learning_rate=0.1,0.2", "--data", pictures, *TINY, "--out", tmp_path]
+    code, _, err = quickstudy(*words)
+    assert code == 1
+    assert "sweep.yaml" in err
+
+
 def test_a_trial_that_fails_is_a_row_with_its_error(quickstudy, pictures, tmp_path):
     out = tmp_path / "out"
     words = ["--data", pictures, *TINY, "--out", out]
@@ -249,7 +269,7 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_pa
         (["learning_rate={normal: [0, 1]}"], "learning_rate"),
         (["learning_rate={uniform: [0, 1]}"], "learning_rate has a range"),
         (["learning_rate=fast"], "learning_rate"),
-        (["learning_rate=[1"], "cannot be read"),
+        (["learning_rate=[1"], "is not readable YAML"),
         (["strategy.inner_stepz=1,2", "strategy=MAML"], "no argument of any strategy"),
         (["strategy=MAMLL"], "MAMLL"),
         (["shots=1,2", "--trials", 3], "does not go with it"),

@@ -113,6 +113,10 @@ def of_something_else(path):
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
+def of_something_without_words(path):
+    path.write_bytes(struct.pack("<Q", 2) + b"{}")
+
+
 def with_another_class_name(path):
     path.write_bytes(path.read_bytes().replace(b"klass", b"clasp", 1))
 
@@ -126,6 +130,7 @@ def with_another_class_name(path):
         with_another_pixel,
         with_another_header,
         of_something_else,
+        of_something_without_words,
     ],
 )
 def test_a_damaged_file_is_noticed_and_made_again(folder, damage):
@@ -247,7 +252,7 @@ def test_processes_that_write_at_once_all_end_with_the_whole_file(folder):
 
 def test_temporary_files_of_dead_processes_are_removed(folder):
     folder.mkdir(parents=True)
-    dead = folder / ".dead.tmp"
+    dead = folder / f".dead-{'0' * 32}.tmp"
     dead.write_bytes(b"half")
     with atomically(folder / "being-written") as alive:
         alive.write_bytes(b"half")

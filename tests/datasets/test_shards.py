@@ -153,3 +153,20 @@ def test_decoding_takes_the_memory_of_a_shard_and_not_of_the_data(monkeypatch):
     assert loaded.examples[1, 0] == 10  # the second of the first class is row 10
     # A shard, a copy of it while it is written, and 8 MiB blocks; the data are 80 MiB.
     assert peak < 36 * 2**20
+
+
+def test_a_full_disk_is_said_and_what_was_decoded_stays(small_shards):
+    """A limit on the size of files stands for a full disk: a shard is larger, the rest smaller."""
+    resource = pytest.importorskip("resource")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    with pytest.raises(Killed):
+        load(until=3100)
+    kept = len(parts(small_shards))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="no file may become so large here"):
+            load()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert len(parts(small_shards)) == kept
+    assert np.array_equal(numbers(load()), IN_ORDER)

@@ -183,7 +183,7 @@ def test_files_that_are_no_sounds_are_named(content, tmp_path):
         ((8000, np.zeros(9)), "not int"),
         (np.zeros((2, 2, 2)), r"its shape is \[2, 2, 2\]"),
         (np.zeros((1, 0)), r"its shape is \[1, 0\]"),
-        (np.zeros((4000, 2)), "4000 channels of 2 samples; at most 64 .* channels come first"),
+        (np.zeros((4000, 65)), "4000 channels of 65 samples; at most 64 .* channels come first"),
         (np.array([0.1, np.nan]), "not finite"),
         (np.array([0.1, np.inf]), "not finite"),
         (np.array([[np.inf], [-np.inf]]), "not finite"),
@@ -319,3 +319,9 @@ def test_real_recordings_are_read_at_any_rate(name, rate, data_root):
         ratio = other.square().sum() / exact.double().square().sum()
         # As loud, for its more samples; the filter takes some of what is close to half the rate.
         assert ratio * rate / 24000 == pytest.approx(1, abs=0.02)
+
+
+def test_channels_may_come_last_as_soundfile_reads_them():
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 800)).astype(np.float32)
+    inputs = AudioInputs(rate=8000, seconds=0.1)
+    assert torch.equal(inputs.decode((wave.T, 8000)), inputs.decode((wave, 8000)))

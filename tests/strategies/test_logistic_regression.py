@@ -130,3 +130,28 @@ def test_a_penalty_that_follows_the_number_of_shots(make_episode):
     following = plain(penalty=None).adapt(support, 3)
     same = plain(penalty=0.1).adapt(support, 3)  # 0.2 / √4
     torch.testing.assert_close(following["weight"], same["weight"])
+
+
+def test_balanced_classes_count_as_if_their_examples_were_repeated(make_episode):
+    support = make_episode((6,), shots=[1, 2, 4], tasks=1).support
+    repeats = torch.tensor([4, 2, 1])[support.targets[0]]
+    repeated = Examples(
+        support.inputs.repeat_interleave(repeats, 1), support.targets.repeat_interleave(repeats, 1)
+    )
+    # Four of each class stand there, where a third of seven counts: the penalty is in proportion.
+    one = plain(balanced=True, penalty=0.7).adapt(support, 3)
+    other = plain(penalty=0.7 * 12 / 7).adapt(repeated, 3)
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)  # solved to 1e-9 of the gradient
+
+
+def test_balanced_classes_at_a_large_problem(make_episode, monkeypatch):
+    support = make_episode((7,), shots=[1, 6, 3], tasks=2).support
+    exact = plain(penalty=0.1, balanced=True).adapt(support, 3)
+    monkeypatch.setattr(logistic_regression, "NEWTON_UP_TO", 0)
+    found = plain(penalty=0.1, balanced=True).adapt(support, 3)
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)  # gradients are below 1e-6
+
+
+def test_balanced_changes_nothing_where_classes_are_of_one_size(make_episode):
+    support = make_episode((5,)).support
+    torch.testing.assert_close(plain(balanced=True).adapt(support, 3), plain().adapt(support, 3))

@@ -48,3 +48,15 @@ def test_a_process_that_is_killed_leaves_no_lock(tmp_path, other):
     with locked(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match=rf"{NAME} cannot be written"), locked(tmp_path):
+            pytest.fail("it was written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from quickstudy.classifier.labels import Labels, check_one_type
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
 from quickstudy.classifier.raw import is_array
-from quickstudy.inputs import Inputs
+from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import Theta
 from quickstudy.training.run import Run
@@ -128,7 +128,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         y = self._checked_labels(y)
         if classes is not None and not np.isin(y, classes).all():
-            strange = y[~np.isin(y, classes)][0]
+            strange = y[~np.isin(y, classes)].tolist()[0]
             raise ValueError(f"The label {strange!r} is not among the classes that were named.")
         if not hasattr(self, "model_"):
             return self.fit(X, y)
@@ -187,7 +187,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             x: one input, such as a path or a vector ``[D]``.
         """
         check_is_fitted(self)
-        single = np.asarray(x).reshape(1, -1) if is_array(x) and np.ndim(x) < 3 else [x]
+        row = self._reads_vectors() and is_array(x) and np.ndim(x) < 3
+        single = np.asarray(x).reshape(1, -1) if row else [x]
         return self.model_.explain(self._checked(single, reset=False))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -278,10 +279,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = model.classes
         return self
 
+    def _reads_vectors(self) -> bool:
+        inputs = self.model_.parts.reader.inputs
+        return inputs is None or inputs.kind == FeatureInputs.kind
+
     def _checked(self, X: Any, reset: bool) -> Any:
         """X; tables of numbers as scikit-learn checks them."""
         if not reset:
             check_is_fitted(self)
+            if not self._reads_vectors():
+                return X  # a list of sounds of one length is no table
         if isinstance(X, Tensor):
             if X.ndim != 2:
                 return X

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
 from quickstudy.datasets.folder import ClassFolders, list_folder
@@ -55,12 +53,8 @@ def labelled(
         raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
     kind = place.kind()
     with place.read(kind) as found:
-        order = np.argsort(found.class_of_rows(), kind="stable").tolist()
-        in_file = list(found.rows(0))
-        rows = [in_file[number] for number in order]
-    labels = [
-        name for name, size in zip(found.class_names, found.sizes, strict=True) for _ in range(size)
-    ]
+        rows = list(found.rows(0))
+        labels = [found.class_names[number] for number in found.class_of_rows()]
     names = [_name(called, raw, source) for called, raw in rows]
     raws = [Path(raw) if kind != "text" and isinstance(raw, str) else raw for _, raw in rows]
     return Collected(raws, names, labels)
@@ -92,6 +86,8 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
             some: list[Any] = [line.rstrip("\r\n") for line in lines if line.strip()]
             if kind != "text":
                 some = [Path(each) for each in some]
+        elif not word.strip():
+            raise ValueError("One of the inputs is empty; leave it out or write something.")
         elif kind == "text" and not Path(word[:1000]).exists():
             some = [word]
         elif Path(word).is_dir():

@@ -22,7 +22,7 @@ def default_strategy(features: nn.Module, encoded: bool) -> Strategy:
         encoded: whether an encoder made them; else they are somebody's own columns of numbers,
             whose lengths mean something.
     """
-    return LogisticRegression(features, penalty=None, normalize=encoded)
+    return LogisticRegression(features, penalty=None, normalize=encoded, balanced=True)
 
 
 def usual_temperature(strategy: Strategy) -> float:

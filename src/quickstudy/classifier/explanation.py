@@ -95,8 +95,10 @@ def weights_for(
     """
     strategy = learner.strategy
     if isinstance(strategy, LogisticRegression) and learner.on_vectors:
-        members = F.one_hot(targets, learner.ways)
-        residual = (members - learner.logits(support).softmax(-1))[:, answer]
+        members = strategy.weighted(F.one_hot(targets, learner.ways).to(support))
+        counts = members.sum(1)
+        shares_of_class = learner.logits(support).softmax(-1)[:, answer]
+        residual = members[:, answer] - counts * shares_of_class
         rows, row = (with_constant(strategy.directions(each)) for each in (support, query))
         shares = residual * (rows @ row[0]) / strategy.penalty_for(len(support), learner.ways)
         return learner.tempered(shares), EXACT

@@ -23,6 +23,7 @@ from quickstudy.classifier.model import Model, Settings, Support
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
 from quickstudy.classifier.rejection import KnownScore
+from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.strategies import Strategy
@@ -85,10 +86,11 @@ def load_model(
 
     Raises:
         FileNotFoundError: when there is none, or its encoder is not to be found.
-        ValueError: when it is damaged, of another version, or names other classes.
+        ValueError: when it is damaged, of another version, or names other classes, or there is no
+            such device.
     """
     header, tensors = read(path, FORMAT)
-    place = torch.device(device or "cpu")
+    place = usable_device(device or "cpu")
     try:
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

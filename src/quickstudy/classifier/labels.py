@@ -43,7 +43,8 @@ def joined(old: Labels, new: Labels) -> Labels:
     """Old labels and new ones; refused where some are strings and some are not (ValueError)."""
     if len(old) and len(new) and isinstance(old[0], str) != isinstance(new[0], str):
         raise ValueError(
-            f"The classes so far are called like {old[0]!r}, and the new ones like {new[0]!r}; use "
+            f"The classes so far are called like {old.tolist()[0]!r}, and the new ones like "
+            f"{new.tolist()[0]!r}; use "
             "one type for all labels."
         )
     return np.concatenate([old, new])
@@ -67,6 +68,8 @@ def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
 
 def as_typed(label: str, classes: Labels) -> str | int:
     """A label that was typed, in the type of the classes (ValueError where that is impossible)."""
+    if not label.strip():
+        raise ValueError("The name of the class is empty; give it one.")
     if isinstance(classes[0], str):
         return label
     if classes.dtype.kind in "iu":

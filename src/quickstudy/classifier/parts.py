@@ -17,7 +17,7 @@ import quickstudy.strategies
 from quickstudy.classifier.defaults import ENCODERS, default_strategy
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
-from quickstudy.classifier.raw import is_array, kind_of, things
+from quickstudy.classifier.raw import is_array, is_guess, kind_of, things
 from quickstudy.classifier.reader import Reader
 from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
@@ -134,12 +134,13 @@ def assembled(
         chosen = chosen.strategy
     if encoder is None and isinstance(chosen, Strategy):
         return _of_strategy(chosen, inputs or _inputs_of(chosen), device)
-    kind = None
+    kind, guessed = None, False
     by_kind = encoder is None and inputs is None
     if (by_kind or isinstance(encoder, str | Path)) and not _are_vectors(raw):
-        kind = kind_of(things(raw))
+        single = things(raw)
+        kind, guessed = kind_of(single), is_guess(single)
         encoder = ENCODERS[kind] if by_kind else encoder
-    return Parts(_reader(encoder, inputs, device, cached, kind), chosen)
+    return Parts(_reader(encoder, inputs, device, cached, kind, guessed), chosen)
 
 
 def _of_strategy(
@@ -157,6 +158,7 @@ def _reader(
     device: torch.device | str | None,
     cached: bool,
     kind: str | None,
+    guessed: bool,
 ) -> Reader:
     if encoder is None:
         return Reader(inputs, device=_place(None, device))
@@ -167,7 +169,7 @@ def _reader(
         raise ValueError(
             f"The encoder is a {type(encoder).__name__}; a name, a module or None is needed."
         )
-    return named_reader(str(encoder), None, kind, device, cached, inputs)
+    return named_reader(str(encoder), None, kind, device, cached, inputs, guessed)
 
 
 def named_reader(
@@ -177,6 +179,7 @@ def named_reader(
     device: torch.device | str | None,
     cached: bool,
     inputs: Inputs | None = None,
+    guessed: bool = False,
 ) -> Reader:
     """A reader with the encoder of a name: a run trained here, a folder, or a model of the hub.
 
@@ -187,11 +190,12 @@ def named_reader(
         device: where to compute.
         cached: whether the vectors of a model that was not trained here are kept on the disk.
         inputs: what makes raw things into its inputs; its own by default.
+        guessed: whether the kind may be wrong, and the encoder's own kind is right.
     """
     try:
         encoder, own = load_encoder(name, revision, kind)
     except ValueError:
-        if kind is None:
+        if kind is None or not guessed:
             raise
         encoder, own = load_encoder(name, revision)  # texts can look like paths of images
     _check_normalisation(encoder, f"The encoder of {name}")

@@ -83,6 +83,20 @@ def kind_of(raw: Sequence[Any]) -> str:
     )
 
 
+def is_guess(raw: Sequence[Any]) -> bool:
+    """Whether :func:`kind_of` may be wrong.
+
+    A string can be a text that ends as files do; bytes, arrays and files may be of any kind unless
+    the name of a file says which.
+    """
+    first = raw[0]
+    if isinstance(first, Path):
+        return kind_of_file(str(first)) is None
+    if isinstance(first, str):
+        return _is_path(first)
+    return isinstance(first, bytes | np.ndarray | Tensor)
+
+
 def names_of(raw: Any) -> list[str]:
     """What people call the things: a text is its own name, a file has its path; else nothing."""
     if is_array(raw):

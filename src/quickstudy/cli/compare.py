@@ -20,6 +20,8 @@ from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.files import write_text_atomically
+from quickstudy.sweeps.executors import Executor
+from quickstudy.training.lock import locked
 from quickstudy.training.run import Run, RunDirectory
 
 UNLIMITED_STEPS = 10**9
@@ -66,6 +68,12 @@ def run(words: Sequence[str]) -> int:
         out = Path(own.out, name)  # other processes may be in other folders
         place = out.resolve() if runner.side_by_side else out
         contestants.append(Contestant(own, str(place), runner.side_by_side))
+    with locked(Path(first.out)):
+        return _measure(names, contestants, runner, Path(first.out))
+
+
+def _measure(names: list[str], contestants: list[Contestant], runner: Executor, out: Path) -> int:
+    """Trains and tests the contestants and writes the comparison; returns the exit code."""
     measured: dict[str, Measured] = {}
     for number, found in runner.run(train_and_test, contestants):
         if isinstance(found, Exception):
@@ -75,7 +83,7 @@ def run(words: Sequence[str]) -> int:
         measured[names[number]] = found
         if runner.side_by_side:
             print(f"{names[number]}: {found.reports[0].accuracy}", file=sys.stderr)
-    _write({name: measured[name] for name in names}, Path(first.out))
+    _write({name: measured[name] for name in names}, out)
     return 0
 
 

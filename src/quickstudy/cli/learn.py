@@ -53,6 +53,11 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
 
+    if Path(options.out).is_dir():
+        raise ValueError(
+            f"--out {options.out} is a folder; give the name of a file in it, such as "
+            f"{Path(options.out) / 'pets.qs'}."
+        )
     started = time.perf_counter()
     examples = labelled(Path(options.source), options.input_column, options.label_column)
     parts = assembled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from quickstudy.trust import trusting_what_is_typed
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
+    if not os.environ.get("QUICKSTUDY_DEBUG"):
+        warnings.formatwarning = warning_sentence
     try:
         command = importlib.import_module(f"quickstudy.cli.{words[0]}")
         with trusting_what_is_typed(words):
@@ -69,6 +72,11 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)
+
+
+def warning_sentence(message: Warning | str, *_: object, **__: object) -> str:
+    """What to print of a warning, without the line of code that it came from."""
+    return f"quickstudy: warning: {message}\n"
 
 
 def fail(message: str, code: int = 1) -> None:

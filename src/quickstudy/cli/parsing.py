@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.trust import check_config
+from quickstudy.yaml_text import read_yaml
 
 CLASS_OPTIONS = ("strategy", "encoder")
 """Options that name a class, whose arguments follow after a dot."""
@@ -85,7 +85,7 @@ def _typed_class(option: str, words: Sequence[str]) -> str | None:
 def _class_name(value: Any) -> str | None:
     """The name of the class in an option's value: a name, a description, or either as text."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = yaml.safe_load(value)
+        value = read_yaml(value, "What is typed for a class")
     path = value.get("class_path") if isinstance(value, Mapping) else value
     return path.rpartition(".")[2] if isinstance(path, str) else None
 
@@ -150,10 +150,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
         raise ValueError(f"The configuration file {path} is larger than 16 MiB.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # Beside its own errors, the library lets through those of numbers and dates without a value.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"The configuration file {path} is not readable YAML: {error}") from error
+    content = read_yaml(text, f"The configuration file {path}")
     if not isinstance(content, dict):
         raise ValueError(
             f"The configuration file {path} should hold lines like `steps: 1000`; it holds "

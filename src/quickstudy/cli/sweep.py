@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
@@ -25,6 +24,7 @@ from quickstudy.cli.options import (
 from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.sweeps.executors import Executor
 from quickstudy.sweeps.halving import Rung, halving_rungs
 from quickstudy.sweeps.results import (
     SweepDirectory,
@@ -36,8 +36,10 @@ from quickstudy.sweeps.search import Standing, ranked, search
 from quickstudy.sweeps.space import Values, distinct, draws, grid, read_space
 from quickstudy.sweeps.trial import Outcome, Trial, outcome
 from quickstudy.training.description import described_class
+from quickstudy.training.lock import locked
 from quickstudy.training.run import RunDirectory
 from quickstudy.trust import check_config
+from quickstudy.yaml_text import read_yaml
 
 DESCRIPTION = (
     "Train runs that differ in some parameters, and rank them by their accuracy on the "
@@ -86,9 +88,20 @@ def run(words: Sequence[str]) -> int:
         for number, own in enumerate(values)
     ]
     rungs = _rungs(base, len(trials))
-    may_grow = {"trials"} if base.search == "random" else set()
-    directory.begin(_config(base, space), MAY_CHANGE | may_grow)
-    parameters = list(space)
+    with locked(directory.path):
+        may_grow = {"trials"} if base.search == "random" else set()
+        directory.begin(_config(base, space), MAY_CHANGE | may_grow)
+        return _search(directory, trials, rungs, runner, list(space))
+
+
+def _search(
+    directory: SweepDirectory,
+    trials: Sequence[Trial],
+    rungs: Sequence[Rung],
+    runner: Executor,
+    parameters: list[str],
+) -> int:
+    """Trains the trials and writes what was found; returns the exit code."""
 
     def tell(standings: Sequence[Standing], changed: Standing) -> None:
         directory.write(standings, parameters)
@@ -158,12 +171,10 @@ def _parser() -> ArgumentParser:
 
 def _read_word(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
-    try:
-        entry = yaml.safe_load(text)
-        if not isinstance(entry, list | dict):
-            entry = [yaml.safe_load(part) for part in text.split(",") if part.strip()]
-    except yaml.YAMLError as error:
-        raise ValueError(f"The values of {name!r} cannot be read: {error}") from error
+    entry = read_yaml(text, f"What {name!r} is given")
+    if not isinstance(entry, list | dict):
+        parts = [part for part in text.split(",") if part.strip()]
+        entry = [read_yaml(part, f"What {name!r} is given") for part in parts]
     if not equals or not entry:
         raise ValueError(
             f"{word!r} names no values to try; expected NAME=VALUES, as in "

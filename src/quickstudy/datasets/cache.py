@@ -95,7 +95,7 @@ def load_or_decode(
         with read() as raw:
             try:
                 _write(path, key, name, raw, inputs, unreadable)
-            except ValueError:
+            except (ValueError, OSError):
                 # Another process may have finished, and removed the shards that both used.
                 if not path.exists():
                     raise
@@ -121,7 +121,7 @@ def _read_or_warn(path: Path, key: str) -> Decoded | None:
 
     try:
         return read_cache(path, key)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         warnings.warn(
             f"The decoded data in {path} are damaged ({error}); they are decoded again.",
             stacklevel=4,
@@ -144,7 +144,7 @@ def read_cache(path: Path, key: str | None = None) -> Decoded:
 
     # Opening checks the header and that the file is as long as the header says.
     with safe_open(path, framework="numpy") as file:
-        about = {name: json.loads(value) for name, value in file.metadata().items()}
+        about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
         part = file.get_slice("examples")
         shape, dtype = tuple(part.get_shape()), _DTYPES[part.get_dtype()]
         if key is not None and about.pop("seal") != seal(key, about, part.get_dtype(), shape):

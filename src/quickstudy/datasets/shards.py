@@ -63,7 +63,7 @@ class Shard:
 
     def save(self, path: Path) -> None:
         """Writes it to a file, in one piece."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         about = {"start": self.start, "stop": self.stop, "skipped": self.skipped}
         more = {"skipped_names": self.skipped_names, "checksum": self._checksum()}
@@ -71,8 +71,11 @@ class Shard:
             "examples": torch.from_numpy(self.examples),
             "rows": torch.from_numpy(self.rows),
         }
+        # The library's own writing puts another file in the place of the temporary one, and has
+        # errors of its own for a full disk.
+        content = save(tensors, metadata={"shard": json.dumps(about | more)})
         with atomically(path) as temporary:
-            save_file(tensors, temporary, metadata={"shard": json.dumps(about | more)})
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> Shard:

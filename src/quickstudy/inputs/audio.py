@@ -94,9 +94,10 @@ class AudioInputs:
 
         Args:
             raw: a path or the bytes of a file (WAV, FLAC, Ogg, MP3 and what else libsndfile reads);
-                an array or tensor ``[n]`` or ``[channels, n]`` at ``rate``; or a pair of an array
-                and its own rate. Numbers are floats between -1 and 1, clipped where they go a
-                little beyond, or integers of 16 or 32 bits. Of long files only the centre is read.
+                an array or tensor ``[n]``, ``[channels, n]`` or, where that is clear,
+                ``[n, channels]`` at ``rate``; or a pair of an array and its own rate. Numbers are
+                floats between -1 and 1, clipped where they go a little beyond, or integers of 16
+                or 32 bits. Of long files only the centre is read.
 
         Raises:
             UnreadableError: when it is not a sound that can be read; the file is named.
@@ -232,6 +233,8 @@ def _as_channels(raw: Any) -> NDArray[Any]:
         )
     if raw.ndim not in (1, 2) or not raw.size:
         raise ValueError(f"its shape is {list(raw.shape)}; a sound is [n] or [channels, n]")
+    if raw.ndim == 2 and raw.shape[0] > MOST_CHANNELS >= raw.shape[1]:
+        raw = raw.T  # [n, channels], as soundfile reads
     if raw.dtype in (np.int16, np.int32):
         raw = raw / np.float32(-float(np.iinfo(raw.dtype).min))
     if not np.issubdtype(raw.dtype, np.floating):

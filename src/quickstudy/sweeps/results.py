@@ -16,6 +16,7 @@ from quickstudy.evaluation import Estimate
 from quickstudy.files import write_text_atomically
 from quickstudy.sweeps.search import Standing, ranked
 from quickstudy.training.description import differences
+from quickstudy.yaml_text import read_yaml
 
 
 class SweepDirectory:
@@ -43,12 +44,18 @@ class SweepDirectory:
         """
         if self.config.exists():
             try:
-                there = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                text = self.config.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
                 raise ValueError(f"{self.config} is not readable YAML: {error}") from error
+            there = read_yaml(text, str(self.config))
+            if not isinstance(there, dict):
+                raise ValueError(
+                    f"{self.config} should hold a sweep's options; it holds {str(there)[:40]!r}. "
+                    "Remove it to begin the sweep anew with the trials that are there."
+                )
             ignored = set(may_change)
             old, new = (
-                {key: value for key, value in dict(each or {}).items() if key not in ignored}
+                {key: value for key, value in each.items() if key not in ignored}
                 for each in (there, config)
             )
             if changed := differences(old, new):

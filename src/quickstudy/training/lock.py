@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -32,16 +32,18 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _claim(path) if fcntl is not None else _claim_by_existence(path)
     try:
-        file.truncate(0)
-        about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
-        file.write(json.dumps(about))
-        file.flush()
+        with explained(path):
+            file.truncate(0)
+            about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
+            file.write(json.dumps(about))
+            file.flush()
         yield
     finally:
         if fcntl is None:
             file.close()  # Windows removes no open file
         path.unlink(missing_ok=True)
-        file.close()
+        with suppress(OSError):  # what could not be written on a full disk
+            file.close()
 
 
 def _claim(path: Path) -> TextIO:

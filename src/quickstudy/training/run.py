@@ -21,6 +21,7 @@ from quickstudy.training.checks import check_same_run
 from quickstudy.training.description import build_to_fit, differences
 from quickstudy.training.history import Row, as_csv
 from quickstudy.trust import check_trusted
+from quickstudy.yaml_text import read_yaml
 
 
 @dataclass
@@ -287,9 +288,10 @@ class RunDirectory:
         if not self.config.exists():
             return {}
         try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            text = self.config.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
             raise ValueError(f"{self.config} is not readable YAML: {error}") from error
+        config = read_yaml(text, str(self.config))
         if not isinstance(config, dict):
             raise ValueError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
         return config

@@ -56,6 +56,8 @@ class LogisticRegression(PretrainedStrategy):
         penalty: λ; the paper's 1. None for 0.2 / √(N / K), the less the more examples there are of
             each class, which did better than any one λ on sentences of 1 to 10 examples a class.
         normalize: bring features to length 1, as in the paper.
+        balanced: let every class weigh as much as any other, however many examples it has: each of
+            its n examples counts N / (K n) times, which is once where all have as many.
     """
 
     paper = "Tian, Wang, Krishnan, Tenenbaum, Isola, 2020"
@@ -66,18 +68,21 @@ class LogisticRegression(PretrainedStrategy):
         classes: int | None = None,
         penalty: float | None = 1.0,
         normalize: bool = True,
+        balanced: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
         if penalty is not None:
             check_positive("LogisticRegression", penalty=penalty)
         self.penalty = penalty
         self.normalize = normalize
+        self.balanced = balanced
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         with torch.no_grad():
             features = with_constant(self.directions(support.inputs))
             penalty = self.penalty_for(support.targets.shape[1], ways)
-            weight = regression_weights(features, target_matrix(support, ways), penalty)
+            members = self.weighted(target_matrix(support, ways))
+            weight = regression_weights(features, members, penalty)
         return {"weight": weight[..., :-1], "bias": weight[..., -1]}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
@@ -89,6 +94,13 @@ class LogisticRegression(PretrainedStrategy):
             return self.penalty
         return ONE_SHOT_PENALTY * math.sqrt(ways / examples)
 
+    def weighted(self, members: Tensor) -> Tensor:
+        """One-hot classes ``[..., N, K]``, each row times what its example counts."""
+        if not self.balanced:
+            return members
+        examples, ways = members.shape[-2:]
+        return members * (examples / ways / members.sum(-2, keepdim=True).clamp(min=1))
+
     def directions(self, features: Tensor) -> Tensor:
         """Features of length 1, where that is wanted."""
         return F.normalize(features, dim=-1) if self.normalize else features
@@ -96,7 +108,10 @@ class LogisticRegression(PretrainedStrategy):
 
 @in_full_precision
 def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Tensor:
-    """The Wᵀ ``[T, K, D]`` of features ``[T, N, D]`` and one-hot classes ``[T, N, K]``."""
+    """The Wᵀ ``[T, K, D]`` of features ``[T, N, D]`` and one-hot classes ``[T, N, K]``.
+
+    A row of classes that is w times one-hot makes its example count w times.
+    """
     examples, ways = members.shape[-2:]
     if ways * examples**3 > NEWTON_UP_TO:
         return weights_by_descent(features, members, penalty)
@@ -107,6 +122,7 @@ def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Ten
 def weights_by_descent(features: Tensor, members: Tensor, penalty: float) -> Tensor:
     """The same by L-BFGS, for problems in which N x N systems for each class are too large."""
     x, y = widest(features), widest(members)
+    counts = y.sum(-1, keepdim=True)
     weight = x.new_zeros(len(x), y.shape[-1], x.shape[-1])
     solver = torch.optim.LBFGS(
         [weight],
@@ -118,7 +134,8 @@ def weights_by_descent(features: Tensor, members: Tensor, penalty: float) -> Ten
 
     def objective() -> float:
         log_probabilities = (x @ weight.mT).log_softmax(-1)
-        weight.grad = (log_probabilities.exp() - y).mT @ x + penalty * weight
+        residual = counts * log_probabilities.exp() - y
+        weight.grad = residual.mT @ x + penalty * weight
         losses = -(y * log_probabilities).sum() + penalty / 2 * weight.square().sum()
         return float(losses)
 
@@ -136,21 +153,23 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
 
     These are the steps of Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
     section 3.5, for classes that share a kernel G: systems of N x N, where W has D K numbers. A
-    step that makes the objective worse is halved.
+    step that makes the objective worse is halved. Of an example that counts w times both Y and P
+    are w times themselves.
 
     Args:
         gram: G = X Xᵀ / λ, ``[T, N, N]``.
-        members: Y, one-hot classes ``[T, K, N]``.
+        members: Y, one-hot classes ``[T, K, N]``, each column times w.
 
     Returns:
         ``[T, K, N]``, in the dtype of ``gram``.
     """
     given, gram = gram.dtype, widest(gram)
     members = members.to(gram)
+    counts = members.sum(1, keepdim=True)
     dual = torch.zeros_like(members)
     lengths = 0.5 ** torch.arange(HALVINGS, device=gram.device).to(gram)
     for _ in range(ITERATIONS):
-        probabilities = (dual @ gram).softmax(1)
+        probabilities = counts * (dual @ gram).softmax(1)
         residual = members - probabilities - dual
         if float(residual.abs().max()) < CONVERGED:
             break

@@ -1,0 +1,23 @@
+"""YAML that somebody else may have written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+def read_yaml(text: str, what: str) -> Any:
+    """The content of a YAML text; nothing in it is run.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(text)
+    # Beside its own errors, the library lets through those of numbers, dates and truth values that
+    # are none (ValueError, TypeError, AttributeError, KeyError, IndexError).
+    except (
+        yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
+    ) as error:  # fmt: skip
+        raise ValueError(f"{what} is not readable YAML: {error}") from error
