@@ -66,6 +66,25 @@ def test_an_empty_text(text_classifier, text):
         text_classifier.fit(["something", text], ["a", "b"])
 
 
+def test_an_empty_text_file_is_named(text_classifier, tmp_path):
+    (tmp_path / "a.txt").write_text(" ")
+    with pytest.raises(ValueError, match=r"The file .*a\.txt is an empty text"):
+        text_classifier.fit([tmp_path / "a.txt", "something"], ["a", "b"])
+
+
+def test_one_colour_image_is_not_many_grey_ones(run, split_jpegs):
+    classifier = FewShotClassifier(encoder=run).fit(*split_jpegs[0])
+    image = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"\[20, 30, 3\] looks like one colour image"):
+        classifier.predict(image)
+    assert len(classifier.predict([image])) == len(classifier.predict(image[None])) == 1
+
+
+def test_a_class_of_encoders_has_learned_nothing():
+    with pytest.raises(ValueError, match="Conv4 is a class of encoders"):
+        FewShotClassifier(encoder="Conv4").fit(["a text", "another"], ["a", "b"])
+
+
 def test_something_else_than_a_text(text_classifier):
     with pytest.raises(ValueError, match="Input 1 is a int"):
         text_classifier.fit(["something", 3], ["a", "b"])

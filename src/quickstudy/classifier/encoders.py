@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+import quickstudy.encoders
 from quickstudy.inputs import Inputs
 from quickstudy.model_files import MODULES, describes_a_model, model_folder
 
@@ -46,6 +47,12 @@ def load_encoder(
             f"The folder {name} is neither a run (it has no checkpoints) nor a pretrained model "
             "(it has no config.json)."
         )
+    if str(name) in quickstudy.encoders.__all__:
+        raise ValueError(
+            f"{name} is a class of encoders, none of which has learned anything yet. Give a run "
+            f"that trained one (quickstudy train --encoder {name}), or a pretrained model's id or "
+            "folder."
+        )
     return _pretrained(str(name), revision, kind)
 
 
@@ -68,8 +75,6 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
 
 
 def _pretrained(name: str, revision: str | None, kind: str | None) -> tuple[nn.Module, Inputs]:
-    import quickstudy.encoders
-
     kinds = _kinds(name, revision)
     if kind is None:
         if len(kinds) > 1:

@@ -140,7 +140,16 @@ def assembled(
         single = things(raw)
         kind, guessed = kind_of(single), is_guess(single)
         encoder = ENCODERS[kind] if by_kind else encoder
-    return Parts(_reader(encoder, inputs, device, cached, kind, guessed), chosen)
+    try:
+        return Parts(_reader(encoder, inputs, device, cached, kind, guessed), chosen)
+    except FileNotFoundError as error:
+        if not by_kind:
+            raise
+        raise FileNotFoundError(
+            f"{error} It is the usual encoder for inputs of kind {kind!r}, as no other was named: "
+            "encoder= (at the command line --encoder) takes a run trained here, a local folder "
+            "laid out like a model of the hub, or another model's id."
+        ) from error
 
 
 def _of_strategy(

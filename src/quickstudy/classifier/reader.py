@@ -60,6 +60,8 @@ class Reader:
         """
         if self.encoder is None or self.inputs is None:
             return self.keep(self.decode(raw))
+        if self.inputs.kind == "image":
+            _check_several(raw)
         single = things(raw)
         starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
         parts = (self.decode(single[start : start + DECODED_AT_ONCE], start) for start in starts)
@@ -82,8 +84,7 @@ class Reader:
         if not single:
             raise ValueError("There are no inputs: give at least one.")
         if self.inputs.kind == "text":
-            texts = [read_text_file(each) if isinstance(each, Path) else each for each in single]
-            single = [_checked_text(each, number) for number, each in enumerate(texts, first)]
+            single = [_text(each, number) for number, each in enumerate(single, first)]
         return torch.stack(_decoded(single, self.inputs, first))
 
     def keep(self, stored: Tensor) -> Tensor:
@@ -152,13 +153,26 @@ def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
     return decoded
 
 
-def _checked_text(text: Any, number: int) -> str:
+def _check_several(raw: Any) -> None:
+    """Refuses an array of one colour image, whose rows would be read as grey images."""
+    shape = list(getattr(raw, "shape", ()))
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise ValueError(
+            f"An array of shape {shape} looks like one colour image; put it in a list. Several are "
+            "[N, height, width, 3], and grey ones [N, height, width]."
+        )
+
+
+def _text(given: Any, number: int) -> str:
+    """A text, or what is in a file of text."""
+    text = read_text_file(given) if isinstance(given, Path) else given
     if not isinstance(text, str):
         raise ValueError(
             f"Input {number} is a {type(text).__name__}; the encoder reads texts, so give strings."
         )
     if not text.strip():
-        raise ValueError(f"Input {number} is an empty text; leave it out or write something.")
+        called = f"The file {given}" if isinstance(given, Path) else f"Input {number}"
+        raise ValueError(f"{called} is an empty text; leave it out or write something.")
     return text
 
 
