@@ -171,3 +171,11 @@ def test_more_examples_of_one_class_do_not_make_it_the_usual_answer():
     queries = torch.from_numpy(centres[asked] + 1.3 * generator.normal(size=(300, 40)))
     answers = FewShotClassifier(encoder, calibrate=False).fit(X, y).predict(queries)
     assert np.mean(answers % 2) > 0.3  # of half that are of small classes; without it 0.12
+
+
+def test_a_column_of_a_table_is_read_as_its_texts(minilm):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"said": ["where is my card", "my card is lost", "what is the rate"]})
+    classifier = FewShotClassifier(encoder=minilm).fit(table, ["card", "card", "rate"])
+    for given in (table, table["said"], table.to_numpy(), list(table["said"])):
+        assert classifier.predict(given).tolist() == ["card", "card", "rate"]

@@ -26,7 +26,10 @@ def is_array(raw: Any) -> bool:
     if not hasattr(raw, "__array__"):
         return False
     array = np.asarray(raw)
-    return array.dtype.kind in "biufc" or (array.dtype.kind == "O" and array.ndim > 1)
+    first = array.flat[0] if array.size else None
+    one_column = array.shape[1:] == (1,) and isinstance(first, str | bytes | Path)
+    numbers_in_objects = array.dtype.kind == "O" and array.ndim > 1 and not one_column
+    return array.dtype.kind in "biufc" or numbers_in_objects
 
 
 def _is_row(raw: Any) -> bool:
@@ -46,6 +49,8 @@ def things(raw: Any) -> list[Any]:
             f"A list of inputs is needed, one entry each; a single {type(raw).__name__} was given. "
             "Put it in a list."
         )
+    if hasattr(raw, "iloc"):  # of a table with one column, not the column's name
+        raw = np.asarray(raw)
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "UO" and raw.ndim > 1:
         raw = raw.reshape(-1) if raw.size == len(raw) else raw
     if not hasattr(raw, "__iter__"):
