@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 from .conftest import TINY
@@ -197,3 +198,26 @@ def test_diverging_training_says_so(quickstudy, pictures, tmp_path):
 def test_compare_with_several_devices(quickstudy, pictures):
     result = quickstudy("compare", "MAML", "--data", pictures, *TINY, "--devices", 2)
     assert refused(result, "one process")
+
+
+@pytest.mark.parametrize("bytes_", [2**60, None])
+def test_memory_that_runs_out(quickstudy, monkeypatch, bytes_):
+    def run(words):
+        if bytes_ is None:
+            raise MemoryError
+        torch.empty(bytes_, dtype=torch.uint8)
+
+    monkeypatch.setattr("quickstudy.cli.datasets.run", run)
+    code, _, err = quickstudy("datasets")
+    assert code == 1
+    assert err.startswith("quickstudy: memory ran out (")
+    assert "--tasks_at_once" in err
+
+
+def test_other_errors_of_the_program_keep_their_traceback(quickstudy, monkeypatch):
+    def run(words):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("quickstudy.cli.datasets.run", run)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        quickstudy("datasets")

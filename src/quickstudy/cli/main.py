@@ -52,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("QUICKSTUDY_DEBUG"):
             raise
         fail(sentence(error))
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("QUICKSTUDY_DEBUG") or not ran_out_of_memory(error):
+            raise
+        fail(
+            f"memory ran out ({str(error).partition(chr(10))[0] or 'MemoryError'}). Fewer tasks or "
+            "examples at a time (--tasks_at_once, --queries, --batch_size) or a smaller encoder "
+            "need less. A run that has begun goes on from its last checkpoint (--resume)."
+        )
     except KeyboardInterrupt:
         fail("stopped.", code=130)
 
@@ -72,6 +80,13 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory, of the machine or of an accelerator."""
+    # PyTorch's own class is not looked up: it need not be imported by now.
+    names = {each.__name__ for each in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
 
 
 def warning_sentence(message: Warning | str, *_: object, **__: object) -> str:
