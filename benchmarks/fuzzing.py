@@ -45,6 +45,9 @@ MENDED = {
         "descriptions, and layouts of tensors, that ask for more memory than their weights take",
         "YAML with dates that do not exist, and with aliases that multiply",
         "images of 100 to 180 million pixels, of which Pillow only warns",
+        "configurations with a class in a string of YAML, which was imported; the files tried here "
+        "name classes in such ways since",
+        "YAML whose tags fit no value: a KeyError or an IndexError of a library",
     ),
 }
 

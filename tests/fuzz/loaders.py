@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -188,14 +189,24 @@ CONFIG = {
 }
 
 
+NOBODYS = "this"
+"""A module that nothing imports, which configurations name."""
+
+
 def _configs(folder: Path) -> None:
     (folder / "a.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
 
 
 def _damaged_config(random: Random, content: bytes) -> bytes:
-    if random.random() < 0.4:
+    kind = random.random()
+    if kind < 0.3:
         return mutations.damaged(random, content)
-    changed = mutations.changed_value(random, yaml.safe_load(content))
+    if kind < 0.45:
+        return mutations.tagged(random, content)
+    value = yaml.safe_load(content)
+    if kind < 0.6:
+        value = mutations.naming_a_class(random, value, f"{NOBODYS}.X", ("strategy", "encoder"))
+    changed = mutations.changed_value(random, value)
     try:
         return yaml.safe_dump(changed, sort_keys=False).encode()
     except RecursionError:
@@ -203,7 +214,11 @@ def _damaged_config(random: Random, content: bytes) -> bytes:
 
 
 def _read_config(path: Path) -> object:
-    return parse(training_parser("train", ""), ["--config", str(path)])
+    try:
+        return parse(training_parser("train", ""), ["--config", str(path)])
+    finally:
+        if sys.modules.pop(NOBODYS, None):
+            raise Found("a module that nobody trusts was imported")
 
 
 def _classifiers(folder: Path) -> None:

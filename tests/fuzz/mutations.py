@@ -116,6 +116,46 @@ def changed_value(random: Random, value: Any) -> Any:
     return random.choice(VALUES)
 
 
+TAGS = (
+    *("!!bool x", "!!int ''", "!!float ''", "!!int 0x", "!!timestamp x", "!!binary é", "!!set x"),
+    *("!!omap [1]", "!!pairs x", "!!null x", "!!python/name:os.system", "2001-99-99", "1:99:99"),
+    *("*a", "&a [*a]", "!!merge x", "<<: 1", "{<<: [1]}", "!x y", "|\n  x", "- - -", "? x"),
+)
+"""YAML that looks like values, some of which none is."""
+
+
+def tagged(random: Random, content: bytes) -> bytes:
+    """A YAML file of which one value is such a thing."""
+    lines = content.decode().splitlines()
+    at = random.choice([number for number, line in enumerate(lines) if ":" in line])
+    key = lines[at].partition(":")[0]
+    lines[at] = f"{key}: {random.choice(TAGS)}"
+    return ("\n".join(lines) + "\n").encode()
+
+
+def naming_a_class(
+    random: Random, value: dict[str, Any], class_path: str, options: tuple[str, ...]
+) -> dict[str, Any]:
+    """A configuration that gives one of these options a class, written in one of many ways."""
+    named: Any = {"class_path": class_path, "init_args": {}}
+    for _ in range(random.randrange(3)):
+        named = random.choice(
+            (
+                json.dumps(named),
+                json.dumps(named).replace("_", "\\u005f"),
+                f"{{class_path: {class_path}}}",
+                class_path,
+                repr(class_path),
+                [named],
+            )
+        )
+    option = random.choice(options)
+    if random.random() < 0.3 and isinstance(value.get(option), dict):
+        arguments = {"x": named, "encoder": named, "learner": named}
+        return value | {option: value[option] | {"init_args": arguments}}
+    return value | {option: named}
+
+
 def as_json(value: Any) -> bytes:
     """JSON of nested lists however deep, which the library refuses to write."""
     depth, inner = 0, value
