@@ -46,18 +46,23 @@ def in_a_process(*words, **others):
     )
 
 
+def steps_done(out):
+    """The most steps that any trial has logged."""
+    done = [0]
+    for metrics in out.glob("trials/*/metrics.csv"):
+        rows = metrics.read_text().splitlines()[1:]
+        step = rows[-1].partition(",")[0] if rows else ""
+        done.append(int(step) if step.isdigit() else 0)
+    return max(done)
+
+
 def wait_for_steps(process, out, steps):
-    """Waits until some trial has done so many steps; returns the trials' directories."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    """Waits until some trial has done so many steps."""
+    deadline = time.monotonic() + 300
+    while steps_done(out) < steps:
         assert process.poll() is None, process.stderr.read()
-        for metrics in out.glob("trials/*/metrics.csv"):
-            rows = metrics.read_text().splitlines()[1:]
-            step = rows[-1].partition(",")[0] if rows else ""
-            if step.isdigit() and int(step) >= steps:
-                return
+        assert time.monotonic() < deadline, "no trial made progress"
         time.sleep(0.02)
-    raise AssertionError("no trial made progress")
 
 
 @pytest.fixture
@@ -215,6 +220,7 @@ class Slow(quickstudy.PrototypicalNetwork):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_path, monkeypatch):
     """SIGKILL in the first start, Ctrl-C in the second; two processes, against one."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -222,11 +228,11 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_pa
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.setenv("SECONDS_A_STEP", "0")
     options = [
-        "learning_rate=1e-4,1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--strategy", "slow.Slow",
+        "learning_rate=1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--strategy", "slow.Slow",
         "--steps", 200, "--validate_every", 50, "--log_every", 5, "--checkpoint_every", 10,
     ]  # fmt: skip
     process = in_a_process("sweep", *options, "--out", whole)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
 
     monkeypatch.setenv("SECONDS_A_STEP", "0.05")
@@ -234,11 +240,11 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_pa
     process = in_a_process(*words)
     wait_for_steps(process, stopped, 20)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)  # ends when its children have ended too: they hold the pipes
+    process.communicate(timeout=100)  # ends when its children have ended too: they hold the pipes
     process = in_a_process(*words)
-    wait_for_steps(process, stopped, 60)
+    wait_for_steps(process, stopped, steps_done(stopped) + 20)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
     assert "The same command goes on" in err
     assert "Traceback" not in err
@@ -246,13 +252,13 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_pa
         Checkpoint.load(path).progress["step"]
         for path in stopped.glob("trials/*/checkpoints/last.safetensors")
     ]
-    assert len(steps) < 4 or min(steps) < 200
+    assert len(steps) < 3 or min(steps) < 200
     monkeypatch.setenv("SECONDS_A_STEP", "0")
     process = in_a_process(*words)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert results(stopped) == results(whole)
-    for trial in (f"trials/{number:03}" for number in range(4)):
+    for trial in (f"trials/{number:03}" for number in range(3)):
         expected, found = model_of(whole / trial), model_of(stopped / trial)
         assert all(torch.equal(expected[name], found[name]) for name in expected)
     logs = "".join(path.read_text() for path in stopped.glob("trials/*/output.log"))
