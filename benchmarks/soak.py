@@ -209,7 +209,7 @@ def part(results: dict[str, Any]) -> str:
         slope, interval = growth(rounds, name)
         cells = [values[0], min(values), max(values), values[-1]]
         written = " | ".join(f"{value:g}" for value in cells)
-        lines.append(f"| {called} | {written} | {slope:+.2f} ± {interval:.2f} |")
+        lines.append(f"| {called} | {written} | {round(slope, 2) + 0.0:+.2f} ± {interval:.2f} |")
     lines += [
         "",
         "![Memory, handles and threads over the time](images/soak.svg)",
