@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_refused(parts, tmp_path):
 def test_temporary_files_of_dead_processes_are_removed(parts, whole, tmp_path):
     run = tmp_path / "run"
     train(parts, run, steps=8)
-    left = [run / ".config-1.tmp", run / "checkpoints" / ".last-2.tmp"]
+    left = [run / f".config-{'1' * 32}.tmp", run / "checkpoints" / f".last-{'2' * 32}.tmp"]
     for path in left:
         path.write_bytes(b"half")
     train(parts, run, resume=True)
