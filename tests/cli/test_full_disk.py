@@ -30,13 +30,13 @@ def limited(size, *words):
     )
 
 
-@pytest.mark.parametrize(("file", "log_every"), [("last", 1200), ("events", 1)])
+@pytest.mark.parametrize(("file", "steps", "log_every"), [("last", 60, 60), ("events", 1200, 1)])
 def test_the_state_before_is_kept_and_the_run_goes_on(
-    quickstudy, pictures, tmp_path, file, log_every
+    quickstudy, pictures, tmp_path, file, steps, log_every
 ):
     options = [
-        "train", "--data", pictures, *TINY, "--encoder.hidden", "[1]", "--steps", 1200,
-        "--log_every", log_every, "--checkpoint_every", 1200, "--validation_part", "null",
+        "train", "--data", pictures, *TINY, "--encoder.hidden", "[1]", "--steps", steps,
+        "--log_every", log_every, "--checkpoint_every", steps, "--validation_part", "null",
     ]  # fmt: skip
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert quickstudy(*options, "--out", whole)[0] == 0
