@@ -132,3 +132,15 @@ def test_a_table_cannot_name_files_outside_its_folder(tmp_path, path):
     parquet.write_table(pa.table({"image": rows, "label": ["a", "b"]}), folder / "train.parquet")
     with pytest.raises(ValueError, match="which is not inside"):
         load_dataset(folder, inputs=SMALL)
+
+
+def test_a_file_that_asks_for_more_memory_than_there_is(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["a", "b"], "label": ["x", "y"]}), path)
+
+    def asks(self, *_, **__):
+        raise pa.lib.ArrowMemoryError("malloc of size 2147483648 failed")
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", asks)
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged.*malloc"):
+        load_dataset(path)

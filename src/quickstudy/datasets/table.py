@@ -126,7 +126,9 @@ class ParquetTable:
             with self._opened(path) as source, _parquet_file(parquet, source) as file:
                 yield file
         # pyarrow's errors are of many kinds, and not all of them derive from its own.
-        except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        except (
+            OSError, ValueError, TypeError, KeyError, NotImplementedError, MemoryError
+        ) as error:  # fmt: skip
             raise ValueError(
                 f"the parquet file {path} is damaged or of no known kind: {error}"
             ) from error
