@@ -36,7 +36,8 @@ MENDED = {
     "Found by such files and mended, each with a test": (
         "CSV and TSV with two columns of one name: a KeyError of a library",
         "parquet with strings that are not UTF-8: an error of a library, now one bad example",
-        "parquet that asks for more memory than there is: an error of a library",
+        "parquet that asks for more memory than there is, and classifiers with numbers that are "
+        "infinite or too large: errors of libraries, found in this run and mended after it",
         "checkpoints and classifiers that describe modules or inputs by something else than names "
         "and arguments: TypeErrors and AttributeErrors",
     ),

@@ -1,5 +1,7 @@
 """Damaged files end in a result or a plain error; the long version is benchmarks/fuzzing.py."""
 
+from random import Random
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -51,3 +53,13 @@ def test_damaged_files_are_read_or_refused_in_a_sentence(loader, seeds, tmp_path
 
     check()
     assert outcomes.count("refused") > 0
+
+
+@pytest.mark.parametrize("number", [5219, 8330, 8499])
+def test_classifiers_with_numbers_too_large_are_refused(number, seeds, tmp_path):
+    """As benchmarks/fuzzing.py found them, with its seed 8."""
+    loader = next(each for each in LOADERS if each.name == "classifiers")
+    random = Random(f"8 classifiers {number}")
+    path = tmp_path / f"file{loader.ending}"
+    path.write_bytes(loader.damage(random, random.choice(seeds[loader.name])))
+    assert loader.try_one(path) == "refused"

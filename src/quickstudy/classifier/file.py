@@ -121,7 +121,7 @@ def load_model(
         settings = Settings(**header["settings"])
         parts = Parts(reader, strategy)
         return Model(parts, settings, examples, classes, learner, dict(header["extra"]))
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{path} is not as this version of quickstudy writes classifiers ({error!r})."
         ) from error

@@ -85,7 +85,7 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
     module_name, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"The class {description['class_path']!r} cannot be imported ({error}). Is the package "
             "that defines it installed?"
