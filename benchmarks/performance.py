@@ -30,7 +30,7 @@ import numpy as np
 from peers import problems
 from peers.arena import OURS, PEERS, Contestant, ContestantError, Worker, race, save, spread
 from peers.growth import SWEEPS, grow
-from peers.page import write_page
+from peers.page import SECTIONS, write_page
 from PIL import Image
 from results import machine
 
@@ -283,20 +283,8 @@ def profile(how: Measuring) -> Any:
     return found
 
 
-PARTS = {
-    part.__name__: part
-    for part in (
-        maml,
-        memory,
-        prototypes,
-        evaluation,
-        sampler,
-        startup,
-        classifier,
-        growth,
-        profile,
-    )
-}
+PARTS = {name: globals()[name] for name in SECTIONS}
+"""What is measured for each section of the page."""
 
 
 def versions() -> dict[str, str]:

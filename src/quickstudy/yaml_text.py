@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,3 +22,12 @@ def read_yaml(text: str, what: str) -> Any:
         yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
     ) as error:  # fmt: skip
         raise ValueError(f"{what} is not readable YAML: {error}") from error
+
+
+def read_yaml_file(path: Path, what: str) -> Any:
+    """The same of a file in UTF-8."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} is not readable YAML: {error}") from error
+    return read_yaml(text, what)

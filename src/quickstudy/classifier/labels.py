@@ -44,8 +44,7 @@ def joined(old: Labels, new: Labels) -> Labels:
     if len(old) and len(new) and isinstance(old[0], str) != isinstance(new[0], str):
         raise ValueError(
             f"The classes so far are called like {old.tolist()[0]!r}, and the new ones like "
-            f"{new.tolist()[0]!r}; use "
-            "one type for all labels."
+            f"{new.tolist()[0]!r}; use one type for all labels."
         )
     return np.concatenate([old, new])
 

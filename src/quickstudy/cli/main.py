@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from quickstudy.messages import reason
 from quickstudy.trust import trusting_what_is_typed
 
 COMMANDS = {
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("QUICKSTUDY_DEBUG") or not ran_out_of_memory(error):
             raise
         fail(
-            f"memory ran out ({str(error).partition(chr(10))[0] or 'MemoryError'}). Fewer tasks or "
-            "examples at a time (--tasks_at_once, --queries, --batch_size) or a smaller encoder "
+            f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
+            "(--tasks_at_once, --queries, --batch_size) or a smaller encoder "
             "need less. A run that has begun goes on from its last checkpoint (--resume)."
         )
     except KeyboardInterrupt:

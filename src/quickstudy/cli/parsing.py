@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.trust import check_config
-from quickstudy.yaml_text import read_yaml
+from quickstudy.yaml_text import read_yaml, read_yaml_file
 
 CLASS_OPTIONS = ("strategy", "encoder")
 """Options that name a class, whose arguments follow after a dot."""
@@ -149,11 +149,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no configuration file {path}.")
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
         raise ValueError(f"The configuration file {path} is larger than 16 MiB.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The configuration file {path} is not readable YAML: {error}") from error
-    content = read_yaml(text, f"The configuration file {path}")
+    content = read_yaml_file(path, f"The configuration file {path}")
     if not isinstance(content, dict):
         raise ValueError(
             f"The configuration file {path} should hold lines like `steps: 1000`; it holds "

@@ -16,7 +16,7 @@ from quickstudy.evaluation import Estimate
 from quickstudy.files import write_text_atomically
 from quickstudy.sweeps.search import Standing, ranked
 from quickstudy.training.description import differences
-from quickstudy.yaml_text import read_yaml
+from quickstudy.yaml_text import read_yaml_file
 
 
 class SweepDirectory:
@@ -43,11 +43,7 @@ class SweepDirectory:
             ValueError: when another sweep was begun here.
         """
         if self.config.exists():
-            try:
-                text = self.config.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{self.config} is not readable YAML: {error}") from error
-            there = read_yaml(text, str(self.config))
+            there = read_yaml_file(self.config, str(self.config))
             if not isinstance(there, dict):
                 raise ValueError(
                     f"{self.config} should hold a sweep's options; it holds {str(there)[:40]!r}. "

@@ -21,7 +21,7 @@ from quickstudy.training.checks import check_same_run
 from quickstudy.training.description import build_to_fit, differences
 from quickstudy.training.history import Row, as_csv
 from quickstudy.trust import check_trusted
-from quickstudy.yaml_text import read_yaml
+from quickstudy.yaml_text import read_yaml_file
 
 
 @dataclass
@@ -287,11 +287,7 @@ class RunDirectory:
         """
         if not self.config.exists():
             return {}
-        try:
-            text = self.config.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.config} is not readable YAML: {error}") from error
-        config = read_yaml(text, str(self.config))
+        config = read_yaml_file(self.config, str(self.config))
         if not isinstance(config, dict):
             raise ValueError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
         return config
