@@ -326,3 +326,52 @@ def test_warnings_are_sentences_without_code(ten_classes, run, tmp_path):
     assert done.returncode == 0
     assert done.stderr.startswith("quickstudy: warning: 1 inputs are given under two classes")
     assert done.stderr.count("\n") == 1
+
+
+def test_unreadable_inputs_are_left_out_where_that_was_asked(
+    quickstudy, ten_classes, run, tmp_path
+):
+    shutil.copytree(ten_classes / "learn", tmp_path / "learn")
+    some, other = sorted((tmp_path / "learn").iterdir())[:2]
+    (some / "0.png").write_bytes(b"no image")
+    learn = ("learn", tmp_path / "learn", "-o", tmp_path / "x.qs", "--encoder", run)
+    code, _, err = quickstudy(*learn)
+    assert code == 1 and "0.png' cannot be read: it is damaged" in err
+    assert not (tmp_path / "x.qs").exists()
+    with pytest.warns(UserWarning, match="Left out.*0.png"):
+        code, out, _ = quickstudy(*learn, "--unreadable", "skip")
+    assert not code and "from 49 examples" in out
+
+    with pytest.warns(UserWarning, match="Left out.*0.png"):
+        code, out, _ = quickstudy("predict", tmp_path / "x.qs", some, "--unreadable", "skip")
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        str(some / f"{number}.png") for number in (1, 2, 3, 4)
+    ]
+    with pytest.warns(UserWarning, match="Left out.*0.png"):
+        words = (other.name, some / "0.png", other / "0.png", "--unreadable", "skip")
+        code, out, _ = quickstudy("add", tmp_path / "x.qs", *words)
+    assert not code and "Added 1 examples" in out
+
+    with pytest.warns(UserWarning, match="Left out.*0.png"):
+        words = (tmp_path / "x.qs", some / "0.png", "--unreadable", "skip")
+        code, _, err = quickstudy("predict", *words)
+    assert code == 1 and "None of the 1 inputs can be read." in err
+
+
+def test_unreadable_texts_are_left_out_where_that_was_asked(quickstudy, text_file, tmp_path):
+    (tmp_path / "a.txt").write_text("where is my card")
+    (tmp_path / "b.txt").write_text("  ")
+    (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.warns(UserWarning, match="Left out") as left_out:
+        code, out, _ = quickstudy("predict", text_file, tmp_path, "--unreadable", "skip")
+    assert not code and out.startswith(str(tmp_path / "a.txt")) and len(out.splitlines()) == 1
+    said = [str(each.message) for each in left_out]
+    assert "is an empty text" in said[0] and "not in UTF-8" in said[1]
+
+
+def test_output_that_is_no_longer_read(learned, ten_classes):
+    """As by ``quickstudy predict ... | head -1``."""
+    command = [sys.executable, "-m", "quickstudy", "predict", learned, ten_classes / "new"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -48,6 +48,14 @@ def test_what_a_csv_or_tsv_says_stays_as_it_is_written(tmp_path):
     assert examples_of(tmp_path / "b.tsv") == EXPECTED
 
 
+def test_a_csv_whose_columns_are_separated_by_semicolons(tmp_path):
+    """Spreadsheets write such where a number's comma is a decimal point."""
+    write_csv(tmp_path / "a.csv", ";")
+    assert examples_of(tmp_path / "a.csv") == EXPECTED
+    (tmp_path / "b.csv").write_text("text;label\nhello, you;x\nbye;y\n")
+    assert examples_of(tmp_path / "b.csv") == {"x": ["hello, you"], "y": ["bye"]}
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
 def test_json_and_parquet(tmp_path, ending):
     table = Dataset.from_dict({"Query": [r[0] for r in ROWS], "intent": [r[1] for r in ROWS]})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quickstudy.classifier.reader import Reader
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
 from quickstudy.datasets.folder import ClassFolders, list_folder
@@ -29,6 +31,24 @@ class Collected:
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    def readable(self, reader: Reader) -> Collected:
+        """Those examples that can be read; of each other one a warning says why not.
+
+        Raises:
+            ValueError: when none can be read.
+        """
+        problems = reader.problems(self.raw)
+        for problem in problems.values():
+            warnings.warn(f"Left out. {problem}", stacklevel=2)
+        kept = [number for number in range(len(self)) if number not in problems]
+        if not kept:
+            raise ValueError(f"None of the {len(self)} inputs can be read. {problems[0]}")
+        return Collected(
+            [self.raw[number] for number in kept],
+            [self.names[number] for number in kept],
+            [self.labels[number] for number in kept] if self.labels else [],
+        )
 
 
 def labelled(

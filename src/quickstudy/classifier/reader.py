@@ -87,6 +87,22 @@ class Reader:
             single = [_text(each, number) for number, each in enumerate(single, first)]
         return torch.stack(_decoded(single, self.inputs, first))
 
+    def problems(self, raw: Sequence[Any]) -> dict[int, str]:
+        """What is wrong with those of N raw things that cannot be read, by their numbers."""
+        assert self.inputs is not None
+        found: dict[int, str] = {}
+        if self.inputs.kind == "text":
+            for number, each in enumerate(raw):
+                try:
+                    _text(each, number)
+                except ValueError as error:
+                    found[number] = str(error)
+            return found
+        rows = ((str(number), each) for number, each in enumerate(raw))
+        for batch in decoded_batches(rows, self.inputs):
+            found |= {int(i): str(each) for i, each in batch if isinstance(each, UnreadableError)}
+        return found
+
     def keep(self, stored: Tensor) -> Tensor:
         """What is kept of stored things ``[N, *shape]``: their vectors, if there is an encoder."""
         if self.encoder is None:

@@ -11,7 +11,7 @@ import numpy as np
 from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.labels import as_typed
-from quickstudy.cli.parsing import add_trust, new_parser, parse
+from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.cli.predict import kind
 
 
@@ -30,12 +30,15 @@ def run(words: Sequence[str]) -> int:
         nargs="+",
         help="files and folders; texts themselves; - for one text (or path) a line on stdin",
     )
+    add_unreadable(parser)
     add_trust(parser)
     options = parse(parser, words)
 
     path = Path(options.file)
     model = load_model(path)
     examples = new_inputs(options.inputs, kind(model), sys.stdin)
+    if options.unreadable == "skip":
+        examples = examples.readable(model.parts.reader)
     label = as_typed(options.label, model.classes)
     labels = np.array([label] * len(examples))
     model = model.extended(examples.raw, labels, examples.names)

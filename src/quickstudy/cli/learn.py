@@ -10,7 +10,7 @@ from quickstudy.classifier.collecting import labelled
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import add_unreadable, new_parser, parse
 
 
 def run(words: Sequence[str]) -> int:
@@ -39,6 +39,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--input_column", type=str | None, help="of a table")
     parser.add_argument("--label_column", type=str | None, help="of a table")
+    add_unreadable(parser)
     parser.add_argument("--calibrate", type=bool, default=True, help="measure how far to trust it")
     parser.add_argument(
         "--keep_examples", type=bool, default=True, help="keep names and small pictures in the file"
@@ -63,6 +64,8 @@ def run(words: Sequence[str]) -> int:
     parts = assembled(
         options.encoder, options.strategy, None, examples.raw, options.device, cached=True
     )
+    if options.unreadable == "skip":
+        examples = examples.readable(parts.reader)
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
     model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
     save_model(model, Path(options.out))

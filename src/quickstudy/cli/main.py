@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = importlib.import_module(f"quickstudy.cli.{words[0]}")
         with trusting_what_is_typed(words):
             sys.exit(command.run(words[1:]))
+    except BrokenPipeError:  # whoever read the output has enough of it, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get("QUICKSTUDY_DEBUG"):
             raise

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
-from quickstudy.cli.parsing import add_trust, new_parser
+from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
@@ -69,12 +69,7 @@ def add_data_options(parser: ArgumentParser, data: str | None, split_seed: int |
         type=bool | None,
         help="make four classes of each by quarter turns; by default as the benchmark has it",
     )
-    group.add_argument(
-        "--unreadable",
-        type=Literal["refuse", "skip"],
-        default="refuse",
-        help="what to do about an example that cannot be read",
-    )
+    add_unreadable(group)
     group.add_argument(
         "--input_column", type=str | None, help="of images, texts or sounds, where it is not clear"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -39,6 +39,16 @@ def add_trust(parser: ArgumentParser) -> None:
         type=str | list[str] | None,
         help="import paths of classes outside quickstudy that a file may use; what --strategy and "
         "--encoder name is trusted anyway",
+    )
+
+
+def add_unreadable(parser: Any) -> None:
+    """Adds --unreadable to a parser or a group of its options."""
+    parser.add_argument(
+        "--unreadable",
+        type=Literal["refuse", "skip"],
+        default="refuse",
+        help="what to do about an example that cannot be read",
     )
 
 

@@ -12,7 +12,7 @@ from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
-from quickstudy.cli.parsing import add_trust, new_parser, parse
+from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 
 
 def run(words: Sequence[str]) -> int:
@@ -40,6 +40,7 @@ def run(words: Sequence[str]) -> int:
         type=float | None,
         help="also print a set of classes that holds the true one with this probability, e.g. 0.9",
     )
+    add_unreadable(parser)
     add_trust(parser)
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
@@ -48,6 +49,8 @@ def run(words: Sequence[str]) -> int:
 
     model = load_model(downloaded(options.file), device=options.device)
     examples = new_inputs(options.inputs, kind(model), sys.stdin)
+    if options.unreadable == "skip":
+        examples = examples.readable(model.parts.reader)
     rows = answers(model, examples.raw, examples.names, options.reject, options.coverage)
     if options.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))

@@ -95,7 +95,8 @@ def find_source(
         if path.suffix.lower() not in TABLE_ENDINGS:
             raise ValueError(
                 f"{source} is a file, but no table ({', '.join(TABLE_ENDINGS)}); a table, a "
-                "folder, a benchmark's name or owner/name is needed."
+                "folder, a benchmark's name or owner/name is needed. A spreadsheet can be saved as "
+                "CSV."
             )
         return TableFiles([path], columns=columns), path.parent
     if isinstance(source, str) and is_hub_id(source):

@@ -29,6 +29,7 @@ from quickstudy.datasets.table import LibraryTable, ParquetTable, Table, unique_
 from quickstudy.messages import reason
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_LONGEST_HEADER_BYTES = 2**20
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -193,6 +194,11 @@ def _read_separated(path: Path, separator: str) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
+    if separator == ",":
+        with path.open("rb") as file:
+            header = file.readline(_LONGEST_HEADER_BYTES)
+        if b";" in header and b"," not in header:  # as where the comma is a decimal point
+            separator = ";"
     parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     with csv.open_csv(path, parse_options=parsing) as reader:
         names = reader.schema.names

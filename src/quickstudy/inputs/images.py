@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from quickstudy.inputs.unreadable import naming
@@ -127,8 +127,7 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
     if isinstance(raw, bytes):
         raw = io.BytesIO(raw)
     if isinstance(raw, str | Path | io.BytesIO):
-        Image.init()
-        with Image.open(raw, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        with _opened(raw) as image:
             if enough is not None:
                 image.draft(None, enough)
             _check_size(image.size)
@@ -143,6 +142,21 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
     if isinstance(raw, np.ndarray):
         return _opaque(_from_array(raw), mode)
     raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
+
+
+def _opened(file: str | Path | io.BytesIO) -> Image.Image:
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"it is damaged, or in none of the formats that are read ({', '.join(formats)})"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"it has far more than the {MOST_PIXELS} pixels that are read; make it smaller"
+        ) from error
 
 
 def _check_size(size: tuple[int, int]) -> None:
