@@ -18,8 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-from results import EPISODES, ONE_CORE, RESULTS, ROOT, measure, percent, train
+from results import (
+    EPISODES,
+    ONE_CORE,
+    RESULTS,
+    ROOT,
+    measure,
+    percent,
+    start_of,
+    train,
+    training_seconds,
+)
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
 PAGE = ROOT / "docs" / "leaderboard.md"
@@ -36,12 +45,6 @@ favour what learns quickly.
 Accuracy in % with its 95 % confidence interval; *adapting* to a task of 5 examples and *predicting*
 its 75 queries, at 1 shot, on one core.
 """
-
-
-def start_of(config: Path) -> Path | None:
-    """The config whose run this one starts from, if any."""
-    start = yaml.safe_load(config.read_text()).get("start_from")
-    return None if start is None else CONFIGS / f"{Path(start).name}.yaml"
 
 
 def do(config: Path) -> str:
@@ -73,20 +76,17 @@ def write_page() -> None:
     results = {
         path.stem: json.loads(path.read_text()) for path in (RESULTS / "cifar-fs").glob("*.json")
     }
-    seconds = {name: result["training_seconds"] for name, result in results.items()}
     starts = {path.stem: start_of(path) for path in CONFIGS.glob("*.yaml")}
     rows = {}
     for name, result in results.items():
         if CONFIGS / f"{name}.yaml" in starts.values():
             continue  # half a training, counted where it is gone on with
-        start = starts.get(name)
-        total = seconds[name] + (seconds.get(start.stem, 0.0) if start else 0.0)
-        rows[name] = row(result, total)
+        rows[name] = row(result, training_seconds(CONFIGS / f"{name}.yaml"))
     if not rows:
         raise SystemExit("There are no results yet.")
     ranking = sorted(rows, key=lambda name: -_one_shot(results[name]))
     some = results[ranking[0]]["reports"][0]
-    minutes = max(seconds.values()) / 60
+    minutes = max(result["training_seconds"] for result in results.values()) / 60
     lines = [
         INTRODUCTION.format(minutes=minutes, episodes=EPISODES, queries=some["queries"]),
         "| strategy | 5-way 1-shot | 5-way 5-shot | training | adapting | predicting |",

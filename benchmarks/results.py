@@ -50,6 +50,20 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}, {gpu}, torch {torch.__version__.partition('+')[0]}"
 
 
+def start_of(config: Path) -> Path | None:
+    """The config whose run this one starts from, if any."""
+    start = yaml.safe_load(config.read_text()).get("start_from")
+    return None if start is None else ROOT / "configs" / f"{start.removeprefix('runs/')}.yaml"
+
+
+def training_seconds(config: Path) -> float:
+    """The time of a stored result's training, and of those that it started from."""
+    result = RESULTS / config.parent.name / f"{config.stem}.json"
+    start = start_of(config)
+    seconds = float(json.loads(result.read_text())["training_seconds"])
+    return seconds + (training_seconds(start) if start else 0.0)
+
+
 def train(config: Path, environment: Mapping[str, str] | None = None) -> Path:
     """Trains what ``config`` describes, or goes on where it stopped; returns the run."""
     run = ROOT / "runs" / config.parent.name / config.stem
@@ -132,7 +146,8 @@ def table(name: str) -> str:
         how = "transductive" if result["reports"][0]["transductive"] else "inductive"
         config = f"[{result['name']}](CONFIGS/{name}/{result['name']}.yaml)"
         row = [config, *(cells.get(column, "—") for column in columns), how]
-        row.append(f"{result['training_seconds'] / 60:.0f} min, {result['steps']} steps")
+        minutes = training_seconds(ROOT / "configs" / name / f"{result['name']}.yaml") / 60
+        row.append(f"{minutes:.0f} min, {result['steps']} steps")
         lines.append(f"| {' | '.join(row)} |")
     first = results[0]["reports"][0]
     machines = sorted({result["machine"] for result in results})
@@ -173,7 +188,8 @@ def main() -> None:
         folders = [ROOT / "configs" / name for name in FULL_COST]
         every = [config for folder in folders for config in sorted(folder.glob("*.yaml"))]
         for config in options.configs or every:
-            measure(config, train(config))
+            for each in filter(None, (start_of(config), config)):
+                measure(each, train(each))
     write_tables()
 
 
