@@ -23,7 +23,7 @@ demo: setup  ## Learn to learn letters, and show it (a few minutes)
 	$(BIN)/quickstudy demo
 
 test: $(VENV)/.setup-dev lint types  ## Lint, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.setup-dev security audit  ## Check style and security
 	$(BIN)/ruff check .

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 DATA_VARIABLE = "QUICKSTUDY_DATA"
 BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "data"
 
