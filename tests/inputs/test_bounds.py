@@ -98,7 +98,9 @@ def test_a_large_photograph_is_read_at_a_fraction_of_its_size():
 
 def test_formats_that_start_other_programs_are_not_read():
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-    assert "none of the formats that are read (AVIF, BMP" in refused(ImageInputs(size=8), postscript)
+    assert "none of the formats that are read (AVIF, BMP" in refused(
+        ImageInputs(size=8), postscript
+    )
 
 
 def wav(channels=1, rate=8000, frames=100, size=None):
