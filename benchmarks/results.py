@@ -146,8 +146,10 @@ def table(name: str) -> str:
         how = "transductive" if result["reports"][0]["transductive"] else "inductive"
         config = f"[{result['name']}](CONFIGS/{name}/{result['name']}.yaml)"
         row = [config, *(cells.get(column, "—") for column in columns), how]
-        minutes = training_seconds(ROOT / "configs" / name / f"{result['name']}.yaml") / 60
-        row.append(f"{minutes:.0f} min, {result['steps']} steps")
+        path = ROOT / "configs" / name / f"{result['name']}.yaml"
+        start = start_of(path)
+        after = f" after {start.stem}" if start else ""
+        row.append(f"{training_seconds(path) / 60:.0f} min, {result['steps']} steps{after}")
         lines.append(f"| {' | '.join(row)} |")
     first = results[0]["reports"][0]
     machines = sorted({result["machine"] for result in results})
