@@ -185,6 +185,19 @@ def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
     assert refused(quickstudy(*words), option.partition(".")[0])
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ways", "five"], "--ways is 'five'; it must be a whole number."),
+        (["--clip_norm", "x"], "--clip_norm is 'x'; it must be a number or null."),
+        (["--schedule", "x"], "--schedule is 'x'; it must be one of 'constant', 'cosine', 'lin"),
+        (["--strategy", "MAML", "--strategy.inner_steps", "x"], "inner_steps"),
+    ],
+)
+def test_values_of_a_wrong_type(quickstudy, pictures, options, said):
+    assert refused(quickstudy("train", "--data", pictures, *options), said)
+
+
 def test_unusable_device(quickstudy, trained):
     assert refused(quickstudy("evaluate", trained, "--device", "cud"), "'cud' cannot be used")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from quickstudy.yaml_text import read_yaml, read_yaml_file
 
 CLASS_OPTIONS = ("strategy", "encoder")
 """Options that name a class, whose arguments follow after a dot."""
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null"}
+"""What messages call values of these types."""
 
 LARGEST_CONFIG_BYTES = 16 * 2**20
 """Of a configuration file; a learned tokenizer in it takes a megabyte."""
@@ -81,8 +85,21 @@ def parse(
                 "Options of an encoder were given without the encoder: name it too, as in "
                 "--encoder Conv4 --encoder.channels 32."
             ) from error
+        said = _in_words(str(error))
         where = f" (options typed and from {', '.join(configs)})" if configs else ""
-        raise ValueError(f"{error}{where}\nAll options: {parser.prog} --help") from error
+        raise ValueError(f"{said}{where}\nAll options: {parser.prog} --help") from error
+
+
+def _in_words(error: str) -> str:
+    """What the parser says, as a sentence where it is of a value of the wrong type."""
+    option = re.match(r'Parser key "(\w+)":', error)
+    value = re.search(r"^.*\b(?:Got|Given) value: (.*)$", error, re.MULTILINE)
+    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", error)
+    kinds = [f"one of {some}" if some else _KINDS.get(kind) for kind, some in expected]
+    nested = error.count("Parser key") > 1  # of an argument of a class
+    if nested or not (option and value and kinds and all(kinds)):
+        return error
+    return f"--{option[1]} is {value[1]!r}; it must be {' or '.join(map(str, kinds))}."
 
 
 def _typed_class(option: str, words: Sequence[str]) -> str | None:
