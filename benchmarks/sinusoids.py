@@ -114,8 +114,8 @@ def page(results: dict[str, Any]) -> str:
         f"{TEST_POINTS} points, after so many inner steps; what takes no inner steps has one",
         "figure. Network: two hidden layers of 40 units. Training:",
         f"{TRAINING_STEPS:,} meta-batches of {TASKS} tasks, or as many as the table says, with",
-        f"Adam at {LEARNING_RATE} falling along a cosine. Most train with one inner step; where the",
-        "learned steps, taken more often, leave all bounds, the table says so.",
+        f"Adam at {LEARNING_RATE} falling along a cosine. Most train with one inner step; where",
+        "what they learned, taken more often, leaves all bounds, the table says so.",
         "`python benchmarks/sinusoids.py` repeats all of it.",
     ]
     for shots in SHOTS:
