@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from quickstudy.datasets.cache_folder import cache_folder, writable_cache_folder
@@ -22,12 +23,11 @@ def remembered(about: Mapping[str, Any], find_out: Callable[[], Any]) -> Any:
     """
     key = _digest({"format": FORMAT_VERSION, "about": about})
     name = f"note-{key}.json"
-    try:
+    # There may be none, or a damaged one.
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         note = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
         if note["digest"] == _digest([key, note["value"]]):
             return note["value"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # there is none, or it is damaged
     value = find_out()
     note = {"digest": _digest([key, value]), "value": value}
     write_text_atomically(writable_cache_folder() / name, json.dumps(note))
