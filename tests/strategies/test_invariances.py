@@ -8,7 +8,7 @@ import torch
 
 import quickstudy.strategies as package
 from quickstudy.episodes import Episode, Examples
-from quickstudy.strategies import Strategy
+from quickstudy.strategies import EmbeddingStrategy, Strategy
 
 from .cases import amortized, closed_form, finetune, gradient, metric, recurrent, transductive
 from .cases.case import SHAPE, WAYS, Case
@@ -218,6 +218,28 @@ def test_gradients_of_the_loss_reach_every_parameter(case, episode, training):
         assert parameter.grad.isfinite().all(), name
         # A parameter without use would have exactly zero, or rounding (1e-16).
         assert parameter.grad.abs().max() > 1e-10, name
+
+
+@each_strategy
+def test_turns_are_the_mean_of_tasks_that_are_each_embedded_anew(case, make_episode, monkeypatch):
+    episode = make_episode(SHAPE, ways=WAYS, tasks=2, shots=[1] * WAYS)
+    strategy = made(case)
+    if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):
+        pytest.skip("it has no vectors that turns could share")
+    if strategy.condition(episode.support, WAYS):
+        with pytest.raises(ValueError, match="its encoder depends on the support"):
+            strategy.loss_of_turns(episode, 3)
+        return
+
+    state = torch.get_rng_state()
+    in_order = reversed(range(3))  # in which a strategy that draws will draw
+    expected = [strategy.loss(episode.turned(turn)[0]) for turn in in_order]
+    torch.set_rng_state(state)
+    encode, encoded = strategy.encode, []
+    monkeypatch.setattr(strategy, "encode", lambda *a: encoded.append(1) or encode(*a))
+    found = strategy.loss_of_turns(episode, 3)
+    torch.testing.assert_close(found, torch.stack(expected).mean(), **case.same_rounding)
+    assert len(encoded) == 1
 
 
 @each_strategy

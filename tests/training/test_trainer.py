@@ -205,6 +205,34 @@ def test_plain_errors(parts, tmp_path):
         load(tmp_path / "nothing")
 
 
+def test_who_cannot_take_turns_is_told_so(parts):
+    def train(strategy, turns=2):
+        quickstudy.fit(strategy, parts["train"], steps=2, turns=turns, **SETTINGS)
+
+    class Own(PrototypicalNetwork):
+        def loss(self, episode):
+            return super().loss(episode)
+
+    with pytest.raises(ValueError, match="MAML encodes anew for every support"):
+        train(make(MAML, ways=4))
+    with pytest.raises(ValueError, match="SimpleShot learns from no tasks"):
+        train(make(quickstudy.SimpleShot))
+    with pytest.raises(ValueError, match=r"Own's loss takes no features.*features=None"):
+        train(make(Own))
+    most = 1 + SETTINGS["queries"] // SETTINGS["shots"]
+    with pytest.raises(ValueError, match=f"ask for at most {most}"):
+        train(make(), turns=most + 1)
+
+
+def test_turns_learn_more_from_the_same_tasks(parts):
+    """More of what a task holds, that is: the loss on its examples falls further."""
+    losses = [
+        quickstudy.fit(make(), parts["train"], steps=30, turns=turns, **SETTINGS).history[-1]
+        for turns in (1, 3)
+    ]
+    assert losses[1]["loss"] < losses[0]["loss"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(parts):
     class Broken(PrototypicalNetwork):
         def loss(self, episode):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.inputs import Inputs
@@ -83,6 +84,51 @@ class Episode:
 
     def __getitem__(self, tasks: slice) -> Episode:
         return Episode(self.support[tasks], self.query[tasks], self.ways)
+
+    def turned(self, turn: int) -> tuple[Episode, Tensor]:
+        """The same examples, of which others are the support.
+
+        Turn 0 is this episode. In every further turn the support of a class moves on by as many of
+        its examples as it has, so that turns share none of it until each has been in the support.
+
+        Args:
+            turn: 0 or more.
+
+        Returns:
+            The episode, and where in ``[support, query]`` its examples come from ``[T, N + Q]``.
+
+        Raises:
+            ValueError: if the classes of a task have different numbers of examples.
+        """
+        inputs, targets = (
+            torch.cat([getattr(self.support, part), getattr(self.query, part)], dim=1)
+            for part in ("inputs", "targets")
+        )
+        sets, shots = 1, self.support.targets.shape[1]
+        labels = torch.zeros(targets.shape[:2], dtype=torch.int64, device=targets.device)
+        if not targets.is_floating_point():  # of numbers, all examples are one set
+            sets, labels = self.ways, targets
+            for part in (self.support.targets, self.query.targets):
+                counts = F.one_hot(part, sets).sum(1)
+                if (counts != counts[:, :1]).any():
+                    raise ValueError(
+                        "The examples of a task take turns at being its support only where each "
+                        f"of its classes has as many; these have {counts[0].tolist()}."
+                    )
+        places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+        if turn:
+            of_classes = labels.argsort(dim=1, stable=True).view(self.tasks, sets, -1)
+            each = shots // sets
+            of_classes = of_classes.roll(-turn * each, dims=2)
+            parts = of_classes[..., :each], of_classes[..., each:]
+            places = torch.cat([part.flatten(1) for part in parts], dim=1)
+            task = torch.arange(self.tasks, device=labels.device)[:, None]
+            inputs, targets = inputs[task, places], targets[task, places]
+        support, query = (
+            Examples(inputs[:, part], targets[:, part])
+            for part in (slice(shots), slice(shots, None))
+        )
+        return Episode(support, query, self.ways), places
 
 
 class TaskSource(Protocol):

@@ -145,7 +145,42 @@ class EmbeddingStrategy(Strategy):
         theta = theta | self.adapt_features(Examples(features[:, :shots], support.targets), ways)
         return self.predict_features(theta, features[:, shots:])
 
-    def forward(self, episode: Episode) -> Tensor:
-        """Adapts and predicts: logits ``[T, Q, ways]``."""
+    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+        """Adapts and predicts: logits ``[T, Q, ways]``.
+
+        Args:
+            episode: the tasks.
+            features: what :meth:`embed` makes of them, if it is known already.
+        """
         theta = self.condition(episode.support, episode.ways)
-        return self.solve(episode, self.embed(episode, theta), theta)
+        features = self.embed(episode, theta) if features is None else features
+        return self.solve(episode, features, theta)
+
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+        """What meta-training makes small; ``features`` as in :meth:`forward`."""
+        return task_loss(self(episode, features), episode.query.targets)
+
+    def loss_of_turns(self, episode: Episode, turns: int) -> Tensor:
+        """The mean loss of an episode whose examples take turns at being the support.
+
+        All are embedded once; what follows for each turn (:meth:`Episode.turned`) is cheap beside
+        it where the encoder is deep. Laenen and Bertinetto, "On Episodes, Prototypical Networks,
+        and Few-Shot Learning", NeurIPS 2021, show what a batch's pairs are worth that one split
+        into support and query leaves out.
+
+        Raises:
+            ValueError: if the support changes the encoder, so that a turn has features of its own.
+        """
+        theta = self.condition(episode.support, episode.ways)
+        if theta:
+            raise ValueError(
+                f"The examples of a task cannot take turns (turns={turns}) with this "
+                f"{type(self).__name__}: its encoder depends on the support. Use turns=1."
+            )
+        features = self.embed(episode, theta)
+        total = features.new_zeros(())
+        for turn in reversed(range(turns)):  # the last is the episode as it came
+            turned, places = episode.turned(turn)
+            places = places.view(*places.shape, *[1] * (features.dim() - 2))
+            total = total + self.loss(turned, features.gather(1, places.expand_as(features)))
+        return total / turns

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
 from quickstudy.inputs import Augmentation, Inputs
+from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.description import differences
 
@@ -40,6 +42,24 @@ def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
         raise ValueError(
             f"Augmentation changes images, and the training data are of kind {inputs.kind!r}. "
             "Leave the settings of `augmentation` as they are by default."
+        )
+
+
+def check_turns(strategy: Strategy, turns: int) -> None:
+    """Refuses turns where there are no tasks, or no vectors that they could share."""
+    if turns == 1:
+        return
+    if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):
+        why = "encodes anew for every support" if strategy.episodic else "learns from no tasks"
+        raise ValueError(
+            f"turns is {turns}, and {type(strategy).__name__} {why}, so that the examples of a "
+            "task cannot take turns at being its support. Use turns=1."
+        )
+    if "features" not in inspect.signature(strategy.loss).parameters:
+        raise ValueError(
+            f"turns is {turns}, and {type(strategy).__name__}'s loss takes no features, so that "
+            "they would be computed anew in every turn. Let it take them, "
+            "loss(episode, features=None), and pass them on to the forward pass."
         )
 
 

@@ -19,7 +19,12 @@ from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.checks import check_augmentation, check_same_run, check_validation
+from quickstudy.training.checks import (
+    check_augmentation,
+    check_same_run,
+    check_turns,
+    check_validation,
+)
 from quickstudy.training.description import Description, describe
 from quickstudy.training.events import Events
 from quickstudy.training.history import Row
@@ -68,6 +73,7 @@ class Fit:
         self.validation = validation
         self.inputs = train.inputs
         check_augmentation(settings.augmentation, self.inputs)
+        check_turns(strategy, settings.turns)
         self.classes: dict[str, list[str]] = {"train": []}
         if isinstance(train, ClassDataset):
             self.classes["train"] = list(train.class_names)
@@ -102,7 +108,11 @@ class Fit:
         # Processes that share this machine's cores leave them to each other.
         at_once = 1 if settings.devices > 1 and self.fabric.device.type == "cpu" else None
         self.meta_gradient = MetaGradient(
-            strategy, self.fabric.autocast, settings.tasks_at_once or at_once, settings.compiled
+            strategy,
+            self.fabric.autocast,
+            settings.tasks_at_once or at_once,
+            settings.compiled,
+            settings.turns,
         )
         self.progress: dict[str, Any] = {
             "step": 0,

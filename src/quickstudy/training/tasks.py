@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
-from quickstudy.strategies import Strategy
+from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.functional import is_small
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.memory import free_memory, peak_memory
@@ -71,6 +71,7 @@ class MetaGradient:
         autocast: enters the precision in which losses are computed.
         at_once: tasks side by side or in one call; by default as many as cores and memory allow.
         compiled: compile the strategy's forward pass.
+        turns: that a task's examples take at being its support (see ``Trainer``).
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class MetaGradient:
         autocast: Autocast = nullcontext,
         at_once: int | None = None,
         compiled: bool = False,
+        turns: int = 1,
     ) -> None:
         self.parameters = [p for p in strategy.parameters() if p.requires_grad]
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.at_once = at_once
-        self.worker = _Worker(strategy, self.parameters, autocast, compiled)
+        self.worker = _Worker(strategy, self.parameters, autocast, compiled, turns)
         self.threads: _Threads | None = None
 
     def __call__(
@@ -277,8 +279,10 @@ class _Worker:
         parameters: Sequence[nn.Parameter],
         autocast: Autocast,
         compiled: bool,
+        turns: int,
     ) -> None:
         self.strategy = strategy
+        self.turns = turns
         self.parameters = parameters
         self.autocast = autocast
         self.compiled = CompiledForward(strategy) if compiled else None
@@ -295,7 +299,7 @@ class _Worker:
         }
         parameters = [same[id(parameter)] for parameter in self.parameters]
         own = copy.deepcopy(self.strategy, same)
-        return _Worker(own, parameters, self.autocast, self.compiled is not None)
+        return _Worker(own, parameters, self.autocast, self.compiled is not None, self.turns)
 
     def __call__(self, task: Episode, weight: float, start: StrategyState) -> _Result:
         start.restore(self.strategy)
@@ -303,7 +307,7 @@ class _Worker:
         hook = self.strategy.register_forward_hook(lambda _, __, output: seen.append(output))
         try:
             with self.autocast(), self.compiled.lent() if self.compiled else nullcontext():
-                loss = self.strategy.loss(task)
+                loss = self._loss(task)
         finally:
             hook.remove()
         number = task.tasks
@@ -313,6 +317,12 @@ class _Worker:
         accuracy = number * _accuracy(seen[-1] if seen else None, task.query.targets)
         after = StrategyState(self.strategy)
         return _Result(number, number * loss.item(), accuracy, gradients, after)
+
+    def _loss(self, task: Episode) -> Tensor:
+        if self.turns == 1:
+            return self.strategy.loss(task)
+        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_turns
+        return self.strategy.loss_of_turns(task, self.turns)
 
 
 def _accuracy(logits: Any, targets: Tensor) -> float:

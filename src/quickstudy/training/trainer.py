@@ -24,6 +24,7 @@ LEAST = {
     "ways": 2,
     "shots": 1,
     "queries": 1,
+    "turns": 1,
     "tasks": 1,
     "batch_size": 1,
     "tasks_at_once": 1,
@@ -56,6 +57,10 @@ class Trainer:
         ways: classes in a training task.
         shots: support examples a class.
         queries: query examples a class.
+        turns: how often the examples of a task take turns at being its support. Each is encoded
+            once, so that more turns learn more from it at little cost; at most
+            (shots + queries) / shots, where each has been in the support. For strategies that work
+            on an encoder's vectors.
         tasks: tasks a step (the meta-batch).
         batch_size: examples in a batch, where a strategy learns from ordinary batches of all
             classes instead of tasks; ``tasks`` is then the number of batches a step.
@@ -94,6 +99,7 @@ class Trainer:
     ways: int = 5
     shots: int = 1
     queries: int = 15
+    turns: int = 1
     tasks: int = 1
     batch_size: int = 128
     steps: int = 1000
@@ -132,6 +138,13 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be more than 0.")
+        most = (self.shots + self.queries) // self.shots
+        if self.turns > most:
+            raise ValueError(
+                f"turns is {self.turns}, and of {self.shots + self.queries} examples a class "
+                f"{self.shots} at a time can be the support {most} times before it repeats; ask "
+                f"for at most {most}."
+            )
         ranks = self.devices * self.nodes
         if ranks < 1 or self.tasks < ranks:
             raise ValueError(

@@ -124,10 +124,10 @@ class AttentiveNeuralProcess(NeuralProcess):
         latent = theta["latent"][:, None].expand_as(attended)
         return torch.cat([attended, latent], dim=-1)
 
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         if not self.latent:
-            return super().loss(episode)
-        features = self.embed(episode, {})
+            return super().loss(episode, features)
+        features = self.embed(episode, {}) if features is None else features
         support, everything = self.embedded(episode, features)
         theta = self.adapt_features(support, episode.ways)
         posterior = self.latent_distribution(everything, episode.ways)

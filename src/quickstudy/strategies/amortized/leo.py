@@ -132,18 +132,24 @@ class LEO(EmbeddingStrategy):
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(self.dropped(unit(features)), theta["weight"])
 
-    def forward(self, episode: Episode, found: list[Adaptation] | None = None) -> Tensor:
+    def forward(
+        self,
+        episode: Episode,
+        features: Tensor | None = None,
+        found: list[Adaptation] | None = None,
+    ) -> Tensor:
         """Logits ``[T, Q, ways]``; puts what they come from into ``found`` if it is given."""
-        support, features = episode.support, self.embed(episode, {})
+        support = episode.support
+        features = self.embed(episode, {}) if features is None else features
         shots = support.inputs.shape[1]
         adaptation = self.adapted(features[:, :shots], support.targets, episode.ways)
         if found is not None:
             found.append(adaptation)
         return self.predict_features({"weight": adaptation.weight}, features[:, shots:])
 
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         found: list[Adaptation] = []
-        entropy = task_loss(self(episode, found), episode.query.targets)
+        entropy = task_loss(self(episode, features, found), episode.query.targets)
         mean, log_deviation, start, end, _ = found[0]
         learned = [*self.relation.parameters(), self.decoder.weight]
         return (

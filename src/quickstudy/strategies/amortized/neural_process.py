@@ -156,15 +156,11 @@ class NeuralProcess(EmbeddingStrategy):
             return self.decode(theta, features)[..., 0]
         return self.distribution(theta, features)[0]
 
-    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
-        """Logits or means of the query; ``features`` are the episode's, if they are known."""
-        features = self.embed(episode, {}) if features is None else features
-        return self.solve(episode, features, {})
-
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         if self.target_size is None:
-            return super().loss(episode)
-        support, everything = self.embedded(episode, self.embed(episode, {}))
+            return super().loss(episode, features)
+        features = self.embed(episode, {}) if features is None else features
+        support, everything = self.embedded(episode, features)
         return self.surprise(self.adapt_features(support, episode.ways), everything)
 
     def embedded(self, episode: Episode, features: Tensor) -> tuple[Examples, Examples]:

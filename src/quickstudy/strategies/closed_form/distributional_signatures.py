@@ -94,8 +94,8 @@ class DistributionalSignatures(R2D2):
         present = (words != PADDING).to(self.counts.dtype)
         self.counts.index_add_(0, words, present / max(1, len(texts)))
 
-    def forward(self, episode: Episode) -> Tensor:
-        logits = super().forward(episode)
+    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+        logits = super().forward(episode, features)
         if self.training:  # afterwards, so that a task's own words are as new as in use
             self.count(episode.support.inputs)
             self.count(episode.query.inputs)

@@ -91,11 +91,11 @@ class FineTuning(PretrainedStrategy):
             outputs: Tensor = map_tasks(self.outputs, theta, inputs)
         return outputs
 
-    def forward(self, episode: Episode) -> Tensor:
+    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         """Adapts and predicts; without support, the logits of the training classes."""
         if episode.support.targets.shape[1]:
             return Strategy.forward(self, episode)
-        return super().forward(episode)
+        return super().forward(episode, features)
 
     # -- all weights, one task -----------------------------------------------------------------
 

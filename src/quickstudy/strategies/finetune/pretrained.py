@@ -32,10 +32,10 @@ class PretrainedStrategy(EmbeddingStrategy):
         """What tells the training classes apart: from features ``[B, D]`` to ``[B, classes]``."""
         return nn.Linear(feature_size(self.encoder), classes)
 
-    def forward(self, episode: Episode) -> Tensor:
+    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         """Logits ``[T, Q, ways]`` of the query; those of the training classes without support."""
         if episode.support.targets.shape[1]:
-            return super().forward(episode)
+            return super().forward(episode, features)
         if self.classifier is None or self.classes != episode.ways:
             raise ValueError(
                 f"This {type(self).__name__} tells {self.classes or 'no'} training classes apart, "

@@ -69,13 +69,8 @@ class FEAT(EmbeddingStrategy):
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return similarity(features, theta["prototypes"], "euclidean") / self.temperature
 
-    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
-        """Logits ``[T, Q, ways]``; ``features`` are the episode's, if they are known already."""
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         features = self.embed(episode, {}) if features is None else features
-        return self.solve(episode, features, {})
-
-    def loss(self, episode: Episode) -> Tensor:
-        features = self.embed(episode, {})
         entropy = task_loss(self(episode, features), episode.query.targets)
         if not self.contrast:
             return entropy

@@ -74,13 +74,9 @@ class FRN(EmbeddingStrategy):
         chain = [theta["map"]] if "map" in theta else [theta["rows"].mT, theta["weights"]]
         return -self.gamma * reconstruction_errors(features, self.beta.exp(), *chain)
 
-    def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
-        """Logits ``[T, Q, ways]``; ``features`` are the episode's, if they are known already."""
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
         features = self.embed(episode, {}) if features is None else features
-        return self.solve(episode, features, {})
-
-    def loss(self, episode: Episode) -> Tensor:
-        features, support = self.embed(episode, {}), episode.support.targets
+        support = episode.support.targets
         likeness = class_likeness(features[:, : support.shape[1]], support)
         entropy = task_loss(self(episode, features), episode.query.targets)
         return entropy + self.auxiliary_weight * likeness

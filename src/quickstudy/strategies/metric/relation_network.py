@@ -83,8 +83,8 @@ class RelationNetwork(EmbeddingStrategy):
         )
         return logits
 
-    def loss(self, episode: Episode) -> Tensor:
-        logits, targets = self(episode), episode.query.targets
+    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+        logits, targets = self(episode, features), episode.query.targets
         if self.objective == "cross-entropy":
             return task_loss(logits, targets)
         return squared_error(logits, targets)
