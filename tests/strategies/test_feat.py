@@ -7,7 +7,7 @@ from torch import nn
 
 from quickstudy.encoders import MLP
 from quickstudy.episodes import Episode, Examples
-from quickstudy.strategies import FEAT
+from quickstudy.strategies import FEAT, PrototypicalNetwork
 from quickstudy.strategies.metric.feat import SetTransformer
 
 
@@ -38,15 +38,18 @@ def adapted(transformer, members):
             shares = scores.exp() / scores.exp().sum()
             parts.append(sum(a * (value @ o) for a, o in zip(shares, members, strict=True)))
         y = x + transformer.merge.weight @ torch.cat(parts) + transformer.merge.bias
-        y = (y - y.mean()) / (y.var(unbiased=False) + transformer.norm.eps).sqrt()
-        results.append(transformer.norm.weight * y + transformer.norm.bias)
+        if isinstance(transformer.norm, nn.LayerNorm):
+            y = (y - y.mean()) / (y.var(unbiased=False) + transformer.norm.eps).sqrt()
+            y = transformer.norm.weight * y + transformer.norm.bias
+        results.append(y)
     return torch.stack(results)
 
 
+@pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("heads", [1, 3])
-def test_logits_follow_the_equations_for_unequal_shots(make_episode, heads):
+def test_logits_follow_the_equations_for_unequal_shots(make_episode, heads, normalized):
     episode = make_episode((4,), shots=[1, 3, 2])
-    strategy = plain(heads=heads, temperature=2.5)
+    strategy = plain(heads=heads, temperature=2.5, normalized=normalized)
     logits = strategy(episode)
     for task in range(2):
         x, y = episode.support.inputs[task], episode.support.targets[task]
@@ -157,3 +160,9 @@ def test_impossible_arguments_are_refused(arguments, message):
 def test_an_encoder_that_states_no_length_is_refused():
     with pytest.raises(ValueError, match="Flatten does not say how long its vectors are"):
         FEAT(nn.Flatten())
+
+
+def test_without_normalisation_it_begins_as_prototypes(make_episode):
+    episode = make_episode((4,), shots=[1, 3, 2])
+    strategy = FEAT(Raw(), temperature=1.0, normalized=False).double().eval()
+    torch.testing.assert_close(strategy(episode), PrototypicalNetwork(Raw())(episode))

@@ -17,6 +17,7 @@ CASES: dict[str, dict[str, Case]] = {
     "FEAT": {
         "one head": Case(lambda: package.FEAT(encoder(), temperature=4.0)),
         "two heads": Case(lambda: package.FEAT(encoder(), heads=2, temperature=4.0, contrast=0.0)),
+        "no normalisation": Case(lambda: package.FEAT(encoder(), normalized=False)),
     },
     "FRN": {
         "maps": Case(lambda: package.FRN(encoder())),

@@ -37,6 +37,9 @@ class FEAT(EmbeddingStrategy):
         temperature: τ; the paper's 64 by default.
         contrast: λ, the weight of the contrastive term; 0 leaves it out.
         dropout: the share of T's update that is dropped in training.
+        normalized: whether T ends in a layer normalisation, as in the paper. Without it T begins as
+            the identity, and what an encoder knows that has learned by distances already
+            (``start_from`` a run of :class:`PrototypicalNetwork`) is not lost.
     """
 
     paper = "Ye, Hu, Zhan, Sha, 2020"
@@ -48,6 +51,7 @@ class FEAT(EmbeddingStrategy):
         temperature: float = 64.0,
         contrast: float = 0.1,
         dropout: float = 0.5,
+        normalized: bool = True,
     ) -> None:
         super().__init__(encoder)
         check_positive("FEAT", heads=heads, temperature=temperature)
@@ -60,7 +64,8 @@ class FEAT(EmbeddingStrategy):
         self.temperature = temperature
         self.contrast = contrast
         self.dropout = dropout
-        self.transformer = SetTransformer(feature_size(encoder), heads, dropout)
+        self.normalized = normalized
+        self.transformer = SetTransformer(feature_size(encoder), heads, dropout, normalized)
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         means = class_means(support.inputs, support.targets, ways)
@@ -85,24 +90,28 @@ class FEAT(EmbeddingStrategy):
 
 
 class SetTransformer(nn.Module):
-    """One layer of self-attention: x_i → LayerNorm(x_i + dropout(W Σ_j a_ij V x_j)).
+    """One layer of self-attention: x_i → N(x_i + dropout(W Σ_j a_ij V x_j)).
 
     Args:
         features: D.
         heads: each with projections from D to D; W merges them.
         dropout: of the update.
+        normalized: whether N is a layer normalisation; else it is left out, and W begins at 0.
     """
 
-    def __init__(self, features: int, heads: int, dropout: float) -> None:
+    def __init__(self, features: int, heads: int, dropout: float, normalized: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.projections = nn.Linear(features, 3 * heads * features, bias=False)
         self.merge = nn.Linear(heads * features, features)
         self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(features)
+        self.norm = nn.LayerNorm(features) if normalized else nn.Identity()
         # Each projection is a layer of its own, whatever shares its matrix.
         for weight in self.projections.weight.data.chunk(3 * heads):
             nn.init.xavier_normal_(weight)
+        if not normalized:
+            nn.init.zeros_(self.merge.weight)
+            nn.init.zeros_(self.merge.bias)
 
     def forward(self, sets: Tensor, together: Tensor | None = None) -> Tensor:
         """Adapts sets ``[T, M, D]``.
