@@ -23,6 +23,7 @@ from results import (
     ONE_CORE,
     RESULTS,
     ROOT,
+    machine,
     measure,
     percent,
     start_of,
@@ -31,6 +32,7 @@ from results import (
 )
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
+RESULTS_HERE = RESULTS / "cifar-fs"
 PAGE = ROOT / "docs" / "leaderboard.md"
 PROTOCOLS = ((5, 1), (5, 5))
 
@@ -45,6 +47,17 @@ favour what learns quickly.
 Accuracy in % with its 95 % confidence interval; *adapting* to a task of 5 examples and *predicting*
 its 75 queries, at 1 shot, on one core.
 """
+
+
+def check_machine(any_machine: bool) -> None:
+    """Stops where equal times would not be equal costs."""
+    stored = {json.loads(path.read_text())["machine"] for path in RESULTS_HERE.glob("*.json")}
+    if stored - {machine()} and not any_machine:
+        raise SystemExit(
+            f"The rows that are there were measured on {'; '.join(sorted(stored))}, and this is "
+            f"{machine()}: minutes there and here are not the same cost. Go on there, or say "
+            "--any_machine; the page names every machine."
+        )
 
 
 def do(config: Path) -> str:
@@ -73,9 +86,7 @@ def row(result: dict[str, Any], seconds: float) -> list[str]:
 
 def write_page() -> None:
     """Writes the table, best at one shot first."""
-    results = {
-        path.stem: json.loads(path.read_text()) for path in (RESULTS / "cifar-fs").glob("*.json")
-    }
+    results = {path.stem: json.loads(path.read_text()) for path in RESULTS_HERE.glob("*.json")}
     starts = {path.stem: start_of(path) for path in CONFIGS.glob("*.yaml")}
     rows = {}
     for name, result in results.items():
@@ -110,6 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at once")
     parser.add_argument("--table", action="store_true", help="only write the page")
+    parser.add_argument(
+        "--any_machine", action="store_true", help="train on another machine than the rest"
+    )
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("configs", nargs="*", type=Path, help="by default all")
     options = parser.parse_args()
@@ -118,6 +132,7 @@ def main() -> None:
         return
     failures: list[str] = []
     if not options.table:
+        check_machine(options.any_machine)
         configs = [path.resolve() for path in options.configs] or sorted(CONFIGS.glob("*.yaml"))
         starts = {start for config in configs if (start := start_of(config))}
         with ThreadPoolExecutor(options.jobs) as pool:
