@@ -377,3 +377,15 @@ def test_output_that_is_no_longer_read(learned, ten_classes):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_another_pipe_that_breaks_is_said():
+    code = (
+        "import quickstudy.cli.strategies as command, quickstudy.cli.main as main\n"
+        "def run(words): raise BrokenPipeError(32, 'Broken pipe')\n"
+        "command.run = run\n"
+        "main.main(['strategies'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "quickstudy: Broken pipe.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = importlib.import_module(f"quickstudy.cli.{words[0]}")
         with trusting_what_is_typed(words):
             sys.exit(command.run(words[1:]))
-    except BrokenPipeError:  # whoever read the output has enough of it, as `| head` has
+    except BrokenPipeError as error:
+        if not output_is_closed():
+            fail(sentence(error))
+        # Whoever read the output has enough of it, as `| head` has.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -84,6 +88,15 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads the standard output any more."""
+    if not hasattr(select, "poll"):  # Windows says so by another error
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def ran_out_of_memory(error: Exception) -> bool:
