@@ -10,10 +10,11 @@ benchmarks/results/sinusoids.json. What is there is not done twice.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from results import RESULTS, ROOT, machine
@@ -21,6 +22,7 @@ from results import RESULTS, ROOT, machine
 import quickstudy as qs
 from quickstudy.episodes import Episode, Sinusoids
 from quickstudy.strategies import Strategy
+from quickstudy.strategies.amortized.set_networks import StrategyNetwork
 
 PATH = RESULTS / "sinusoids.json"
 PAGE = ROOT / "docs" / "sinusoids.md"
@@ -39,6 +41,11 @@ TEST_TASKS, TEST_POINTS, TEST_SEED = 1000, 100, 1
 def network() -> qs.MLP:
     """The paper's network: two hidden layers of 40 units, normalisation none."""
     return qs.MLP((1,), hidden=(40, 40))
+
+
+def whole_hypernetwork(kind: StrategyNetwork) -> qs.WholeHypernetwork:
+    """A strategy network of this kind, which emits all weights of the paper's network."""
+    return qs.WholeHypernetwork(network(), network(), strategy_network=kind, target_size=1)
 
 
 GRADIENT: dict[str, Any] = {"ways": 1, "inner_learning_rate": 0.01}
@@ -69,7 +76,10 @@ MAKE: dict[str, Callable[[], Strategy]] = {
     "AttentiveNeuralProcess": lambda: qs.AttentiveNeuralProcess(
         network(), target_size=1, latent=False
     ),
-    "WholeHypernetwork": lambda: qs.WholeHypernetwork(network(), network(), target_size=1),
+    **{
+        f"WholeHypernetwork-{kind}": functools.partial(whole_hypernetwork, kind)
+        for kind in get_args(StrategyNetwork)
+    },
 }
 
 
@@ -91,8 +101,8 @@ def measure(name: str, shots: int) -> dict[str, Any]:
         strategy,
         tasks,
         tasks=TASKS,
-        steps=FEWER_STEPS.get(name, TRAINING_STEPS),
-        learning_rate=SMALLER_RATES.get(name, LEARNING_RATE),
+        steps=FEWER_STEPS.get(name.partition("-")[0], TRAINING_STEPS),
+        learning_rate=SMALLER_RATES.get(name.partition("-")[0], LEARNING_RATE),
         schedule="cosine",
         log_every=1000,
         out=ROOT / "runs" / "sinusoids" / f"{name}-{shots}",
@@ -136,7 +146,7 @@ def page(results: dict[str, Any]) -> str:
             found = results["strategies"].get(f"{name}-{shots}")
             if found:
                 cells = [_cell(found["errors"], steps) for steps in STEPS]
-                steps = FEWER_STEPS.get(name, TRAINING_STEPS)
+                steps = FEWER_STEPS.get(name.partition("-")[0], TRAINING_STEPS)
                 cells.append(f"{found['seconds']:.0f} s, {steps:,} meta-batches")
                 lines.append(f"| {name} | {' | '.join(cells)} |")
     machines = sorted({found["machine"] for found in results["strategies"].values()})

@@ -53,6 +53,7 @@ def run(words: Sequence[str]) -> int:
         ways=20,
         shots=1,
         queries=5,
+        turns=6,
         steps=options.steps,
         max_minutes=options.max_minutes,
         schedule="cosine",
