@@ -191,11 +191,33 @@ def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
         (["--ways", "five"], "--ways is 'five'; it must be a whole number."),
         (["--clip_norm", "x"], "--clip_norm is 'x'; it must be a number or null."),
         (["--schedule", "x"], "--schedule is 'x'; it must be one of 'constant', 'cosine', 'lin"),
-        (["--strategy", "MAML", "--strategy.inner_steps", "x"], "inner_steps"),
+        (
+            ["--strategy.inner_steps", "x"],
+            "--strategy.inner_steps is 'x'; it must be a whole number.",
+        ),
+        (["--strategy.test_inner_steps", "x"], "it must be a whole number or null."),
+        (
+            ["--strategy.inner_stepz", "3"],
+            "MAML has no argument 'inner_stepz'; --strategy.help MAML",
+        ),
+        (["--encoder", "Conv4", "--encoder.pooling", "x"], "it must be one of 'max', 'stride'."),
+        (["--encoder", "Conv4", "--encoder.channels", "x"], "--encoder.channels is 'x'; it must"),
+        (
+            ["--encoder", "Conv5"],
+            "--encoder is 'Conv5', and there is no such encoder. Did you mean",
+        ),
+        (
+            ["--encoder", "my_module.Conv5"],
+            "which cannot be imported: No module named 'my_module'.",
+        ),
+        (["--strategy", "MAMLL"], "there is no such strategy. Did you mean MAML"),
+        (["--strategy", "quickstudy.Nope"], "module 'quickstudy' has no attribute 'Nope'."),
+        (["--strategy", "WholeHypernetwork", "--strategy.learner", "Nope"], "no such encoder"),
     ],
 )
-def test_values_of_a_wrong_type(quickstudy, pictures, options, said):
-    assert refused(quickstudy("train", "--data", pictures, *options), said)
+def test_values_that_do_not_fit(quickstudy, pictures, options, said):
+    words = ["train", "--data", pictures, "--strategy", "MAML", *options]
+    assert refused(quickstudy(*words), said)
 
 
 def test_unusable_device(quickstudy, trained):

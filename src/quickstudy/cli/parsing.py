@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from argparse import ArgumentError
@@ -91,15 +92,41 @@ def parse(
 
 
 def _in_words(error: str) -> str:
-    """What the parser says, as a sentence where it is of a value of the wrong type."""
-    option = re.match(r'Parser key "(\w+)":', error)
-    value = re.search(r"^.*\b(?:Got|Given) value: (.*)$", error, re.MULTILINE)
-    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", error)
+    """What the parser says, as a sentence where it is of one option or argument of a class."""
+    option = ".".join(re.findall(r'Parser key "([\w.]+)":', error))
+    # Of an argument of a class the parser speaks last, and then of the class once more.
+    of_last = error.rpartition('Parser key "')[2]
+    unknown = re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", of_last)
+    if unknown:
+        name = unknown[1].rpartition(".")[2]
+        return f"{name} has no argument {unknown[2]!r}; --{option}.help {name} lists those it has."
+    if no_path := re.search(r"Expected a dot import path string: (\S+)", of_last):
+        return _no_such_class(option, no_path[1])
+    if missing := re.search(r"class_path '([\w.]+)':\s+(.*(?:No module|no attribute).*)", of_last):
+        return f"--{option} is {missing[1]!r}, which cannot be imported: {missing[2]}."
+    until, value, *_ = [*re.split(r"\b(?:Got|Given) value: ", of_last, maxsplit=1), ""]
+    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", until)
     kinds = [f"one of {some}" if some else _KINDS.get(kind) for kind, some in expected]
-    nested = error.count("Parser key") > 1  # of an argument of a class
-    if nested or not (option and value and kinds and all(kinds)):
+    if not (option and kinds and all(kinds)):
         return error
-    return f"--{option[1]} is {value[1]!r}; it must be {' or '.join(map(str, kinds))}."
+    given = value.partition("\n")[0]
+    return f"--{option} is {given!r}; it must be {' or '.join(map(str, kinds))}."
+
+
+def _no_such_class(option: str, name: str) -> str:
+    """What to say of a class that is not known by its name."""
+    from quickstudy import encoders, strategies
+
+    listed, known, kind = "", encoders.__all__, "encoder"
+    if option == "strategy":
+        known, kind = strategies.__all__, option
+        listed = " `quickstudy strategies` lists those there are."
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"--{option} is {name!r}, and there is no such {kind}.{hint}{listed} A class of your own "
+        "is named by its import path, such as my_module.MyClass."
+    )
 
 
 def _typed_class(option: str, words: Sequence[str]) -> str | None:
