@@ -158,6 +158,17 @@ def page(results: dict[str, Any]) -> str:
                 steps = FEWER_STEPS.get(name.partition("-")[0], TRAINING_STEPS)
                 cells.append(f"{found['seconds']:.0f} s, {steps:,} meta-batches")
                 lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## What is not known",
+        "",
+        "Neural processes also say how sure they are. A wave that an attentive one never saw, seen",
+        "at 1, 5 and 10 points (dots): its mean, two standard deviations to both sides, and the",
+        "truth (dashed). `python examples/uncertainty.py --steps 6000 --out",
+        "docs/images/uncertainty.svg` draws it, and counts how often the truth lies inside.",
+        "",
+        "![Three pictures of a wave with a band that narrows](images/uncertainty.svg)",
+    ]
     machines = sorted({found["machine"] for found in results["strategies"].values()})
     lines += ["", f"Measured on {'; '.join(machines)}."]
     return "\n".join(lines) + "\n"
