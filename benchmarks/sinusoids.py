@@ -31,7 +31,7 @@ STEPS = (0, 1, 5, 10)
 TASKS, TRAINING_STEPS = 25, 30_000
 FEWER_STEPS = {
     "IMAML": 1500,
-    "MAMLPlusPlus": 10_000,
+    "MAMLPlusPlus": 6000,
     "Reptile": 5000,
     "WholeHypernetwork": 5000,
 }
