@@ -31,7 +31,7 @@ STEPS = (0, 1, 5, 10)
 TASKS, TRAINING_STEPS = 25, 30_000
 FEWER_STEPS = {
     "IMAML": 1500,
-    "MAMLPlusPlus": 6000,
+    "MAMLPlusPlus": 10_000,
     "Reptile": 5000,
     "WholeHypernetwork": 5000,
 }
@@ -39,10 +39,12 @@ FEWER_STEPS = {
 LEARNING_RATE = 0.006
 """The largest of 0.003, 0.006 and 0.012 that made MAML better, on waves that are not tested on."""
 SMALLER_RATES = {
+    "IMAML": 0.001,
+    "MAMLPlusPlus": 0.001,
     "ConditionalNeuralProcess": 0.001,
     "WholeHypernetwork": 0.001,
 }
-"""Of strategies that learn nothing with that one."""
+"""Of strategies that diverge with that one, or learn nothing."""
 TEST_TASKS, TEST_POINTS, TEST_SEED = 1000, 100, 1
 
 
