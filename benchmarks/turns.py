@@ -23,7 +23,7 @@ from quickstudy.strategies import Strategy
 
 PATH = RESULTS / "turns.json"
 PAGE = ROOT / "docs" / "turns.md"
-STEPS, EPISODES = 300, 600
+STEPS, EPISODES = 200, 600
 PROTOCOLS = ((5, 1), (5, 5))  # ways, shots
 
 
