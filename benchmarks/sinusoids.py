@@ -74,7 +74,7 @@ MAKE: dict[str, Callable[[], Strategy]] = {
     "MAMLPlusPlus": lambda: qs.MAMLPlusPlus(
         network(), **GRADIENT, inner_steps=5, first_order_passes=2500, learn_inner_rates=False
     ),
-    "IMAML": lambda: qs.IMAML(network(), ways=1, inner_learning_rate=0.03, proximity=0.5),
+    "IMAML": lambda: qs.IMAML(network(), ways=1, inner_learning_rate=0.01, proximity=0.5),
     # As in the paper: five context parameters beside the input.
     "CAVIA": lambda: qs.CAVIA(
         network(), ways=1, context=5, conditioning="concatenation", layers=[0], inner_steps=1
