@@ -1,6 +1,8 @@
-"""Errors of libraries in our own messages."""
+"""What messages of errors have in common."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 
 def reason(error: BaseException) -> str:
@@ -9,3 +11,13 @@ def reason(error: BaseException) -> str:
         error = error.__cause__
     text = str(error).strip().partition("\n")[0] or type(error).__name__
     return text if text.endswith(".") else f"{text}."
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], show: Callable[[str], str] = repr, most: int = 1
+) -> str:
+    """The sentence, after a space, that names what is known under a similar name; or nothing."""
+    import difflib  # not before something was misspelt
+
+    near = difflib.get_close_matches(name, list(known), n=most)
+    return f" Did you mean {' or '.join(map(show, near))}?" if near else ""

@@ -25,6 +25,7 @@ from quickstudy.encoders.normalization import task_batch_norms
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoders.vectors import Vectors
 from quickstudy.inputs import FeatureInputs, Inputs
+from quickstudy.messages import did_you_mean
 from quickstudy.strategies import Strategy
 from quickstudy.training.run import Run, load
 from quickstudy.training.validation import has_fixed_encoder
@@ -250,11 +251,9 @@ def _strategy_by_name(name: str) -> Run | type[Strategy]:
             raise ValueError(f"The strategy {name!r} cannot be imported: {error}.") from error
     if isinstance(found, type) and issubclass(found, Strategy) and not inspect.isabstract(found):
         return found
-    import difflib
 
     known = [each for each in quickstudy.strategies.__all__ if each != "Strategy"]
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
+    meant = did_you_mean(name, known)
     raise ValueError(
         f"There is no strategy and no run {name!r}.{meant} `quickstudy strategies` lists them."
     )

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from quickstudy.messages import reason
+from quickstudy.messages import did_you_mean, reason
 from quickstudy.trust import trusting_what_is_typed
 
 COMMANDS = {
@@ -39,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"quickstudy {__version__}")
         sys.exit(0)
     if words[0] not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(words[0], COMMANDS)
         fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
     if not os.environ.get("QUICKSTUDY_DEBUG"):
         warnings.formatwarning = warning_sentence

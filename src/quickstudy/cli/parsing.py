@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from argparse import ArgumentError
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.messages import did_you_mean
 from quickstudy.trust import check_config
 from quickstudy.yaml_text import read_yaml, read_yaml_file
 
@@ -121,8 +121,7 @@ def _no_such_class(option: str, name: str) -> str:
     if option == "strategy":
         known, kind = strategies.__all__, option
         listed = " `quickstudy strategies` lists those there are."
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known, str)
     return (
         f"--{option} is {name!r}, and there is no such {kind}.{hint}{listed} A class of your own "
         "is named by its import path, such as my_module.MyClass."

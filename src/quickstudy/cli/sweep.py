@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import itertools
 import json
@@ -24,6 +23,7 @@ from quickstudy.cli.options import (
 from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.messages import did_you_mean
 from quickstudy.sweeps.executors import Executor
 from quickstudy.sweeps.halving import Rung, halving_rungs
 from quickstudy.sweeps.results import (
@@ -189,8 +189,7 @@ def _check_names(space: Iterable[str], base: Namespace) -> None:
     for name in space:
         first = name.partition(".")[0]
         if first not in known:
-            near = difflib.get_close_matches(first, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(first, known)
             raise ValueError(f"The sweep names {name!r}, which is no option of a run.{hint}")
         if base.search == "halving" and first in ("steps", "max_minutes"):
             raise ValueError(f"Halving says how long trials train, so it cannot vary {first}.")

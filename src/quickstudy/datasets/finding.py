@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from quickstudy.datasets.folder import ClassFolders, Listing, list_folder
 from quickstudy.datasets.hub import LocalRepository, find_on_hub
 from quickstudy.datasets.tables import TABLE_ENDINGS, TableFiles
 from quickstudy.hub import is_hub_id
+from quickstudy.messages import did_you_mean
 
 GLYPHS_SEED = 0
 GLYPHS_PER_CLASS = 20
@@ -108,8 +108,7 @@ def find_source(
             f"There is no folder {str(source)!r}. Check the path, or name one of the data sets: "
             f"{', '.join(known)}."
         )
-    near = difflib.get_close_matches(source.lower(), known, n=2)
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    meant = did_you_mean(source.lower(), known, str, most=2)
     raise FileNotFoundError(
         f"There is no data set and no folder named {source!r}.{meant} The data sets are "
         f"{', '.join(known)}; else give a path to a folder or a table, or owner/name on the "
