@@ -165,6 +165,7 @@ def test_validation_on_training_classes(quickstudy, pictures, tmp_path):
     ("option", "value"),
     [
         ("clip_norm", -1),
+        ("ema", 1),
         ("warmup_steps", -5),
         ("validation_episodes", 0),
         ("max_minutes", 0),

@@ -51,6 +51,12 @@ STRATEGIES = {
         ),
         TURNED,
     ),
+    "a moving average": ("images", lambda _: package.PrototypicalNetwork(conv4()), {"ema": 0.8}),
+    "a moving average beside counters": (
+        "images",
+        lambda _: package.MAMLPlusPlus(conv4(), ways=3),
+        {"ema": 0.8},
+    ),
     "momentum, inner steps": (
         "images",
         lambda _: package.MAML(conv4(), ways=3, inner_steps=2),
@@ -121,6 +127,7 @@ def fit(data, case, out, resume=False, seed=0):
 def state_of(run):
     newest = RunDirectory(run).newest()
     tensors = {f"model.{name}": value for name, value in newest.model.items()}
+    tensors |= {f"raw.{name}": value for name, value in newest.raw.items()}
     return tensors | {f"optimizer.{name}": value for name, value in newest.optimizer.items()}
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: one file each (see ``tensor_file.py``), complete in itself, written atomically.
 
-Tensors are named ``model.*``, ``optimizer.*`` and ``history.*``; the JSON holds the rest: the
-strategy's description, its inputs, and where training stood. Nothing is pickled.
+Tensors are named ``model.*``, ``raw.*``, ``optimizer.*`` and ``history.*``; the JSON holds the
+rest: the strategy's description, its inputs, and where training stood. Nothing is pickled.
 
 A run is taken up from a checkpoint alone: ``config.yaml`` and ``metrics.csv`` say the same for
 people and other programs, and have no checksum.
@@ -35,7 +35,8 @@ class Checkpoint:
     Args:
         strategy: the strategy's description.
         inputs: how raw things become its inputs, as ``Inputs.to_dict`` gives it.
-        model: the strategy's state dict.
+        model: the strategy's state dict, for use.
+        raw: the state dict that training goes on from, where ``model`` is its moving average.
         optimizer: the optimiser's state by parameter number and name, ``"3.exp_avg"``.
         progress: where training stood, JSON-ready.
         settings: the trainer's settings, JSON-ready.
@@ -55,10 +56,12 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     path: Path | None = None
+    raw: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path, keep: Path | None = None) -> None:
         """Writes the file in one piece; what was at ``path`` before is moved to ``keep``."""
         tensors = {f"model.{k}": v for k, v in self.model.items()}
+        tensors |= {f"raw.{k}": v for k, v in self.raw.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.items()}
         tensors["history.rows"] = as_tensor(self.history)
         header = {
@@ -80,7 +83,9 @@ class Checkpoint:
             ValueError: when it is damaged or not one of this package's.
         """
         header, tensors = read(path, FORMAT)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "history": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {} for part in ("model", "raw", "optimizer", "history")
+        }
         try:
             for name, tensor in tensors.items():
                 part, _, rest = name.partition(".")
@@ -96,6 +101,7 @@ class Checkpoint:
                 header["config"],
                 as_rows(parts["history"]["rows"]),
                 path,
+                parts["raw"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(

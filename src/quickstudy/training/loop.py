@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
+from quickstudy.training.averaging import MovingAverage
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import (
     check_augmentation,
@@ -114,6 +115,7 @@ class Fit:
             settings.compiled,
             settings.turns,
         )
+        self.average: MovingAverage | None = None  # of φ, once it is there
         self.progress: dict[str, Any] = {
             "step": 0,
             "seconds": 0.0,
@@ -207,6 +209,8 @@ class Fit:
             self.directory.read_best().restore_model(self.strategy)
         elif self.best_model is not None:
             self.strategy.load_state_dict(self.best_model)
+        elif self.average is not None:
+            self.strategy.load_state_dict(self.average.state)
         return Run(
             self.strategy.eval(),
             self.inputs,
@@ -280,6 +284,8 @@ class Fit:
                 "before. A smaller learning rate, clip_norm or warm-up may help."
             )
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.strategy, step + 1)
 
         window = self.progress["window"]
         window[0] += numbers[0] / settings.tasks
@@ -306,15 +312,16 @@ class Fit:
             Whether it is the best so far.
         """
         assert self.validation is not None
-        own = outcomes(
-            self.strategy,
-            self.validation,
-            **self.validation_protocol,
-            episodes=self.settings.validation_episodes,
-            seed=self.settings.seed,
-            device=self.fabric.device,
-        )
-        accuracies = gathered([outcome.accuracies for outcome in own], self.fabric.device)
+        with self.average.in_place(self.strategy) if self.average else nullcontext():
+            own = outcomes(
+                self.strategy,
+                self.validation,
+                **self.validation_protocol,
+                episodes=self.settings.validation_episodes,
+                seed=self.settings.seed,
+                device=self.fabric.device,
+            )
+            accuracies = gathered([outcome.accuracies for outcome in own], self.fabric.device)
         self.validated = mean_and_interval(accuracies)
         mean = self.validated[0]
         best = self.progress["best_accuracy"]
@@ -350,23 +357,28 @@ class Fit:
     def _settings(self) -> dict[str, Any]:
         return dataclasses.asdict(self.settings)
 
+    def _model(self) -> dict[str, Tensor]:
+        """φ as it is to be used."""
+        return self.strategy.state_dict() if self.average is None else self.average.state
+
     def _checkpoint(self) -> Checkpoint:
         assert self.description is not None
         return Checkpoint(
             self.description,
             self.inputs.to_dict(),
-            self.strategy.state_dict(),
+            self._model(),
             optimizer_tensors(self.optimizer),
             self.progress,
             self._settings(),
             self.classes,
             dict(self.config),
             self.history,
+            raw={} if self.average is None else self.strategy.state_dict(),
         )
 
     def _keep_best(self) -> None:
         if self.directory is None:
-            self.best_model = {k: v.detach().clone() for k, v in self.strategy.state_dict().items()}
+            self.best_model = {k: v.detach().clone() for k, v in self._model().items()}
         elif self.rank == 0:
             self._checkpoint().save(self.directory.best)
 
@@ -385,12 +397,18 @@ class Fit:
         if self.settings.start_from:
             # Nor may its classes be tested on.
             self.classes["start_from"] = take_over(self.strategy, self.settings.start_from)
+        self._begin_average()
         barrier()  # all ranks have looked
         if directory is not None and self.rank == 0:
             directory.write_config(self.config)
             self._save()
             directory.write_metrics([])
         barrier()
+
+    def _begin_average(self) -> None:
+        """Averages from what the strategy is now."""
+        if self.settings.ema is not None:
+            self.average = MovingAverage(self.strategy, self.settings.ema)
 
     def _take_up(self) -> None:
         """Goes on with the run that the directory holds."""
@@ -412,6 +430,9 @@ class Fit:
         now = self._checkpoint()
         check_same_run(saved, now, directory.path)
         saved.restore_model(self.strategy)
+        self._begin_average()
+        if self.average is not None:
+            self.strategy.load_state_dict(saved.raw)
         saved.restore_optimizer(self.optimizer)
         self.progress |= saved.progress
         self.classes = saved.classes

@@ -71,6 +71,8 @@ class Trainer:
         schedule: of the learning rate: "constant", "cosine" or "linear" (both fall to 0).
         warmup_steps: steps in which the learning rate grows to its value.
         clip_norm: gradients longer than this are shortened to it.
+        ema: decay a step of an exponential moving average of φ (such as 0.999, which forgets in
+            some thousand steps). It is then what is validated, saved and returned.
         augmentation: random changes to the training images, support and query alike.
         precision: "32-true", or "bf16-mixed" (activations in bfloat16).
         tasks_at_once: tasks of a step that run side by side, each on a core of its own; by default
@@ -109,6 +111,7 @@ class Trainer:
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     clip_norm: float | None = None
+    ema: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "32-true"
     tasks_at_once: int | None = None
@@ -138,6 +141,8 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be more than 0.")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; it must be at least 0 and less than 1.")
         most = (self.shots + self.queries) // self.shots
         if self.turns > most:
             raise ValueError(
