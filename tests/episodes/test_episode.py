@@ -65,48 +65,49 @@ def of_class(examples, label, task=0):
     return set(examples.inputs[task, examples.targets[task] == label, 0].tolist())
 
 
-def test_turn_zero_is_the_episode_itself():
+def test_the_first_turn_is_the_episode_itself():
     episode = shuffled_episode()
-    turned, places = episode.turned(0)
-    assert torch.equal(turned.support.inputs, episode.support.inputs)
-    assert torch.equal(turned.query.targets, episode.query.targets)
-    assert torch.equal(places, torch.arange(15).expand(2, 15))
+    turned = episode.in_turns(4)
+    assert turned.tasks == 8
+    for part, first in ((episode.support, turned.support), (episode.query, turned.query)):
+        assert torch.equal(first.inputs[:2], part.inputs)
+        assert torch.equal(first.targets[:2], part.targets)
 
 
 def test_every_turn_takes_the_next_examples_of_each_class():
-    episode = shuffled_episode()
-    turned, _ = episode.turned(1)
+    turned = shuffled_episode().in_turns(3)
     # Class 0 of the first task: 1 and 4 in the support, 6, 7 and 8 in the query.
-    assert of_class(turned.support, 0) == {6, 7}
-    assert of_class(turned.query, 0) == {8, 1, 4}
-    assert of_class(turned.support, 1, task=1) == {24, 25}  # after 16 and 19
-    again, _ = episode.turned(2)
-    assert of_class(again.support, 0) == {8, 1}
+    assert of_class(turned.support, 0, task=2) == {6, 7}
+    assert of_class(turned.query, 0, task=2) == {8, 1, 4}
+    assert of_class(turned.support, 1, task=3) == {24, 25}  # after 16 and 19
+    assert of_class(turned.support, 0, task=4) == {8, 1}
 
 
-@pytest.mark.parametrize("turn", range(5))
-def test_a_turn_keeps_examples_and_their_classes(turn):
+def test_turns_keep_examples_and_their_classes():
     episode = shuffled_episode()
-    turned, places = episode.turned(turn)
-    labels = torch.cat([episode.support.targets, episode.query.targets], 1)
-    for task in range(2):
-        assert sorted(places[task].tolist()) == list(range(15))
-    for part, found in ((turned.support, places[:, :6]), (turned.query, places[:, 6:])):
-        assert torch.equal(part.inputs[..., 0], found + 15.0 * torch.arange(2)[:, None])
-        assert torch.equal(part.targets, labels.gather(1, found))
-    assert turned.support.targets[0].bincount().tolist() == [2, 2, 2]
+    labels = torch.cat([episode.support.targets, episode.query.targets], 1).flatten()
+    turned = episode.in_turns(5)
+    for number in range(10):
+        inputs, targets = (
+            torch.cat([getattr(part, name)[number] for part in (turned.support, turned.query)])
+            for name in ("inputs", "targets")
+        )
+        found = inputs[:, 0].long()
+        assert sorted(found.tolist()) == [15 * (number % 2) + place for place in range(15)]
+        assert torch.equal(targets, labels[found])
+        assert turned.support.targets[number].bincount().tolist() == [2, 2, 2]
 
 
 def test_points_of_a_curve_are_one_set():
     points = torch.arange(4.0).view(1, 4, 1)
     episode = Episode(Examples(points[:, :1], points[:, :1]), Examples(*[points[:, 1:]] * 2), 1)
-    turned, places = episode.turned(3)
-    assert turned.support.inputs.item() == 3
-    assert places.tolist() == [[3, 0, 1, 2]]
+    turned = episode.in_turns(4)
+    assert turned.support.inputs.flatten().tolist() == [0, 1, 2, 3]
+    assert turned.query.targets[3].flatten().tolist() == [0, 1, 2]
 
 
 def test_classes_of_unequal_size_cannot_take_turns():
     support = Examples(torch.zeros(1, 3, 2), torch.tensor([[0, 0, 1]]))
     query = Examples(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match=r"these have \[2, 1\]"):
-        Episode(support, query, 2).turned(1)
+        Episode(support, query, 2).in_turns(2)

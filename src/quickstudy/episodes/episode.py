@@ -85,17 +85,18 @@ class Episode:
     def __getitem__(self, tasks: slice) -> Episode:
         return Episode(self.support[tasks], self.query[tasks], self.ways)
 
-    def turned(self, turn: int) -> tuple[Episode, Tensor]:
-        """The same examples, of which others are the support.
+    def in_turns(self, turns: int) -> Episode:
+        """The same tasks so many times over, each time with others of their examples as support.
 
-        Turn 0 is this episode. In every further turn the support of a class moves on by as many of
-        its examples as it has, so that turns share none of it until each has been in the support.
+        The first T tasks are these. In every further turn the support of a class moves on by as
+        many of its examples as it has, so that turns share none of it until each has been in the
+        support.
 
         Args:
-            turn: 0 or more.
+            turns: 1 or more.
 
         Returns:
-            The episode, and where in ``[support, query]`` its examples come from ``[T, N + Q]``.
+            ``turns * T`` tasks, turn by turn.
 
         Raises:
             ValueError: if the classes of a task have different numbers of examples.
@@ -115,20 +116,20 @@ class Episode:
                         "The examples of a task take turns at being its support only where each "
                         f"of its classes has as many; these have {counts[0].tolist()}."
                     )
-        places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
-        if turn:
-            of_classes = labels.argsort(dim=1, stable=True).view(self.tasks, sets, -1)
-            each = shots // sets
-            of_classes = of_classes.roll(-turn * each, dims=2)
-            parts = of_classes[..., :each], of_classes[..., each:]
-            places = torch.cat([part.flatten(1) for part in parts], dim=1)
-            task = torch.arange(self.tasks, device=labels.device)[:, None]
-            inputs, targets = inputs[task, places], targets[task, places]
+        of_classes = labels.argsort(dim=1, stable=True).view(self.tasks, sets, -1)
+        each = shots // sets
+        places = [torch.arange(labels.shape[1], device=labels.device).expand_as(labels)]
+        for turn in range(1, turns):
+            moved = of_classes.roll(-turn * each, dims=2)
+            parts = moved[..., :each], moved[..., each:]
+            places.append(torch.cat([part.flatten(1) for part in parts], dim=1))
+        task = torch.arange(self.tasks, device=labels.device).repeat(turns)[:, None]
+        inputs, targets = (whole[task, torch.cat(places)] for whole in (inputs, targets))
         support, query = (
             Examples(inputs[:, part], targets[:, part])
             for part in (slice(shots), slice(shots, None))
         )
-        return Episode(support, query, self.ways), places
+        return Episode(support, query, self.ways)
 
 
 class TaskSource(Protocol):

@@ -163,10 +163,11 @@ class EmbeddingStrategy(Strategy):
     def loss_of_turns(self, episode: Episode, turns: int) -> Tensor:
         """The mean loss of an episode whose examples take turns at being the support.
 
-        All are embedded once; what follows for each turn (:meth:`Episode.turned`) is cheap beside
-        it where the encoder is deep. Laenen and Bertinetto, "On Episodes, Prototypical Networks,
-        and Few-Shot Learning", NeurIPS 2021, show what a batch's pairs are worth that one split
-        into support and query leaves out.
+        All are embedded once; what follows sees the turns (:meth:`Episode.in_turns`) as so many
+        tasks more, which is cheap where the encoder is deep. :meth:`loss` then gets an episode
+        whose inputs are vectors already. Laenen and Bertinetto, "On Episodes, Prototypical
+        Networks, and Few-Shot Learning", NeurIPS 2021, show what a batch's pairs are worth that
+        one split into support and query leaves out.
 
         Raises:
             ValueError: if the support changes the encoder, so that a turn has features of its own.
@@ -177,10 +178,8 @@ class EmbeddingStrategy(Strategy):
                 f"The examples of a task cannot take turns (turns={turns}) with this "
                 f"{type(self).__name__}: its encoder depends on the support. Use turns=1."
             )
-        features = self.embed(episode, theta)
-        total = features.new_zeros(())
-        for turn in reversed(range(turns)):  # the last is the episode as it came
-            turned, places = episode.turned(turn)
-            places = places.view(*places.shape, *[1] * (features.dim() - 2))
-            total = total + self.loss(turned, features.gather(1, places.expand_as(features)))
-        return total / turns
+        vectors, shots = self.embed(episode, theta), episode.support.targets.shape[1]
+        support = Examples(vectors[:, :shots], episode.support.targets)
+        query = Examples(vectors[:, shots:], episode.query.targets)
+        turned = Episode(support, query, episode.ways).in_turns(turns)
+        return self.loss(turned, torch.cat([turned.support.inputs, turned.query.inputs], dim=1))

@@ -326,9 +326,13 @@ class _Worker:
 
 
 def _accuracy(logits: Any, targets: Tensor) -> float:
-    """The share of right answers; not a number if there are no logits."""
+    """The share of right answers; not a number if there are no logits.
+
+    Of tasks that were turned, those that come first are as they were.
+    """
     if not isinstance(logits, Tensor) or targets.is_floating_point():
         return float("nan")
+    logits = logits[: len(targets)]
     if logits.shape[:2] != targets.shape:
         return float("nan")
     return float((logits.argmax(-1) == targets).float().mean())
