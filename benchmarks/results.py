@@ -64,8 +64,14 @@ def training_seconds(config: Path) -> float:
     return seconds + (training_seconds(start) if start else 0.0)
 
 
-def train(config: Path, environment: Mapping[str, str] | None = None) -> Path:
-    """Trains what ``config`` describes, or goes on where it stopped; returns the run."""
+def train(
+    config: Path, environment: Mapping[str, str] | None = None, more: Sequence[str] = ()
+) -> Path:
+    """Trains what ``config`` and ``more`` options describe, or goes on where it stopped.
+
+    Returns:
+        The run.
+    """
     run = ROOT / "runs" / config.parent.name / config.stem
     started_with = run / "published.yaml"
     if started_with.exists():
@@ -80,7 +86,7 @@ def train(config: Path, environment: Mapping[str, str] | None = None) -> Path:
     else:
         run.mkdir(parents=True)
         started_with.write_bytes(config.read_bytes())
-        options = ["--config", str(config), "--out", str(run)]
+        options = ["--config", str(config), "--out", str(run), *more]
     command = [sys.executable, "-m", "quickstudy", "train", *options]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | dict(environment or {}))
     return run
