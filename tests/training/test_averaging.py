@@ -69,9 +69,10 @@ def test_what_is_validated_saved_and_started_from_is_the_average(parts, tmp_path
         assert torch.equal(value, saved.model[name])
         assert torch.equal(value, last.model[name])
     assert any(not torch.equal(last.raw[name], last.model[name]) for name in last.model)
-    report = quickstudy.evaluate(
-        run, parts["validation"], ways=4, shots=1, queries=5, episodes=30, seed=0
-    )
+    with pytest.warns(UserWarning, match="validated on"):
+        report = quickstudy.evaluate(
+            run, parts["validation"], ways=4, shots=1, queries=5, episodes=30, seed=0
+        )
     assert report.accuracy.mean == pytest.approx(run.history[-1]["validation_accuracy"])
     second = quickstudy.fit(
         make(), parts["train"], steps=1, start_from=str(first), **SETTINGS | {"learning_rate": 1e-9}
