@@ -143,9 +143,9 @@ def write_page() -> None:
         raise SystemExit(f"There is no result of {REFERENCE.stem} yet, by which costs are counted.")
     here, rows = reference["machine"], {}
     for name, result in results.items():
-        if CONFIGS / f"{name}.yaml" in starts.values():
-            continue  # half a training, counted where it is gone on with
         config = CONFIGS / f"{name}.yaml"
+        if config in starts.values():
+            continue  # half a training, counted where it is gone on with
         rows[name] = row(result, cost(config), result["machine"] != here)
     ranking = sorted(rows, key=lambda name: -_one_shot(results[name]))
     some = results[ranking[0]]["reports"][0]

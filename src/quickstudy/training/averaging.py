@@ -27,16 +27,21 @@ class MovingAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state: dict[str, Tensor] = _copied(module.state_dict())
+        self.state = copied(module.state_dict())
+        tensors = (module.named_parameters, module.named_buffers)
+        self.averaged = {
+            name
+            for named in tensors
+            for name, value in named(remove_duplicate=False)
+            if name in self.state and value.is_floating_point()
+        }
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Takes in φ after its update number ``step``, counted from 1."""
         weight = 1 - min(self.decay, step / (step + 9))
-        tensors = (module.named_parameters, module.named_buffers)
-        averaged = {name for named in tensors for name, _ in named(remove_duplicate=False)}
         for name, value in module.state_dict().items():
-            if name in averaged and value.is_floating_point():
+            if name in self.averaged:
                 self.state[name].lerp_(value, weight)
             else:
                 self.state[name] = value.detach().clone()
@@ -44,7 +49,7 @@ class MovingAverage:
     @contextmanager
     def in_place(self, module: nn.Module) -> Iterator[None]:
         """``module`` with φ̄ as its parameters; afterwards it has its own again."""
-        own = _copied(module.state_dict())
+        own = copied(module.state_dict())
         module.load_state_dict(self.state)
         try:
             yield
@@ -52,5 +57,6 @@ class MovingAverage:
             module.load_state_dict(own)
 
 
-def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of its own memory."""
     return {name: value.detach().clone() for name, value in state.items()}

@@ -18,7 +18,7 @@ from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
-from quickstudy.training.averaging import MovingAverage
+from quickstudy.training.averaging import MovingAverage, copied
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import (
     check_augmentation,
@@ -378,7 +378,7 @@ class Fit:
 
     def _keep_best(self) -> None:
         if self.directory is None:
-            self.best_model = {k: v.detach().clone() for k, v in self._model().items()}
+            self.best_model = copied(self._model())
         elif self.rank == 0:
             self._checkpoint().save(self.directory.best)
 
