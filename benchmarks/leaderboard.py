@@ -100,6 +100,11 @@ def cost(config: Path) -> float:
     return seconds + (cost(start) if start else 0.0)
 
 
+def minutes_of(config: Path) -> float:
+    """How long a config trains on the reference's machine, what it starts from apart."""
+    return float(yaml.safe_load(config.read_text()).get("max_minutes") or 0)
+
+
 def do(config: Path) -> str:
     """Trains and evaluates one config in processes of its own; returns what went wrong, if so."""
     words = [sys.executable, __file__, "--one", str(config)]
@@ -109,9 +114,8 @@ def do(config: Path) -> str:
 
 def do_here(config: Path) -> None:
     """Trains and evaluates one config in this process."""
-    pace = paces().get(machine(), 1.0)
-    minutes = yaml.safe_load(config.read_text())["max_minutes"]
-    more = () if pace == 1.0 else ("--max_minutes", f"{pace * minutes:.2f}")
+    pace, minutes = paces().get(machine(), 1.0), minutes_of(config)
+    more = () if pace == 1.0 or not minutes else ("--max_minutes", f"{pace * minutes:.2f}")
     measure(config, train(config, ONE_CORE, more), PROTOCOLS)
 
 
@@ -129,7 +133,9 @@ def row(result: dict[str, Any], seconds: float, elsewhere: bool) -> list[str]:
     marks = " (transductive)" * first["transductive"]
     cells = [name + marks + " *" * elsewhere]
     cells += [percent(reports[shots]["accuracy"], 2) for shots in (1, 5)]
-    cells.append(f"{seconds:.0f} s, {result['steps']} steps")
+    start = start_of(CONFIGS / f"{result['name']}.yaml")
+    after = f" after {start.stem}" if start else ""
+    cells.append(f"{seconds:.0f} s, {result['steps']} steps{after}")
     cells += [f"{1000 * first[part]:.2f} ms" for part in ("adapt_seconds", "predict_seconds")]
     return cells
 
@@ -144,7 +150,7 @@ def write_page() -> None:
     here, rows = reference["machine"], {}
     for name, result in results.items():
         config = CONFIGS / f"{name}.yaml"
-        if config in starts.values():
+        if minutes_of(config) < minutes_of(REFERENCE) and config in starts.values():
             continue  # half a training, counted where it is gone on with
         rows[name] = row(result, cost(config), result["machine"] != here)
     ranking = sorted(rows, key=lambda name: -_one_shot(results[name]))

@@ -6,7 +6,7 @@ import torch
 import quickstudy
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import Sinusoids
-from quickstudy.strategies import MAML, PrototypicalNetwork
+from quickstudy.strategies import MAML, TIM, PrototypicalNetwork
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
 from quickstudy.training import load
@@ -90,6 +90,22 @@ def test_a_run_starts_from_another_and_remembers_its_classes(parts, tmp_path):
         quickstudy.evaluate(
             load(tmp_path / "second"), parts["train"], ways=4, queries=3, episodes=2
         )
+
+
+def test_without_steps_another_strategy_stands_on_what_was_learned(parts, tmp_path):
+    first = trained(parts, tmp_path / "first")
+    run = quickstudy.fit(
+        make(TIM, classes=parts["train"].classes), parts["train"], parts["validation"],
+        tmp_path / "second", steps=0, **SETTINGS | {"start_from": str(tmp_path / "first")},
+    )  # fmt: skip
+    assert run.progress["finished"]
+    assert run.progress["step"] == 0
+    second = load(tmp_path / "second")
+    start = first.strategy.encoder.state_dict()
+    for name, value in second.strategy.encoder.state_dict().items():
+        assert torch.equal(value, start[name])
+    report = quickstudy.evaluate(second, parts["test"], ways=4, queries=3, episodes=20)
+    assert report.accuracy.mean > 0.3
 
 
 def test_a_resumed_run_goes_on_from_itself_and_not_from_its_start(parts, tmp_path):

@@ -28,7 +28,7 @@ LEAST = {
     "tasks": 1,
     "batch_size": 1,
     "tasks_at_once": 1,
-    "steps": 1,
+    "steps": 0,
     "weight_decay": 0,
     "warmup_steps": 0,
     "validate_every": 1,
@@ -64,7 +64,7 @@ class Trainer:
         tasks: tasks a step (the meta-batch).
         batch_size: examples in a batch, where a strategy learns from ordinary batches of all
             classes instead of tasks; ``tasks`` is then the number of batches a step.
-        steps: updates of φ.
+        steps: updates of φ. With 0 what ``start_from`` learned is put to use as it is.
         optimizer: "adam" or "sgd" (with Nesterov momentum 0.9).
         learning_rate: the meta-learning rate η.
         weight_decay: L2 penalty of the optimiser.
