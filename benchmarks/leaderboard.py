@@ -55,8 +55,9 @@ training for both columns, {episodes} test episodes with {queries} queries a cla
 row. What a strategy reaches when it may train for longer is in [results](results.md): six minutes
 favour what learns quickly.
 
-Accuracy in % with its 95 % confidence interval; *adapting* to a task of 5 examples and *predicting*
-its 75 queries, at 1 shot, on one core.
+The seconds of a row are those of what it goes on from (*after*) too. Accuracy in % with its 95 %
+confidence interval; *adapting* to a task of 5 examples and *predicting* its 75 queries, at 1 shot,
+on one core.
 """
 
 
