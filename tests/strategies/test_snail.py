@@ -81,7 +81,10 @@ def test_each_query_is_the_end_of_a_sequence_of_its_own(make_episode, shots):
         x, y = support.inputs[task, order[task]], support.targets[task, order[task]]
         for number, query in enumerate(episode.query.inputs[task]):
             labels = torch.cat([strategy.labels.weight[y], torch.zeros(1, LABEL_SIZE)])
-            z = torch.cat([torch.cat([x, query[None]]), labels], dim=1)
+            features = torch.cat([x, query[None]])
+            features = features - features.mean(1, keepdim=True)
+            spread = (features.square().mean(1, keepdim=True) + 1e-5).sqrt()
+            z = torch.cat([features / spread, labels], dim=1)
             for block in strategy.blocks:
                 z = block_by_hand(block, z)
             expected = strategy.output(z[-1])

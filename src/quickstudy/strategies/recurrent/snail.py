@@ -36,7 +36,9 @@ class SNAIL(EmbeddingStrategy):
     3 and appendix A. The paper's listing begins with d = 2, which never sees an odd distance. The
     paper appends a one-hot label to x; here it is a learned vector for each label, and zeros for
     the query. The paper reads in random order, here it is computed from the features, class by
-    class, so that the order of the support does not matter.
+    class, so that the order of the support does not matter. Features enter with mean 0 and variance
+    1 each (layer normalisation without parameters), so that they weigh what labels weigh, whatever
+    the encoder's scale.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
@@ -86,7 +88,7 @@ class SNAIL(EmbeddingStrategy):
                 f"{targets.shape[1]}."
             )
         order = reading_order(features, targets, ways)
-        x = torch.cat([features, self.labels(targets)], dim=-1)
+        x = torch.cat([normalized(features), self.labels(targets)], dim=-1)
         x = x.gather(1, order[..., None].expand_as(x))
         theta: Theta = {}
         for number, block in enumerate(self.blocks):
@@ -95,13 +97,18 @@ class SNAIL(EmbeddingStrategy):
         return theta
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
-        x = F.pad(features, (0, LABEL_SIZE))
+        x = F.pad(normalized(features), (0, LABEL_SIZE))
         for number, block in enumerate(self.blocks):
             prefix = f"{number}."
             seen = {k.removeprefix(prefix): v for k, v in theta.items() if k.startswith(prefix)}
             x = block.at_the_end(x, seen)  # type: ignore[operator]
         logits: Tensor = self.output(x)
         return logits
+
+
+def normalized(features: Tensor) -> Tensor:
+    """Features ``[T, M, D]``, each with mean 0 and variance 1."""
+    return F.layer_norm(features, features.shape[-1:])
 
 
 class CausalBlock(nn.Module, ABC):
