@@ -4,7 +4,7 @@ All work on the features of one pretrained run, on the same test tasks. The sett
 those of configs/cifar-fs. Writes benchmarks/results/transductive.json and docs/transductive.md;
 what was measured of the same run and settings is not measured again.
 
-    QUICKSTUDY_DATA=folder python benchmarks/transductive.py runs/cifar-fs/pretraining
+    QUICKSTUDY_DATA=folder python benchmarks/transductive.py runs/cifar-fs/baseline
     python benchmarks/transductive.py --table
 
 With --all_weights it also fine-tunes all weights of the encoder transductively, as the paper does:
@@ -232,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         if options.run is None:
-            raise SystemExit("Name a run, e.g. runs/cifar-fs/pretraining.")
+            raise SystemExit("Name a run, e.g. runs/cifar-fs/baseline.")
         torch.set_num_threads(options.threads)
         measure(options.run, options.json, options.episodes, options.all_weights, options.most)
     options.page.write_text(page(json.loads(options.json.read_text())), encoding="utf-8")

@@ -214,6 +214,8 @@ def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
         (["--strategy", "MAMLL"], "there is no such strategy. Did you mean MAML"),
         (["--strategy", "quickstudy.Nope"], "module 'quickstudy' has no attribute 'Nope'."),
         (["--strategy", "WholeHypernetwork", "--strategy.learner", "Nope"], "no such encoder"),
+        (["--shot=3"], "There is no option --shot. Did you mean --shots?"),
+        (["--augmentation.degree", "3"], "Did you mean --augmentation.degrees?"),
     ],
 )
 def test_values_that_do_not_fit(quickstudy, pictures, options, said):

@@ -86,9 +86,21 @@ def parse(
                 "Options of an encoder were given without the encoder: name it too, as in "
                 "--encoder Conv4 --encoder.channels 32."
             ) from error
-        said = _in_words(str(error))
+        said = _unknown_options(str(error), parser) or _in_words(str(error))
         where = f" (options typed and from {', '.join(configs)})" if configs else ""
         raise ValueError(f"{said}{where}\nAll options: {parser.prog} --help") from error
+
+
+def _unknown_options(error: str, parser: ArgumentParser) -> str:
+    """What to say of options that the parser does not have; nothing if that was not the error."""
+    if not error.startswith("unrecognized arguments: "):
+        return ""
+    unknown = [word.partition("=")[0] for word in error.split() if word.startswith("--")]
+    defaults = parser.get_defaults(skip_validation=True)
+    known = [f"--{option}" for option in vars(defaults.as_flat())]
+    return " ".join(
+        f"There is no option {option}.{did_you_mean(option, known, str)}" for option in unknown
+    )
 
 
 def _in_words(error: str) -> str:
