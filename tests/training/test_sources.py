@@ -6,7 +6,7 @@ import torch
 import quickstudy
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import Sinusoids
-from quickstudy.strategies import MAML, TIM, PrototypicalNetwork
+from quickstudy.strategies import MAML, TIM, PrototypicalNetwork, SimpleShot
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
 from quickstudy.training import load
@@ -106,6 +106,14 @@ def test_without_steps_another_strategy_stands_on_what_was_learned(parts, tmp_pa
         assert torch.equal(value, start[name])
     report = quickstudy.evaluate(second, parts["test"], ways=4, queries=3, episodes=20)
     assert report.accuracy.mean > 0.3
+
+
+def test_without_steps_what_no_run_has_learned_is_named(parts, tmp_path):
+    trained(parts, tmp_path / "first")
+    strategy = make(SimpleShot, classes=parts["train"].classes)
+    settings = SETTINGS | {"start_from": str(tmp_path / "first")}
+    with pytest.warns(UserWarning, match="SimpleShot learns what .*begins: batches, running_mean"):
+        quickstudy.fit(strategy, parts["train"], steps=0, **settings)
 
 
 def test_a_resumed_run_goes_on_from_itself_and_not_from_its_start(parts, tmp_path):

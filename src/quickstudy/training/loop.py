@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -394,9 +395,15 @@ class Fit:
                 f"{directory.path} holds a run already. Go on with it (--resume {directory.path}; "
                 "in Python resume=True), or choose another folder."
             )
-        if self.settings.start_from:
+        if start := self.settings.start_from:
             # Nor may its classes be tested on.
-            self.classes["start_from"] = take_over(self.strategy, self.settings.start_from)
+            self.classes["start_from"], new = take_over(self.strategy, start)
+            if new and not self.settings.steps:
+                warnings.warn(
+                    f"{type(self.strategy).__name__} learns what the run in {start} did not, and "
+                    f"without steps it stays as it begins: {', '.join(new)}.",
+                    stacklevel=2,
+                )
         self._begin_average()
         barrier()  # all ranks have looked
         if directory is not None and self.rank == 0:

@@ -122,11 +122,12 @@ def load(
     )
 
 
-def take_over(strategy: Strategy, path: str) -> list[str]:
+def take_over(strategy: Strategy, path: str) -> tuple[list[str], list[str]]:
     """Gives ``strategy`` what another run learned, as far as names and shapes agree.
 
     Returns:
-        The classes that the other run has used.
+        The classes that the other run has used, and the tensors that it has not learned, but for
+        the classifier of training classes, which no task needs.
 
     Raises:
         ValueError: when it has another encoder.
@@ -147,7 +148,9 @@ def take_over(strategy: Strategy, path: str) -> list[str]:
         )
     for name, value in fitting.items():
         own[name].copy_(value)
-    return [each for names in saved.classes.values() for each in names]
+    classes = [each for names in saved.classes.values() for each in names]
+    new = sorted(set(own) - set(fitting))
+    return classes, [name for name in new if not name.startswith("classifier.")]
 
 
 class RunDirectory:
