@@ -32,6 +32,7 @@ from results import (
     measure,
     percent,
     start_of,
+    steps_in_words,
     train,
 )
 
@@ -50,10 +51,10 @@ PACE_STEPS = 1000
 INTRODUCTION = """# Leaderboard
 
 Every strategy at equal cost: CIFAR-FS, Conv4-64, {minutes:.0f} minutes of training on one core, one
-training for both columns, {episodes} test episodes with {queries} queries a class.{elsewhere}
+training for both columns, {episodes} test episodes with {queries} queries a class.
 `make leaderboard` trains, evaluates and writes this page; `configs/cifar-fs` holds a file for each
 row. What a strategy reaches when it may train for longer is in [results](results.md): six minutes
-favour what learns quickly.
+favour what learns quickly.{elsewhere}
 
 The seconds of a row are those of what it goes on from (*after*) too. Accuracy in % with its 95 %
 confidence interval; *adapting* to a task of 5 examples and *predicting* its 75 queries, at 1 shot,
@@ -134,9 +135,8 @@ def row(result: dict[str, Any], seconds: float, elsewhere: bool) -> list[str]:
     marks = " (transductive)" * first["transductive"]
     cells = [name + marks + " *" * elsewhere]
     cells += [percent(reports[shots]["accuracy"], 2) for shots in (1, 5)]
-    start = start_of(CONFIGS / f"{result['name']}.yaml")
-    after = f" after {start.stem}" if start else ""
-    cells.append(f"{seconds:.0f} s, {result['steps']} steps{after}")
+    steps = steps_in_words(result, CONFIGS / f"{result['name']}.yaml")
+    cells.append(f"{seconds:.0f} s, {steps}")
     cells += [f"{1000 * first[part]:.2f} ms" for part in ("adapt_seconds", "predict_seconds")]
     return cells
 

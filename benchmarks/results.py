@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -97,6 +98,12 @@ def config_digest(config: Path) -> str:
     return hashlib.sha256(config.read_bytes()).hexdigest()[:16]
 
 
+def steps_in_words(result: Mapping[str, Any], config: Path) -> str:
+    """How many steps a result took, and after what."""
+    start = start_of(config)
+    return f"{result['steps']} steps" + (f" after {start.stem}" if start else "")
+
+
 def percent(accuracy: Mapping[str, float], digits: int) -> str:
     """A mean and its 95 % interval in per cent."""
     return f"{100 * accuracy['mean']:.{digits}f} ± {100 * accuracy['ci95']:.{digits}f}"
@@ -153,9 +160,7 @@ def table(name: str) -> str:
         config = f"[{result['name']}](CONFIGS/{name}/{result['name']}.yaml)"
         row = [config, *(cells.get(column, "—") for column in columns), how]
         path = ROOT / "configs" / name / f"{result['name']}.yaml"
-        start = start_of(path)
-        after = f" after {start.stem}" if start else ""
-        row.append(f"{training_seconds(path) / 60:.0f} min, {result['steps']} steps{after}")
+        row.append(f"{training_seconds(path) / 60:.0f} min, {steps_in_words(result, path)}")
         lines.append(f"| {' | '.join(row)} |")
     first = results[0]["reports"][0]
     machines = sorted({result["machine"] for result in results})

@@ -114,6 +114,8 @@ def test_without_steps_what_no_run_has_learned_is_named(parts, tmp_path):
     settings = SETTINGS | {"start_from": str(tmp_path / "first")}
     with pytest.warns(UserWarning, match="SimpleShot learns what .*begins: batches, running_mean"):
         quickstudy.fit(strategy, parts["train"], steps=0, **settings)
+    with pytest.raises(ValueError, match="steps is 0, and start_from names no run"):
+        quickstudy.fit(strategy, parts["train"], steps=0, **SETTINGS)
 
 
 def test_a_resumed_run_goes_on_from_itself_and_not_from_its_start(parts, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -397,13 +396,8 @@ class Fit:
             )
         if start := self.settings.start_from:
             # Nor may its classes be tested on.
-            self.classes["start_from"], new = take_over(self.strategy, start)
-            if new and not self.settings.steps:
-                warnings.warn(
-                    f"{type(self.strategy).__name__} learns what the run in {start} did not, and "
-                    f"without steps it stays as it begins: {', '.join(new)}.",
-                    stacklevel=2,
-                )
+            to_learn = self.settings.steps > 0
+            self.classes["start_from"] = take_over(self.strategy, start, to_learn)
         self._begin_average()
         barrier()  # all ranks have looked
         if directory is not None and self.rank == 0:

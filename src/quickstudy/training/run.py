@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,12 +123,17 @@ def load(
     )
 
 
-def take_over(strategy: Strategy, path: str) -> tuple[list[str], list[str]]:
+def take_over(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
     """Gives ``strategy`` what another run learned, as far as names and shapes agree.
 
+    Args:
+        strategy: whose φ is changed.
+        path: of the other run.
+        to_learn: whether ``strategy`` goes on learning. If not, a warning names what the other run
+            has not learned, but for the classifier of training classes, which no task needs.
+
     Returns:
-        The classes that the other run has used, and the tensors that it has not learned, but for
-        the classifier of training classes, which no task needs.
+        The classes that the other run has used.
 
     Raises:
         ValueError: when it has another encoder.
@@ -148,9 +154,14 @@ def take_over(strategy: Strategy, path: str) -> tuple[list[str], list[str]]:
         )
     for name, value in fitting.items():
         own[name].copy_(value)
-    classes = [each for names in saved.classes.values() for each in names]
-    new = sorted(set(own) - set(fitting))
-    return classes, [name for name in new if not name.startswith("classifier.")]
+    new = [n for n in sorted(set(own) - set(fitting)) if not n.startswith("classifier.")]
+    if new and not to_learn:
+        warnings.warn(
+            f"{type(strategy).__name__} learns what the run in {path} did not, and without steps "
+            f"it stays as it begins: {', '.join(new)}.",
+            stacklevel=2,
+        )
+    return [each for names in saved.classes.values() for each in names]
 
 
 class RunDirectory:

@@ -141,6 +141,11 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be more than 0.")
+        if not (self.steps or self.start_from):
+            raise ValueError(
+                "steps is 0, and start_from names no run: nothing would have been learned. Take at "
+                "least one step, or say what to start from."
+            )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be at least 0 and less than 1.")
         most = (self.shots + self.queries) // self.shots
