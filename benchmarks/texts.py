@@ -84,6 +84,32 @@ def drawn(labels: NDArray[np.str_], shots: int, seed: int) -> NDArray[np.int64]:
     )
 
 
+class Data:
+    """A data set with its test set's vectors, which any number of draws use."""
+
+    def __init__(self, name: str) -> None:
+        self.module = PretrainedTextEncoder(minilm())
+        self.cache = FeatureCache(encoder_identity(self.module, self.module.inputs))
+        self.texts, self.labels = read(name, "train")
+        self.test_texts, self.test_labels = read(name, "test")
+        self.test_vectors = embed(
+            self.module, self.module.inputs, self.test_texts, self.cache
+        ).numpy()
+
+    def task(self, shots: int, seed: int) -> tuple[Task, float]:
+        """A draw of so many examples a class, and the seconds that embedding them took."""
+        chosen = drawn(self.labels, shots, seed)
+        few = [self.texts[number] for number in chosen]
+        started = time.perf_counter()
+        vectors = embed(self.module, self.module.inputs, few).numpy()
+        seconds = time.perf_counter() - started
+        embed(self.module, self.module.inputs, few, self.cache)
+        task = Task(
+            few, vectors, self.labels[chosen], self.test_texts, self.test_vectors, self.test_labels
+        )
+        return task, seconds
+
+
 def of_vectors(strategy: str) -> Classify:
     """A classifier that learns from the vectors."""
     return lambda task: (
@@ -121,52 +147,59 @@ def measure(name: str, results: dict[str, Any]) -> None:
     ]
     if all(key(name, *each) in results["runs"] for each in wanted):
         return
-    module = PretrainedTextEncoder(minilm())
-    cache = FeatureCache(encoder_identity(module, module.inputs))
-    texts, labels = read(name, "train")
-    test_texts, test_labels = read(name, "test")
-    test_vectors = embed(module, module.inputs, test_texts, cache).numpy()
+    data = Data(name)
     for shots in SHOTS:
         for seed in range(SEEDS):
-            chosen = drawn(labels, shots, seed)
-            few = [texts[number] for number in chosen]
-            started = time.perf_counter()
-            vectors = embed(module, module.inputs, few).numpy()
-            embedding = time.perf_counter() - started
-            embed(module, module.inputs, few, cache)
-            task = Task(few, vectors, labels[chosen], test_texts, test_vectors, test_labels)
+            task, embedding = data.task(shots, seed)
             for method, classify in METHODS.items():
                 if key(name, method, shots, seed) not in results["runs"]:
-                    started = time.perf_counter()
-                    answers = classify(task)
-                    seconds = time.perf_counter() - started
-                    accuracy = float(np.mean(answers == test_labels))
-                    note(results, key(name, method, shots, seed), accuracy, embedding + seconds)
+                    accuracy, seconds = timed(classify, task)
+                    run = {"accuracy": accuracy, "seconds": round(embedding + seconds, 2)}
+                    note(results, key(name, method, shots, seed), run)
+
+
+def timed(classify: Classify, task: Task) -> tuple[float, float]:
+    """The accuracy on the test set and the seconds that learning and answering took."""
+    started = time.perf_counter()
+    answers = classify(task)
+    seconds = time.perf_counter() - started
+    return float(np.mean(answers == task.test_labels)), seconds
 
 
 def measure_setfit(python: str, draws: int, results: dict[str, Any]) -> None:
-    """Measures what is missing of SetFit, each training in a process of its own."""
-    parts = {name: (*read(name, "train"), *read(name, "test")) for name in LABELS}
+    """Measures what is missing of SetFit."""
+    data = {name: Data(name) for name in LABELS}
     for seed, shots, name in itertools.product(range(draws), SHOTS, LABELS):
-        if key(name, SETFIT, shots, seed) in results["runs"]:
-            continue
-        texts, labels, test_texts, test_labels = parts[name]
-        chosen = drawn(labels, shots, seed)
-        problem = {
-            "encoder": minilm(),
-            "seed": seed,
-            "texts": [texts[number] for number in chosen],
-            "labels": labels[chosen].tolist(),
-            "test_texts": test_texts,
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            asked, answered = Path(folder) / "problem.json", Path(folder) / "answer.json"
-            asked.write_text(json.dumps(problem))
-            script = ROOT / "benchmarks" / "peers" / "setfit_texts.py"
-            subprocess.run([python, str(script), str(asked), str(answered)], check=True)
-            answer = json.loads(answered.read_text())
-        accuracy = float(np.mean(np.array(answer["labels"]) == test_labels))
-        note(results, key(name, SETFIT, shots, seed), accuracy, answer["seconds"])
+        if key(name, SETFIT, shots, seed) not in results["runs"]:
+            run = setfit_run(python, data[name], shots, seed)
+            note(results, key(name, SETFIT, shots, seed), run)
+
+
+def setfit_run(python: str, data: Data, shots: int, seed: int) -> dict[str, Any]:
+    """One training of SetFit, in a process of its own, and the default's beside it."""
+    task, _ = data.task(shots, seed)
+    problem = {
+        "encoder": minilm(),
+        "seed": seed,
+        "texts": task.texts,
+        "labels": task.labels.tolist(),
+        "test_texts": task.test_texts,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder) / "problem.json", Path(folder) / "answer.json"
+        asked.write_text(json.dumps(problem))
+        script = ROOT / "benchmarks" / "peers" / "setfit_texts.py"
+        subprocess.run([python, str(script), str(asked), str(answered)], check=True)
+        answer = json.loads(answered.read_text())
+    started = time.process_time()
+    data.task(shots, seed)
+    METHODS["quickstudy"](task)
+    return {
+        "accuracy": float(np.mean(np.array(answer["labels"]) == task.test_labels)),
+        "core_seconds": round(answer["core_seconds"], 1),
+        "quickstudy_core_seconds": round(time.process_time() - started, 1),
+        "machine": machine(),
+    }
 
 
 def key(name: str, method: str, shots: int, seed: int) -> str:
@@ -174,12 +207,12 @@ def key(name: str, method: str, shots: int, seed: int) -> str:
     return f"{name}/{method}/{shots}/{seed}"
 
 
-def note(results: dict[str, Any], run: str, accuracy: float, seconds: float) -> None:
+def note(results: dict[str, Any], name: str, run: dict[str, Any]) -> None:
     """Remembers a run, at once."""
-    results["runs"][run] = {"accuracy": accuracy, "seconds": round(seconds, 2)}
+    results["runs"][name] = run
     PATH.parent.mkdir(parents=True, exist_ok=True)
     PATH.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(run, f"{accuracy:.1%}", f"{seconds:.1f} s", flush=True)
+    print(name, run, flush=True)
 
 
 def page(results: dict[str, Any]) -> str:
@@ -193,7 +226,8 @@ def page(results: dict[str, Any]) -> str:
         "95 % interval, and the seconds that it takes to learn from the texts (embedding them",
         "included) and to answer the test set (embedding it not included).",
         "`python benchmarks/texts.py` repeats it; SetFit is run with its documented settings, 20",
-        "pairs an example and one epoch.",
+        "pairs an example and one epoch, and takes so many times the processor time of",
+        "*quickstudy* on the same examples on the same core (without answering the test set).",
         "",
         "*quickstudy* is `FewShotClassifier()` as it comes. It counts the name of a class (`card",
         "about to expire`) as one more example of it, where names tell the examples apart; the",
@@ -206,7 +240,9 @@ def page(results: dict[str, Any]) -> str:
             cells = [_cells(results, name, method, shots) for shots in SHOTS]
             if any(cells):
                 lines.append(f"| {method} | {' | '.join(c or '— | —' for c in cells)} |")
-    lines += ["", f"Measured on {results['machine']}."]
+    lines += ["", f"Measured on {results['machine']}"]
+    others = {run["machine"] for run in results["runs"].values() if "machine" in run}
+    lines[-1] += f"; SetFit on {' and '.join(sorted(others))}." if others else "."
     return "\n".join(lines) + "\n"
 
 
@@ -216,10 +252,16 @@ def _cells(results: dict[str, Any], name: str, method: str, shots: int) -> str:
     if not found:
         return ""
     accuracies = 100 * np.array([run["accuracy"] for run in found])
-    seconds = np.median([run["seconds"] for run in found])
-    interval = half_width(accuracies)
     draws = "" if len(found) == SEEDS else f" ({len(found)} of {SEEDS} draws)"
-    return f"{accuracies.mean():.1f}{interval}{draws} | {seconds:.1f}"
+    return f"{accuracies.mean():.1f}{half_width(accuracies)}{draws} | {_cost(found)}"
+
+
+def _cost(runs: list[dict[str, Any]]) -> str:
+    """The median seconds; of SetFit, how many times those of quickstudy beside it."""
+    if "seconds" in runs[0]:
+        return f"{np.median([run['seconds'] for run in runs]):.1f}"
+    times = [run["core_seconds"] / run["quickstudy_core_seconds"] for run in runs]
+    return f"{np.median(times):.0f} times quickstudy's"
 
 
 def half_width(values: Sequence[float] | NDArray[Any]) -> str:

@@ -20,7 +20,7 @@ def main() -> None:
     names = sorted(set(problem["labels"]))
     labels = [names.index(label) for label in problem["labels"]]
     model = SetFitModel.from_pretrained(problem["encoder"])
-    started = time.perf_counter()
+    started = time.process_time()
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -34,9 +34,9 @@ def main() -> None:
         train_dataset=Dataset.from_dict({"text": problem["texts"], "label": labels}),
     )
     trainer.train()
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     answers = model.predict(problem["test_texts"], show_progress_bar=False).tolist()
-    answer = {"labels": [names[number] for number in answers], "seconds": seconds}
+    answer = {"labels": [names[number] for number in answers], "core_seconds": seconds}
     Path(sys.argv[2]).write_text(json.dumps(answer))
 
 

@@ -13,11 +13,29 @@ def test_four_examples_by_hand():
     # Of 5 scores 40 % may be lower: two of them, so the second lowest is the least.
     found = prediction_sets(queries, held_out, targets, 0.6)
     assert found.tolist() == [[True, False], [True, False], [False, True]]
-    # Half way between the second and the third: 2.5 of 5 scores may be lower.
-    half = prediction_sets(torch.tensor([[0.61, 0.59]]), held_out, targets, 0.5)
+    # Half way between the second and the third, in log-odds (0.4 to 0.6 and 0.8 to 0.2 make 0.620):
+    # 2.5 of 5 scores may be lower.
+    half = prediction_sets(torch.tensor([[0.621, 0.619]]), held_out, targets, 0.5)
     assert half.tolist() == [[True, False]]
     # With 4 examples nothing but all classes covers 90 %.
     assert prediction_sets(queries, held_out, targets, 0.9).all()
+
+
+def test_the_least_probability_goes_on_as_from_fewer_examples_by_hand():
+    targets = torch.tensor([0, 0, 0, 1])
+    by_fewer = torch.tensor([[0.5, 0.5], [0.4, 0.6], [0.2, 0.8], [0.9, 0.1]])
+    held_out = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.7, 0.3]])
+    # The second lowest went from odds of 1/4 to 2/3; half a step on they are 2/3 √(8/3) = 1.0887.
+    queries = torch.tensor([[0.5213, 0.4787], [0.5211, 0.4789]])
+    found = prediction_sets(queries, held_out, targets, 0.6, by_fewer, advance=0.5)
+    assert found.tolist() == [[True, False], [False, False]]
+    # An example that could not be held out with fewer tells nothing of the step: the second lowest
+    # An example that could not be held out with fewer tells nothing of the step. Of the other three
+    # it goes, at 0.6 between the lowest and the second, from log-odds of -1.7107 to -0.5822.
+    by_fewer[0] = torch.nan
+    queries = torch.tensor([[0.5397, 0.4603], [0.5395, 0.4605]])
+    found = prediction_sets(queries, held_out, targets, 0.6, by_fewer, advance=0.5)
+    assert found.tolist() == [[True, False], [False, False]]
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])

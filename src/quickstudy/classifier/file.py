@@ -54,6 +54,7 @@ def save_model(model: Model, path: Path) -> None:
         "cached": reader.cache is not None,
         "names": support.names,
         "temperature": trust.temperature if trust else None,
+        "advance": trust.advance if trust else None,
         "extra": model.extra,
     }
     groups = {
@@ -66,7 +67,7 @@ def save_model(model: Model, path: Path) -> None:
             "contents": support.contents,
             **({} if support.pictures is None else {"pictures": support.pictures}),
         },
-        "trust": {"held_out": trust.held_out} if trust else {},
+        "trust": {"held_out": trust.held_out, "by_fewer": trust.by_fewer} if trust else {},
         "known": trust.known.state() if trust else {},
         "named": {} if learner.named is None else {"prepared": learner.named},
     }
@@ -108,7 +109,7 @@ def load_model(
             len(classes),
             header["on_vectors"],
             header["settings"]["seed"],
-            _trust(header["temperature"], groups),
+            _trust(header, groups),
             groups.get("named", {}).get("prepared"),
         )
         examples = Support(
@@ -194,11 +195,18 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
     return _described(reader.encoder) if reader.encoder is not None else None
 
 
-def _trust(temperature: float | None, groups: Mapping[str, dict[str, Tensor]]) -> Trust | None:
-    if temperature is None:
+def _trust(header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]) -> Trust | None:
+    if header["temperature"] is None:
         return None
-    known = KnownScore.from_state(groups["known"])
-    return Trust(groups["trust"]["held_out"], float(temperature), known)
+    held_out = groups["trust"]["held_out"]
+    return Trust(
+        held_out,
+        float(header["temperature"]),
+        KnownScore.from_state(groups["known"]),
+        # Files written before these were measured have neither.
+        groups["trust"].get("by_fewer", torch.full_like(held_out, torch.nan)),
+        float(header.get("advance", 0)),
+    )
 
 
 def _described_labels(labels: Labels) -> dict[str, Any]:

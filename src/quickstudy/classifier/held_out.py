@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +17,14 @@ def held_out_logits(
     folds: int = 5,
     seed: int = 0,
     always: Examples | None = None,
-) -> Tensor:
+    together: int = 1,
+) -> tuple[Tensor, float]:
     """Logits of each support example from a learner that did not see it.
 
-    The examples are divided into folds, and the strategy adapts to all but one at a time
-    (Stone, "Cross-validatory choice and assessment of statistical predictions", 1974). Every class
-    keeps an example in every learner's support: a fold never holds all of one class. Classes lose
-    as many examples as each other, give or take one, so that none is at a disadvantage.
+    The examples are divided into folds, and the strategy adapts to all but one at a time, or all
+    but a few (Stone, "Cross-validatory choice and assessment of statistical predictions", 1974).
+    Every class keeps an example in every learner's support. Classes lose as many examples as each
+    other, give or take one, so that none is at a disadvantage.
 
     Args:
         strategy: in evaluation mode.
@@ -31,24 +33,28 @@ def held_out_logits(
         folds: at most so many; fewer where the largest class is smaller.
         seed: of the division into folds.
         always: examples that every learner sees beside.
+        together: the number of folds that each learner does without.
 
     Returns:
-        ``[N, K]``; a row of NaN for an example that is alone in its class.
+        The logits ``[N, K]``, with rows of NaN for the examples of classes that have no more than
+        ``together``; and the mean number of examples that the learners saw.
     """
     targets = support.targets[0]
     kept_alive = set() if always is None else {*always.targets[0].tolist()}
-    fold_of = _folds(targets, ways, folds, seed, kept_alive)
+    fold_of = _folds(targets, ways, folds, seed, kept_alive, together)
     logits = support.inputs.new_full((len(targets), ways), torch.nan, dtype=torch.float32)
-    for fold in range(int(fold_of.max()) + 1):
-        inside = fold_of == fold
+    count, seen = int(fold_of.max()) + 1, []
+    for first in range(0, count, together):
+        inside = (fold_of >= 0) & ((fold_of - first) % count < together)
         kept, asked = (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]
-        seen = Examples(support.inputs[:, kept], support.targets[:, kept])
+        known = Examples(support.inputs[:, kept], support.targets[:, kept])
         if always is not None:
-            seen = joined(seen, always)
+            known = joined(known, always)
         with torch.no_grad():
-            theta = strategy.adapt(seen, ways)
+            theta = strategy.adapt(known, ways)
             logits[asked] = strategy.predict(theta, support.inputs[:, asked])[0].float()
-    return logits
+        seen.append(known.targets.shape[1])
+    return logits, float(np.mean(seen)) if seen else 0.0
 
 
 def joined(some: Examples, more: Examples) -> Examples:
@@ -59,8 +65,10 @@ def joined(some: Examples, more: Examples) -> Examples:
     )
 
 
-def _folds(targets: Tensor, ways: int, folds: int, seed: int, kept_alive: set[int]) -> Tensor:
-    """The fold ``[N]`` of each example; -1 for one without which its class would have none."""
+def _folds(
+    targets: Tensor, ways: int, folds: int, seed: int, kept_alive: set[int], together: int
+) -> Tensor:
+    """The fold ``[N]`` of each example; -1 where its class may have none without its folds."""
     generator = torch.Generator().manual_seed(seed)
     fold_of = torch.full(targets.shape, -1)
     sizes = torch.bincount(targets.cpu(), minlength=ways)
@@ -68,7 +76,7 @@ def _folds(targets: Tensor, ways: int, folds: int, seed: int, kept_alive: set[in
     first = 0  # of a class: small classes do not all begin with the same fold
     for label in range(ways):
         members = (targets.cpu() == label).nonzero()[:, 0]
-        if len(members) > 1 or label in kept_alive:
+        if len(members) > together or label in kept_alive:
             order = torch.randperm(len(members), generator=generator)
             fold_of[members[order]] = (first + torch.arange(len(members))) % folds
             first += len(members) % folds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +31,16 @@ class Trust:
             that is impossible.
         temperature: what logits are divided by.
         known: how surely something is of a known class.
+        by_fewer: like ``held_out``, by learners that saw fewer examples.
+        advance: how far it is from the learners of ``held_out`` to the one in use, in steps from
+            those of ``by_fewer`` to those of ``held_out``; 0 where that cannot be told.
     """
 
     held_out: Tensor
     temperature: float
     known: KnownScore
+    by_fewer: Tensor
+    advance: float
 
 
 @dataclass
@@ -108,14 +114,27 @@ class Learner:
             for part in (slice(count), slice(count, None))
         )
         with evaluating(self.strategy), seeded(self.seed):
-            held_out = held_out_logits(
-                self.strategy, examples, self.ways, seed=self.seed, always=names
+            (held_out, seen), (by_fewer, fewer) = (
+                held_out_logits(
+                    self.strategy,
+                    examples,
+                    self.ways,
+                    seed=self.seed,
+                    always=names,
+                    together=together,
+                )
+                for together in (1, 2)
             )
         targets = support.targets[0]
         is_example = torch.arange(len(targets), device=targets.device) < count
         known = KnownScore.fitted(self.features(support.inputs[0]), targets, self.ways, is_example)
-        prior = usual_temperature(self.strategy)
-        return Trust(held_out, fit_temperature(held_out, examples.targets[0], prior), known)
+        return Trust(
+            held_out,
+            fit_temperature(held_out, examples.targets[0], usual_temperature(self.strategy)),
+            known,
+            by_fewer,
+            _advance(len(targets), seen, fewer),
+        )
 
     def logits(self, prepared: Tensor) -> Tensor:
         """Logits ``[Q, K]`` of what the strategy reads of the queries, ``[Q, *shape]``.
@@ -156,6 +175,16 @@ class Learner:
                 else:
                     parts.append(self.strategy.predict(self.theta, part[None])[0].log_softmax(-1))
         return torch.cat(parts)
+
+
+def _advance(of_all: float, of_most: float, of_fewer: float) -> float:
+    """The step from most examples to all, along the logarithm, in steps from fewer to most.
+
+    At most 1, as it is where classes are of a size: what one step took away the other did too.
+    """
+    if not of_all > of_most > of_fewer > 0:
+        return 0.0
+    return min(1.0, math.log(of_all / of_most) / math.log(of_most / of_fewer))
 
 
 @contextmanager

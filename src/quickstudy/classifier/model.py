@@ -202,13 +202,13 @@ class Model:
 
     def prediction_sets(self, probabilities: Tensor, coverage: float) -> list[Labels]:
         """The labels that belong to probabilities ``[Q, K]``, the most probable first."""
-        held_out = self._trust("prediction sets").held_out
-        sets = prediction_sets(
-            probabilities,
-            self.learner.probabilities(held_out).to(probabilities.device),
-            self.targets.to(probabilities.device),
-            coverage,
+        trust = self._trust("prediction sets")
+        held_out, by_fewer = (
+            self.learner.probabilities(logits).to(probabilities.device)
+            for logits in (trust.held_out, trust.by_fewer)
         )
+        targets = self.targets.to(probabilities.device)
+        sets = prediction_sets(probabilities, held_out, targets, coverage, by_fewer, trust.advance)
         order = probabilities.argsort(1, descending=True)
         chosen = sets.gather(1, order)
         return [
