@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -249,6 +250,30 @@ def test_a_repository_of_the_hub_is_decoded_once(tmp_path, monkeypatch):
     assert dataset.name == "some/thing"
     assert dataset.split()["test"].class_names == ("1",)
     assert greys(dataset, "1") == [3, 4, 5]
+
+
+def test_of_a_repository_with_a_script_the_hubs_parquet_copy_is_read(tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    for number, configuration in enumerate(("v1", "v2")):
+        labels = [number] * 3 + [2] * 3
+        one = repository(tmp_path / configuration, {"image": "pictures", "label": labels})
+        (copy / configuration / "train").mkdir(parents=True)
+        shutil.copy(one / "train.parquet", copy / configuration / "train" / "0000.parquet")
+    snapshot = tmp_path / "abc123"
+    snapshot.mkdir()
+
+    def builder(name, configuration=None, revision=None, cache_dir=None, data_dir=None):
+        if revision == "abc123":
+            raise RuntimeError("Dataset scripts are no longer supported, but found thing.py")
+        assert (name, configuration, revision) == ("old/thing", None, "refs/convert/parquet")
+        return local_builder(str(copy), data_dir=data_dir, cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    monkeypatch.setattr("datasets.load_dataset_builder", builder)
+    dataset = load_dataset("old/thing", inputs=SMALL, configuration="v2")
+    assert dataset.class_names == ("1", "2")
+    with pytest.raises(ValueError, match="old/thing could not be loaded from the Hugging Face"):
+        load_dataset("old/thing", inputs=SMALL)  # "default" is no configuration of it
 
 
 # Folders laid out like repositories ---------------------------------------------------------------

@@ -21,6 +21,10 @@ from quickstudy.messages import reason
 
 _HASHED_UP_TO_BYTES = 2**30
 
+_HUBS_PARQUET = {"revision": "refs/convert/parquet"}
+"""Where the hub keeps its own copies, as parquet, of data that repositories read by a script, which
+the library no longer runs; there every configuration is a folder."""
+
 
 @dataclass(frozen=True)
 class LocalRepository(TableSource):
@@ -107,7 +111,14 @@ def _parts(
 
     place = {"revision": revision, "cache_dir": copies}
     with without_bars():
-        builder = datasets.load_dataset_builder(repository, columns.configuration, **place)
+        try:
+            builder = datasets.load_dataset_builder(repository, columns.configuration, **place)
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            builder = datasets.load_dataset_builder(
+                repository, data_dir=columns.configuration or "default", **place | _HUBS_PARQUET
+            )
         parts: dict[str, Table] = {}
         if isinstance(builder, Parquet):
             for split, files in builder.config.data_files.items():
