@@ -137,6 +137,9 @@ def test_a_start_with_another_encoder_is_refused(parts, tmp_path):
     wide = PrototypicalNetwork(Conv4((1, 8, 8), channels=16, blocks=2))
     with pytest.raises(ValueError, match=r"another encoder.*do not fit"):
         quickstudy.fit(wide, parts["train"], steps=1, **settings)
+    with pytest.raises(ValueError, match=r"another encoder.*do not fit"):
+        quickstudy.fit(wide, parts["train"], None, tmp_path / "refused", steps=1, **settings)
+    assert not (tmp_path / "refused").exists()
     with pytest.raises(FileNotFoundError, match="is not a run"):
         quickstudy.fit(
             make(), parts["train"], steps=1, **SETTINGS | {"start_from": str(tmp_path / "none")}

@@ -20,6 +20,8 @@ NAME = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of ``folder`` that ask in the same way.
 
+    A folder that is made for it and stays empty is removed again.
+
     The system gives the lock back when a process ends, however it does. Where there are no such
     locks (Windows), the file itself is the lock, and has to be removed after a crash.
 
@@ -27,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
         ValueError: when another process is there; it is named.
         UnwritableError: when nothing can be written there.
     """
-    path = folder / NAME
+    path, is_new = folder / NAME, not folder.exists()
     with explained(path):
         folder.mkdir(parents=True, exist_ok=True)
         file = _claim(path) if fcntl is not None else _claim_by_existence(path)
@@ -44,6 +46,9 @@ def locked(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
         with suppress(OSError):  # what could not be written on a full disk
             file.close()
+        if is_new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _claim(path: Path) -> TextIO:
