@@ -114,6 +114,20 @@ def test_an_encoder_that_changed_since_is_warned_of(minilm, texts, tmp_path):
         FewShotClassifier.load(tmp_path / "a.qs")
 
 
+def test_a_file_that_was_written_before_advances_were_measured_is_read(blobs, tmp_path):
+    X, y = blobs
+    one = FewShotClassifier().fit(X, y)
+    assert one.model_.learner.trust.advance > 0
+    one.save(tmp_path / "a.qs")
+    header, tensors = tensor_file.read(tmp_path / "a.qs", FORMAT)
+    del header["advance"], tensors["trust.by_fewer"]
+    tensor_file.write(tmp_path / "a.qs", FORMAT, header, tensors)
+    other = FewShotClassifier.load(tmp_path / "a.qs")
+    assert other.model_.learner.trust.advance == 0
+    one.model_.learner.trust.advance = 0.0
+    assert all(map(np.array_equal, one.predict_set(X, 0.7), other.predict_set(X, 0.7)))
+
+
 def test_names_and_pictures_can_be_left_out(split_jpegs, run, tmp_path):
     (paths, labels), _ = split_jpegs
     FewShotClassifier(run, keep_examples=False).fit(paths, labels).save(tmp_path / "a.qs")
