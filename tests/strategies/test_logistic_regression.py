@@ -8,7 +8,10 @@ from torch import nn
 from quickstudy.episodes import Examples
 from quickstudy.strategies import LogisticRegression
 from quickstudy.strategies.finetune import logistic_regression
-from quickstudy.strategies.finetune.logistic_regression import regression_weights
+from quickstudy.strategies.finetune.logistic_regression import (
+    multinomial_newton,
+    regression_weights,
+)
 
 # Newton's method stops when probabilities are right to 1e-9.
 SOLVED = {"rtol": 1e-7, "atol": 1e-8}
@@ -23,6 +26,13 @@ def with_ones(x):
     return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
+def as_solved(support, theta):
+    """What stands before the weights of features that keep their lengths, and those weights."""
+    centre = support.inputs.mean(1, keepdim=True)
+    bias = theta["bias"] + (theta["weight"] * centre).sum(-1)
+    return with_ones(support.inputs - centre), torch.cat([theta["weight"], bias[..., None]], 2).mT
+
+
 @pytest.mark.parametrize("size", [2, 40], ids=["short features", "long features"])
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("normalize", [True, False])
@@ -30,11 +40,12 @@ def test_the_gradient_of_the_objective_is_zero(make_episode, size, penalty, norm
     support = make_episode((size,), shots=[1, 6, 3], tasks=3).support
     strategy = plain(penalty=penalty, normalize=normalize)
     theta = strategy.adapt(support, 3)
-    x = F.normalize(support.inputs, dim=-1) if normalize else support.inputs
-    w = torch.cat([theta["weight"], theta["bias"][..., None]], dim=2).mT.requires_grad_()
-    losses = F.cross_entropy(
-        (with_ones(x) @ w).flatten(0, 1), support.targets.flatten(), reduction="sum"
-    )
+    x, w = as_solved(support, theta)
+    if normalize:
+        x = with_ones(F.normalize(support.inputs, dim=-1))
+        w = torch.cat([theta["weight"], theta["bias"][..., None]], dim=2).mT
+    w.requires_grad_()
+    losses = F.cross_entropy((x @ w).flatten(0, 1), support.targets.flatten(), reduction="sum")
     objective = losses + penalty / 2 * w.square().sum()
     (slope,) = torch.autograd.grad(objective, w)
     torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-7)
@@ -44,15 +55,14 @@ def test_the_gradient_of_the_objective_is_zero(make_episode, size, penalty, norm
 def test_it_agrees_with_another_solver(make_episode, penalty):
     linear_model = pytest.importorskip("sklearn.linear_model")
     support = make_episode((6,), shots=[2, 5, 4]).support
-    theta = plain(penalty=penalty, normalize=False).adapt(support, 3)
+    x, w = as_solved(support, plain(penalty=penalty, normalize=False).adapt(support, 3))
     for task in range(2):
         other = linear_model.LogisticRegression(
             C=1 / penalty, fit_intercept=False, tol=1e-12, max_iter=100_000
-        ).fit(with_ones(support.inputs[task]).numpy(), support.targets[task].numpy())
-        expected = torch.from_numpy(other.coef_)
+        ).fit(x[task].numpy(), support.targets[task].numpy())
         # The other stops when its own objective stops changing.
-        torch.testing.assert_close(theta["weight"][task], expected[:, :-1], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(theta["bias"][task], expected[:, -1], rtol=1e-4, atol=1e-5)
+        expected = torch.from_numpy(other.coef_)
+        torch.testing.assert_close(w[task].mT, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_two_examples_solved_by_hand():
@@ -85,13 +95,32 @@ def test_steps_that_overshoot_are_halved(monkeypatch):
     targets = torch.randint(3, (200, 12), generator=generator)
     members = F.one_hot(targets, 3).double()
 
-    def worst():
-        w = regression_weights(x, members, 1e-3).mT
+    def worst(w):
         return float((x.mT @ ((x @ w).softmax(-1) - members) + 1e-3 * w).abs().max())
 
-    assert worst() < 1e-6
+    def newton():
+        return (multinomial_newton(x @ x.mT / 1e-3, members.mT) @ x / 1e-3).mT
+
+    assert worst(newton()) < 1e-6
     monkeypatch.setattr(logistic_regression, "HALVINGS", 1)
-    assert worst() > 0.1
+    assert worst(newton()) > 0.1
+    # Then it is solved in another way.
+    assert worst(regression_weights(x, members, 1e-3).mT) < 0.02
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_columns_of_any_size_and_zero(size, dtype):
+    """Each class is one of two sides, whatever the unit and wherever the zero."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 12, 3, generator=generator, dtype=dtype) / 4
+    targets = torch.tensor([[0, 1] * 6])
+    x[..., 0] += 2.0 * targets
+    strategy = LogisticRegression(nn.Flatten(), penalty=0.1, normalize=False)
+    for zero in (0, 3, 100):
+        moved = size * (x + zero)
+        theta = strategy.adapt(Examples(moved, targets), 2)
+        assert torch.equal(strategy.predict(theta, moved).argmax(-1), targets)
 
 
 def test_it_settles_within_a_few_steps(make_episode, monkeypatch):

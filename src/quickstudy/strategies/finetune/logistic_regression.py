@@ -29,6 +29,9 @@ ITERATIONS = 50
 CONVERGED = 1e-9
 """Of the conditions of the optimum, which are differences of probabilities."""
 
+NEARLY_CONVERGED = 1e-3
+"""Tasks that are short of this are solved by L-BFGS: rounding has led Newton's method astray."""
+
 HALVINGS = 10
 
 NEWTON_UP_TO = 1e8
@@ -47,7 +50,9 @@ class LogisticRegression(PretrainedStrategy):
     The linear probe of Tian, Wang, Krishnan, Tenenbaum, Isola, "Rethinking Few-Shot Image
     Classification: A Good Embedding Is All You Need?", ECCV 2020, section 3 (without distillation):
     features are brought to length 1, and the problem is solved to convergence. A constant 1 stands
-    after the features, whose row of W is a bias; it is penalised like the others.
+    after the features, whose row of W is a bias; it is penalised like the others. Features that
+    keep their lengths are centred on the support's mean first, so that it does not matter where
+    their zeros are.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
@@ -79,11 +84,18 @@ class LogisticRegression(PretrainedStrategy):
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         with torch.no_grad():
-            features = with_constant(self.directions(support.inputs))
+            features, centre = self.directions(support.inputs), None
+            if not self.normalize:
+                centre = features.mean(1, keepdim=True)
+                features = features - centre
+            features = with_constant(features)
             penalty = self.penalty_for(support.targets.shape[1], ways)
             members = self.weighted(target_matrix(support, ways))
             weight = regression_weights(features, members, penalty)
-        return {"weight": weight[..., :-1], "bias": weight[..., -1]}
+            weight, bias = weight[..., :-1], weight[..., -1]
+            if centre is not None:
+                bias = bias - (weight * centre).sum(-1)
+        return {"weight": weight, "bias": bias}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(self.directions(features), theta["weight"], theta["bias"])
@@ -115,8 +127,16 @@ def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Ten
     examples, ways = members.shape[-2:]
     if ways * examples**3 > NEWTON_UP_TO:
         return weights_by_descent(features, members, penalty)
-    dual = multinomial_newton(features @ features.mT / penalty, members.mT)
-    return dual @ features / penalty
+    gram = features @ features.mT / penalty
+    try:
+        dual = multinomial_newton(gram, members.mT)
+    except ValueError:  # its systems are singular to rounding, as features are so long
+        return weights_by_descent(features, members, penalty)
+    missed = _residual(widest(gram), widest(members.mT), widest(dual)).abs().amax((1, 2))
+    weights = dual @ features / penalty
+    if (astray := ~(missed < NEARLY_CONVERGED)).any():
+        weights[astray] = weights_by_descent(features[astray], members[astray], penalty)
+    return weights
 
 
 def weights_by_descent(features: Tensor, members: Tensor, penalty: float) -> Tensor:
@@ -191,6 +211,11 @@ def _newton_step(gram: Tensor, probabilities: Tensor, residual: Tensor) -> Tenso
     own = (inner @ (residual @ gram)[..., None])[..., 0]  # C
     shared = torch.cholesky_solve(own.sum(1)[..., None], positive_factor(inner.sum(1)))
     return residual - own + (inner @ shared[:, None])[..., 0]
+
+
+def _residual(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:
+    """B = Y − P − A, which is 0 at the optimum."""
+    return members - members.sum(1, keepdim=True) * (dual @ gram).softmax(1) - dual
 
 
 def _objective(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:
