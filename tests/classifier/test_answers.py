@@ -54,6 +54,23 @@ def test_sets_grow_with_coverage_and_begin_with_the_answer(near_blobs):
     assert sum(map(len, wide)) > sum(map(len, narrow))
 
 
+def test_examples_that_are_given_twice_are_measured_once(near_blobs):
+    """Else a twin among what is learned from would answer for the example that is held out."""
+    X, y = near_blobs
+    once = FewShotClassifier().fit(X, y)
+    twice = FewShotClassifier().fit(X, y).partial_fit(X[:7], y[:7])
+    assert twice.temperature_ == once.temperature_
+    trusts = [each.model_.learner.trust for each in (once, twice)]
+    assert torch.equal(trusts[0].held_out, trusts[1].held_out[: len(X)])
+    assert trusts[1].held_out[len(X) :].isnan().all()
+    assert torch.equal(trusts[0].known.of_known, trusts[1].known.of_known)
+    # Under another label it is another example.
+    other = np.unique(y)[np.unique(y, return_inverse=True)[1] - 1]
+    with pytest.warns(UserWarning, match="under two classes"):
+        wrong = FewShotClassifier().fit(np.r_[X, X[:1]], np.r_[y, other[:1]])
+    assert wrong.model_.learner.trust.held_out.isfinite().all()
+
+
 def test_without_calibration_there_is_nothing_to_trust(blobs):
     X, y = blobs
     classifier = FewShotClassifier(calibrate=False).fit(X, y)

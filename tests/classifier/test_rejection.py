@@ -32,6 +32,32 @@ def test_the_share_of_known_inputs_that_stay():
     assert (known.scores(strangers) < known.threshold()).float().mean() > 0.9
 
 
+def test_two_scores_by_hand():
+    known = KnownScore(torch.zeros(1, 1), -torch.tensor([2.0, 0.0]).exp())
+    # Logarithms 2 and 0: mean 1, standard deviation √2; one more has √2 √(1 + 1/2) = 1.7321 to it.
+    # Student's t with one degree of freedom is 3.0777 at 90 %: exp(1 + 3.0777 · 1.7321).
+    assert known.threshold(0.9) == pytest.approx(-561.6, rel=1e-3)
+    # A third of inputs lies below the lowest of two scores.
+    assert known.threshold(0.6) == pytest.approx(-torch.tensor(2.0).exp().item())
+    assert KnownScore(torch.zeros(1, 1), torch.tensor([-1.0])).threshold() == -float("inf")
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(2, 3), (2, 5), (5, 2)])
+def test_few_examples_keep_the_share_too(ways, shots):
+    """Over many draws: the lowest of n scores alone would lose 1 / (n + 1) of the known."""
+    kept = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        means = 4 * torch.randn(ways, 8, generator=generator)
+        targets = torch.arange(ways).repeat_interleave(shots)
+        noise = torch.randn(len(targets), 8, generator=generator)
+        known = KnownScore.fitted(means[targets] + noise, targets, ways)
+        new = torch.arange(ways).repeat(100)
+        scores = known.scores(means[new] + torch.randn(len(new), 8, generator=generator))
+        kept.append((scores >= known.threshold()).float().mean())
+    assert 0.93 < float(torch.stack(kept).mean()) < 0.995
+
+
 def test_examples_that_are_unlike_inputs_do_not_set_the_threshold():
     features = torch.tensor([[0.0], [2.0], [30.0]])
     like = torch.tensor([True, True, False])

@@ -99,7 +99,8 @@ def weights_for(
         counts = members.sum(1)
         shares_of_class = learner.logits(support).softmax(-1)[:, answer]
         residual = members[:, answer] - counts * shares_of_class
-        rows, row = (with_constant(strategy.directions(each)) for each in (support, query))
+        centre = strategy.centre(strategy.directions(support))
+        rows, row = (with_constant(strategy.directions(each) - centre) for each in (support, query))
         shares = residual * (rows @ row[0]) / strategy.penalty_for(len(support), learner.ways)
         return learner.tempered(shares), EXACT
     examples, one = learner.features(support), learner.features(query)

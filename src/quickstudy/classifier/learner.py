@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,7 @@ class Learner:
         seed: int = 0,
         calibrate: bool = True,
         named: Tensor | None = None,
+        contents: Tensor | None = None,
     ) -> Learner:
         """Adapts ``strategy``.
 
@@ -89,6 +91,8 @@ class Learner:
             seed: of strategies that draw random numbers, and of the division into folds.
             calibrate: whether to measure how far the learner can be trusted.
             named: what the strategy reads of the classes' names, if they are examples too.
+            contents: ``[N]`` int64, equal for equal inputs. An example that is given more than once
+                is held out once, from learners that see none of it.
         """
         learner = cls(strategy, {}, ways, on_vectors, seed, named=named)
         support = Examples(*(each[None] for each in learner.with_names(prepared, targets)))
@@ -96,7 +100,8 @@ class Learner:
             theta = strategy.adapt(support, ways)
         learner.theta = {name: each.detach() for name, each in theta.items()}
         if calibrate:
-            learner.trust = learner._measured(support, len(prepared))
+            numbers = torch.arange(len(prepared)) if contents is None else contents
+            learner.trust = learner._measured(support, _firsts(numbers, targets))
         return learner
 
     def with_names(self, prepared: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,14 +112,23 @@ class Learner:
         labels = torch.arange(self.ways, device=prepared.device)
         return torch.cat([prepared, self.named]), torch.cat([targets, labels])
 
-    def _measured(self, support: Examples, count: int) -> Trust:
-        """What the first ``count`` examples say of themselves; the others are names."""
+    def _measured(self, support: Examples, firsts: Tensor) -> Trust:
+        """What examples say of themselves.
+
+        Args:
+            support: N examples, and then the classes' names, if they are examples too.
+            firsts: of the N examples, the places of those that differ, ascending.
+        """
+        count = support.targets.shape[1] - (0 if self.named is None else self.ways)
+        places = torch.cat([firsts, torch.arange(count, support.targets.shape[1])])
+        places = places.to(support.targets.device)
+        different = Examples(support.inputs[:, places], support.targets[:, places])
         examples, names = (
-            Examples(support.inputs[:, part], support.targets[:, part])
-            for part in (slice(count), slice(count, None))
+            Examples(different.inputs[:, part], different.targets[:, part])
+            for part in (slice(len(firsts)), slice(len(firsts), None))
         )
         with evaluating(self.strategy), seeded(self.seed):
-            (held_out, seen), (by_fewer, fewer) = (
+            (logits, seen), (by_fewer, fewer) = (
                 held_out_logits(
                     self.strategy,
                     examples,
@@ -125,15 +139,15 @@ class Learner:
                 )
                 for together in (1, 2)
             )
-        targets = support.targets[0]
-        is_example = torch.arange(len(targets), device=targets.device) < count
-        known = KnownScore.fitted(self.features(support.inputs[0]), targets, self.ways, is_example)
+        targets = different.targets[0]
+        is_example = torch.arange(len(places), device=targets.device) < len(firsts)
+        features = self.features(different.inputs[0])
         return Trust(
-            held_out,
-            fit_temperature(held_out, examples.targets[0], usual_temperature(self.strategy)),
-            known,
-            by_fewer,
-            _advance(len(targets), seen, fewer),
+            _spread(logits, firsts, count),
+            fit_temperature(logits, examples.targets[0], usual_temperature(self.strategy)),
+            KnownScore.fitted(features, targets, self.ways, is_example),
+            _spread(by_fewer, firsts, count),
+            _advance(len(places), seen, fewer),
         )
 
     def logits(self, prepared: Tensor) -> Tensor:
@@ -175,6 +189,19 @@ class Learner:
                 else:
                     parts.append(self.strategy.predict(self.theta, part[None])[0].log_softmax(-1))
         return torch.cat(parts)
+
+
+def _firsts(contents: Tensor, targets: Tensor) -> Tensor:
+    """The places, ascending, at which a class has something for the first time."""
+    pairs = torch.stack([contents.cpu(), targets.cpu()], dim=1).numpy()
+    return torch.from_numpy(np.sort(np.unique(pairs, axis=0, return_index=True)[1]))
+
+
+def _spread(logits: Tensor, places: Tensor, count: int) -> Tensor:
+    """Rows ``[M, K]`` at their places among ``count`` rows, which are NaN elsewhere."""
+    spread = logits.new_full((count, logits.shape[1]), torch.nan)
+    spread[places.to(logits.device)] = logits
+    return spread
 
 
 def _advance(of_all: float, of_most: float, of_fewer: float) -> float:

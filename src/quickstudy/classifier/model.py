@@ -281,6 +281,7 @@ def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
         settings.seed,
         settings.calibrate,
         named,
+        support.contents,
     )
     return Model(parts, settings, support, classes, learner)
 

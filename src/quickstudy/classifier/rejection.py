@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -74,7 +75,22 @@ class KnownScore:
                 "and every class has only one; give at least two of some classes."
             )
         rank = int((1 - share) * (len(self.of_known) + 1))
-        return float(self.of_known[max(rank - 1, 0)])
+        return float(self.of_known[rank - 1]) if rank else self._below_all(share)
+
+    def _below_all(self, share: float) -> float:
+        """The threshold where so few were held out that it lies below all of them.
+
+        Taken for a sample of a normal distribution, logarithms of squared distances tell by
+        Student's t what one more of them stays under.
+        """
+        from scipy.stats import t
+
+        if len(self.of_known) < 2:
+            return -math.inf
+        logs = (-self.of_known.double()).clamp(min=1e-30).log()
+        spread = float(logs.std()) * math.sqrt(1 + 1 / len(logs))
+        bound = float(logs.mean()) + t.ppf(share, len(logs) - 1) * spread
+        return min(float(self.of_known[0]), -math.exp(min(bound, 700.0)))
 
     def state(self) -> dict[str, Tensor]:
         """The tensors to save."""

@@ -84,18 +84,13 @@ class LogisticRegression(PretrainedStrategy):
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         with torch.no_grad():
-            features, centre = self.directions(support.inputs), None
-            if not self.normalize:
-                centre = features.mean(1, keepdim=True)
-                features = features - centre
-            features = with_constant(features)
+            features = self.directions(support.inputs)
+            centre = self.centre(features)
             penalty = self.penalty_for(support.targets.shape[1], ways)
             members = self.weighted(target_matrix(support, ways))
-            weight = regression_weights(features, members, penalty)
+            weight = regression_weights(with_constant(features - centre), members, penalty)
             weight, bias = weight[..., :-1], weight[..., -1]
-            if centre is not None:
-                bias = bias - (weight * centre).sum(-1)
-        return {"weight": weight, "bias": bias}
+        return {"weight": weight, "bias": bias - (weight * centre).sum(-1)}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(self.directions(features), theta["weight"], theta["bias"])
@@ -112,6 +107,10 @@ class LogisticRegression(PretrainedStrategy):
             return members
         examples, ways = members.shape[-2:]
         return members * (examples / ways / members.sum(-2, keepdim=True).clamp(min=1))
+
+    def centre(self, features: Tensor) -> Tensor | float:
+        """What is taken off the support's features ``[..., N, D]`` before they are learned from."""
+        return 0.0 if self.normalize else features.mean(-2, keepdim=True)
 
     def directions(self, features: Tensor) -> Tensor:
         """Features of length 1, where that is wanted."""
