@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from quickstudy.classifier.hub import downloaded, upload
 from quickstudy.classifier.labels import Labels, check_one_type
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
-from quickstudy.classifier.raw import is_array
+from quickstudy.classifier.raw import check_columns, is_array
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import Theta
@@ -59,6 +60,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inputs: how raw things become the encoder's inputs; the encoder's own by default.
         calibrate: measure on held-out examples how far to trust the answers, so that
             probabilities mean what they say, and ``predict(reject=...)`` and ``predict_set`` work.
+            For that the strategy adapts up to eight times more, to fewer examples.
         cache: keep the vectors of named encoders on the disk, by content.
         device: where to compute, such as "cuda"; by default where the encoder is. An encoder that
             was given as a module is moved there.
@@ -127,9 +129,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 begins to exist with its first example.
         """
         y = self._checked_labels(y)
-        if classes is not None and not np.isin(y, classes).all():
-            strange = y[~np.isin(y, classes)].tolist()[0]
-            raise ValueError(f"The label {strange!r} is not among the classes that were named.")
+        strange = [] if classes is None else y[~np.isin(y, list(classes))].tolist()
+        if strange:
+            raise ValueError(f"The label {strange[0]!r} is not among the classes that were named.")
         if not hasattr(self, "model_"):
             return self.fit(X, y)
         return self._learned(self.model_.extended(self._checked(X, reset=False), y))
@@ -145,6 +147,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 another share than 0.95.
         """
         X = self._checked(X, reset=False)
+        if isinstance(reject, np.bool_):
+            reject = bool(reject)
+        if not (reject is None or isinstance(reject, Real)):
+            raise ValueError(
+                f"reject is {reject!r}; None, True, False or a share between 0 and 1 is needed."
+            )
         return self.model_.predict(X, reject)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -175,7 +183,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def suggest(self, X: Any, n: int = 1) -> NDArray[np.int64]:
         """Which of the unlabelled inputs X to label next: n row numbers, the most helpful first."""
         X = self._checked(X, reset=False)
-        return self.model_.suggest(X, n)
+        if not isinstance(n, int | np.integer):
+            raise ValueError(f"{n!r} suggestions were asked for; give a whole number.")
+        return self.model_.suggest(X, int(n))
 
     def explain(self, x: Any) -> Explanation:
         """Which examples spoke for and against the answer to one input.
@@ -212,6 +222,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Reads a classifier from its file, or from a repository of the Hugging Face hub.
 
+        A ``random_state`` that was no whole number is 0 afterwards.
+
         Args:
             path: a ``.qs`` file, or ``"owner/name"`` of the hub.
             trust: import paths of classes outside this package that the file may use, such as
@@ -234,6 +246,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=device,
             keep_examples=model.settings.keep_examples,
             class_names=model.settings.class_names,
+            random_state=int(model.extra.get("random_state", 0)),
         )
         if "columns" in model.extra:
             classifier.n_features_in_ = int(model.extra["columns"])
@@ -275,6 +288,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             model.extra["columns"] = int(self.n_features_in_)
         if hasattr(self, "feature_names_in_"):
             model.extra["column_names"] = self.feature_names_in_.tolist()
+        if isinstance(self.random_state, int | np.integer):
+            model.extra["random_state"] = int(self.random_state)
         self.model_ = model
         self.classes_ = model.classes
         return self
@@ -285,17 +300,23 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """X; tables of numbers as scikit-learn checks them."""
+        if isinstance(X, Iterator):
+            X = list(X)
         if not reset:
             check_is_fitted(self)
             if not self._reads_vectors():
                 return X  # a list of sounds of one length is no table
-        if isinstance(X, Tensor):
-            if X.ndim != 2:
-                return X
+        if isinstance(X, Tensor) and X.ndim == 2:
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
-        if is_array(X) and (hasattr(X, "tocsr") or np.asarray(X).ndim < 3):
+        array = is_array(X) and not isinstance(X, Tensor)
+        if array and (hasattr(X, "tocsr") or np.asarray(X).ndim < 3):
+            check_columns(X)
             return validate_data(self, X, reset=reset)
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                if hasattr(self, name):
+                    delattr(self, name)
         return X
 
     def _checked_labels(self, y: Any) -> Labels:

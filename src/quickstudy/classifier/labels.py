@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,17 +28,24 @@ def as_labels(y: Any, inputs: int) -> Labels:
         raise ValueError(
             f"There are {inputs} inputs and {len(labels)} labels; each input needs one label."
         )
-    missing = [each is None or each != each for each in labels.tolist()]
-    if any(missing):
-        raise ValueError(f"Label {missing.index(True)} is missing (None or NaN); each needs one.")
+    _check_none_missing(labels.tolist())
     return labels
 
 
 def check_one_type(y: Any) -> None:
-    """Refuses labels of which some are strings and some are not (ValueError)."""
-    loose = isinstance(y, list | tuple) or getattr(y, "dtype", None) == np.dtype(object)
-    if loose and len({isinstance(each, str) for each in y}) > 1:
-        raise ValueError("Some labels are strings and some are not; use one type for all.")
+    """Refuses labels that are missing, or of which some are strings and some not (ValueError)."""
+    kind = getattr(getattr(y, "dtype", None), "kind", None)
+    if isinstance(y, list | tuple) or (kind in ("O", "b") and y.ndim):
+        _check_none_missing(y)
+        if len({isinstance(each, str) for each in y}) > 1:
+            raise ValueError("Some labels are strings and some are not; use one type for all.")
+
+
+def _check_none_missing(labels: Iterable[Any]) -> None:
+    for number, each in enumerate(labels):
+        of_pandas = type(each).__name__ in ("NAType", "NaTType")
+        if each is None or of_pandas or (isinstance(each, float) and math.isnan(each)):
+            raise ValueError(f"Label {number} is missing (None or NaN); each needs one.")
 
 
 def joined(old: Labels, new: Labels) -> Labels:

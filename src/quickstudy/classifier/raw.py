@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,20 @@ def things(raw: Any) -> list[Any]:
     """The single things of a list, an array or a column of a table.
 
     Raises:
-        ValueError: when one thing was given, where several are meant.
+        ValueError: when one thing was given, where several are meant; things without an order; or a
+            table of several columns of which one holds texts.
     """
-    if isinstance(raw, str | bytes | Path):
+    if isinstance(raw, str | bytes | Path) or getattr(raw, "ndim", None) == 0:
         raise ValueError(
             f"A list of inputs is needed, one entry each; a single {type(raw).__name__} was given. "
             "Put it in a list."
         )
+    if isinstance(raw, set | frozenset | Mapping):
+        raise ValueError(
+            f"A {type(raw).__name__} of inputs was given; give a list, which keeps the order that "
+            "the labels have."
+        )
+    check_columns(raw)
     if hasattr(raw, "iloc"):  # of a table with one column, not the column's name
         raw = np.asarray(raw)
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "UO" and raw.ndim > 1:
@@ -56,6 +63,18 @@ def things(raw: Any) -> list[Any]:
     if not hasattr(raw, "__iter__"):
         raise ValueError(f"A list of inputs is needed, not a {type(raw).__name__}.")
     return list(raw)
+
+
+def check_columns(raw: Any) -> None:
+    """Refuses a table of several columns of which one holds texts (ValueError)."""
+    if not hasattr(raw, "iloc") or raw.ndim < 2 or raw.shape[1] < 2 or not len(raw):
+        return
+    for name, first in zip(raw.columns, raw.iloc[0], strict=True):
+        if isinstance(first, str) and not _is_number(first):
+            raise ValueError(
+                f"The table has {raw.shape[1]} columns, and {name!r} holds texts: choose one "
+                f"column, as df[{name!r}] does."
+            )
 
 
 def kind_of(raw: Sequence[Any]) -> str:
@@ -110,23 +129,38 @@ def names_of(raw: Any) -> list[str]:
 
 
 def as_tensor(array: Any) -> Tensor:
-    """An array of numbers as a tensor of its own; whole numbers become floats.
+    """An array of numbers, or a list of such arrays, as a tensor of its own; float32 at least.
+
+    Whole numbers stay what they are.
 
     Raises:
-        ValueError: when it is empty or holds something that is not a finite number.
+        TypeError: when they are not arrays of numbers of one shape.
+        ValueError: when one holds something that is not a finite number.
     """
-    if isinstance(array, list | tuple) and array and isinstance(array[0], Tensor):
-        array = torch.stack(list(array))
-    if isinstance(array, Tensor):
-        tensor = array.detach().clone()
-    else:
-        tensor = torch.from_numpy(np.array(array))  # a copy: torch warns of arrays it cannot write
+    try:
+        if isinstance(array, list | tuple) and array and isinstance(array[0], Tensor):
+            array = torch.stack(list(array))
+        if isinstance(array, Tensor):
+            tensor = array.detach().clone()
+        else:
+            copy = np.array(array)  # torch warns of arrays it cannot write
+            tensor = torch.from_numpy(copy)
+    except (ValueError, RuntimeError) as error:
+        raise TypeError(str(error)) from error
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         row = int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"Input {row} holds NaN or infinity; give finite numbers.")
     return tensor
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_path(text: str) -> bool:

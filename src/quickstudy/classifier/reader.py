@@ -21,6 +21,9 @@ from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
 THUMBNAIL_SIDE = 64
+_SAY_HOW = (
+    "give inputs= too, such as inputs=quickstudy.ImageInputs(size=32, channels=3) for images."
+)
 
 
 @dataclass
@@ -118,17 +121,17 @@ class Reader:
         return kept
 
     def _array(self, raw: Any) -> Tensor:
-        if not (is_array(raw) or hasattr(raw, "__array__") or isinstance(raw, list | tuple)):
-            raise ValueError(
-                f"Arrays of numbers are read here, not {type(raw).__name__}: give an encoder, or "
-                "say how inputs become tensors (inputs=...)."
-            )
+        single = raw if is_array(raw) else things(raw)
         try:
-            tensor = as_tensor(raw)
+            tensor = as_tensor(single)
         except TypeError as error:
+            what_to_do = "Give an encoder for texts, images or sounds."
+            if self.encoder is not None:
+                name = type(self.encoder).__name__
+                what_to_do = f"The encoder {name} comes without a way to decode others: {_SAY_HOW}"
+            reason = str(error).partition(". ")[0]
             raise ValueError(
-                f"These inputs are not arrays of numbers of one shape ({error}). Give an encoder "
-                "for texts, images or sounds."
+                f"These inputs are not arrays of numbers of one shape ({reason}). {what_to_do}"
             ) from error
         if tensor.ndim < 2 or not len(tensor):
             raise ValueError(
@@ -141,13 +144,19 @@ class Reader:
     def _encoded(self, arrays: Tensor) -> Tensor:
         """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
         assert self.encoder is not None
-        parts = []
-        dtype = next((p.dtype for p in self.encoder.parameters()), None)
-        if dtype is not None and arrays.is_floating_point():
-            arrays = arrays.to(dtype)
+        parts, dtype = [], _dtype_read(self.encoder, arrays.dtype)
         with evaluating(self.encoder):
             for part in torch.split(arrays, ENCODED_AT_ONCE):
-                encoded = self.encoder(part.to(self.device))
+                try:
+                    encoded = self.encoder(part.to(self.device, dtype))
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    raise ValueError(
+                        f"The encoder {type(self.encoder).__name__} cannot read inputs of the "
+                        f"shape {list(arrays.shape)} and type {arrays.dtype} ({error}). Give "
+                        f"arrays [N, ...] of the shape that it reads; for other inputs {_SAY_HOW}"
+                    ) from error
                 if not isinstance(encoded, Tensor):
                     raise ValueError(
                         f"The encoder {type(self.encoder).__name__} gives a "
@@ -156,6 +165,18 @@ class Reader:
                 parts.append(encoded.flatten(1))
         vectors = torch.cat(parts)
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+
+
+def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:
+    """The type in which an encoder reads numbers: of its parameters, or floats at least.
+
+    Whole numbers stay so where they may be numbers of tokens.
+    """
+    if not given.is_floating_point:
+        if any(isinstance(each, nn.Embedding | nn.EmbeddingBag) for each in encoder.modules()):
+            return given
+        given = torch.float32
+    return next((p.dtype for p in encoder.parameters() if p.is_floating_point()), given)
 
 
 def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
