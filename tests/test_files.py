@@ -10,6 +10,7 @@ import pytest
 from quickstudy.files import (
     UnwritableError,
     atomically,
+    check_writable,
     explained,
     remove_abandoned,
     write_text_atomically,
@@ -54,6 +55,29 @@ def test_reasons_are_sentences_and_keep_their_number(tmp_path, number):
     assert "Errno" not in str(raised.value)
     with pytest.raises(FileNotFoundError), explained(path):
         path.read_text()  # says enough by itself
+
+
+def test_errors_name_the_path_and_not_the_temporary_file(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(UnwritableError) as raised, atomically(path) as temporary:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
+    said = f"{path} cannot be written: No such file or directory; choose another place."
+    assert str(raised.value) == said
+    for writing in (check_writable, lambda folder: write_text_atomically(folder, "")):
+        with pytest.raises(UnwritableError, match="is a folder; give the name of a file"):
+            writing(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finding_out_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path):
+    path = tmp_path / "folder" / "file"
+    check_writable(path)
+    assert not path.parent.exists()
+    path.parent.mkdir()
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
 
 
 WRITER = """

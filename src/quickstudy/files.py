@@ -42,15 +42,34 @@ class UnwritableError(OSError):
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Says in a sentence why ``path`` cannot be written (UnwritableError)."""
+    """Says in a sentence why ``path`` cannot be written (UnwritableError).
+
+    An error about a temporary file beside ``path`` is one about ``path``.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, UnwritableError) or error.errno not in _REASONS:
+        number = error.errno or 0
+        hidden = _TEMPORARY.fullmatch(Path(str(error.filename)).name)
+        if isinstance(error, UnwritableError) or (number not in _REASONS and not hidden):
             raise
+        unusual = f"{error.strerror}; choose another place"
         raise UnwritableError(
-            f"{path} cannot be written: {_REASONS[error.errno]}.", error.errno
+            f"{path} cannot be written: {_REASONS.get(number, unusual)}.", number
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Finds out, before long work, whether a file can be written.
+
+    Raises:
+        UnwritableError: when it cannot, or a folder is in its place.
+    """
+    is_new = not path.parent.exists()
+    with explained(path), _temporary_beside(path):
+        pass
+    if is_new:
+        path.parent.rmdir()
 
 
 @contextmanager
@@ -64,24 +83,17 @@ def atomically(path: Path, keep: Path | None = None) -> Iterator[Path]:
         keep: where the file that was at ``path`` before is moved.
 
     Raises:
-        UnwritableError: when the disk is full, or the folder may not be written.
+        UnwritableError: when the disk is full, the folder may not be written, or a folder is in
+            the file's place.
     """
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path.parent)
-        temporary, holding = _new_temporary(path)
-        try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            if keep is not None and path.exists():
-                path.replace(keep)
-            temporary.replace(path)
-            _flush_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-            if holding is not None:
-                os.close(holding)
+    with explained(path), _temporary_beside(path) as temporary:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        _flush_folder(path.parent)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -107,6 +119,24 @@ def remove_abandoned(folder: Path) -> None:
             with temporary.open("rb+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 temporary.unlink()
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """A new file beside ``path``, removed in the end if it is still there."""
+    if path.is_dir():
+        raise UnwritableError(
+            f"{path} is a folder; give the name of a file, such as one in it.", errno.EISDIR
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
+    temporary, holding = _new_temporary(path)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        if holding is not None:
+            os.close(holding)
 
 
 def _new_temporary(path: Path) -> tuple[Path, int | None]:

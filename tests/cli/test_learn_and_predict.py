@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from quickstudy import FewShotClassifier
+from quickstudy.classifier.collecting import labelled, new_inputs
 
 from .conftest import TINY
 
@@ -124,7 +125,11 @@ def test_what_is_unknown_has_no_class(quickstudy, learned, tmp_path):
     Image.new("RGB", (12, 12), "white").save(tmp_path / "white.png")
     code, out, err = quickstudy("predict", learned, tmp_path / "white.png", "--reject", "--json")
     assert code == 0, err
-    assert json.loads(out)[0]["label"] is None
+    (row,) = json.loads(out)
+    assert row["label"] is None
+    _, out, _ = quickstudy("predict", learned, tmp_path / "white.png", "--reject")
+    likeliest = max(row["probabilities"], key=row["probabilities"].get)
+    assert f": none of the known classes (nearest: {likeliest}, {row['probability']:.0%})" in out
 
 
 def test_names_in_the_file_are_those_inside_the_folder(learned, ten_classes):
@@ -150,9 +155,12 @@ def test_add_a_class_and_then_more_of_it(quickstudy, copied, pictures):
     before = len(FewShotClassifier.load(copied).model_.support)
     code, out, err = quickstudy("add", copied, "newcomer", new / "0.png", new / "1.png")
     assert code == 0, err
+    assert "of the new class 'newcomer'" in out
     assert "11 classes" in out
     (few,) = FewShotClassifier.load(copied).predict_proba([new / "5.png"])[:, 0]
-    assert quickstudy("add", copied, "newcomer", new)[0] == 0
+    code, out, _ = quickstudy("add", copied, " newcomer ", new)
+    assert code == 0
+    assert "examples of 'newcomer'" in out
     classifier = FewShotClassifier.load(copied)
     assert classifier.classes_[0] == "newcomer"
     assert len(classifier.model_.support) == before + 8
@@ -274,13 +282,56 @@ def test_predicting_imports_nothing_heavy(learned, ten_classes):
 
 def test_an_empty_text_is_not_the_folder_one_is_in(quickstudy, tmp_path, monkeypatch):
     """``Path("")`` is the current folder, whose text files would be read."""
-    from quickstudy.classifier.collecting import new_inputs
-
     (tmp_path / "other.txt").write_text("some text")
     monkeypatch.chdir(tmp_path)
     for empty in ("", "  "):
         with pytest.raises(ValueError, match="is empty"):
             new_inputs(["where is my card", empty], "text")
+
+
+@pytest.mark.parametrize("mistyped", ["nosuch.txt", "a/nosuch.md", "requests.csv", "cat.PNG"])
+def test_a_mistyped_file_is_no_text(mistyped):
+    with pytest.raises(FileNotFoundError, match=f"There is no file '{mistyped}'"):
+        new_inputs([mistyped], "text")
+
+
+def test_texts_may_resemble_files():
+    texts = ["see you at example.com", "e.g.", "example.com", "what is in notes.txt", "long " * 900]
+    assert new_inputs(texts, "text").raw == texts
+    assert new_inputs(["-"], "text", ["notes.txt\n"]).raw == ["notes.txt"]
+
+
+def test_a_table_is_not_read_as_one_text(quickstudy, text_file):
+    before, table = text_file.read_bytes(), text_file.with_name("texts.csv")
+    for words in (["predict", text_file], ["add", text_file, "card"]):
+        assert refused(quickstudy(*words, table), f"{table} is a table", "standard input")
+    assert text_file.read_bytes() == before
+
+
+def test_an_empty_text_of_a_table_is_named(tmp_path):
+    table = tmp_path / "said.csv"
+    table.write_text('text,label\nmy card,card\n"  ",card\nno cash,cash\n,cash\n')
+    with pytest.raises(ValueError, match=r"Text 1 of .*said\.csv is empty \(2 in all"):
+        labelled(table)
+    with pytest.warns(UserWarning, match=r"Left out\. Text 1 of .*said\.csv"):
+        found = labelled(table, skip_empty=True)
+    assert (found.raw, found.labels) == (["my card", "no cash"], ["card", "cash"])
+    assert found.names == found.raw
+
+
+def test_one_column_cannot_be_both(quickstudy, tmp_path):
+    table = tmp_path / "said.csv"
+    table.write_text("text,label\nmy card,card\nno cash,cash\n")
+    columns = ("--input_column", "text", "--label_column", "text")
+    result = quickstudy("learn", table, "-o", tmp_path / "t.qs", *columns)
+    assert refused(result, "'text' was named for the inputs and for the classes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder that nobody may write to")
+def test_where_nothing_can_be_written_nothing_is_learned(quickstudy, ten_classes):
+    result = quickstudy("learn", ten_classes / "learn", "-o", "/proc/x.qs", "--encoder", "none")
+    assert refused(result, "/proc/x.qs cannot be written")
+    assert ".tmp" not in result[2]
 
 
 def test_add_refuses_a_class_without_a_name(quickstudy, learned, ten_classes):
@@ -302,7 +353,7 @@ def test_a_device_that_is_not_there(quickstudy, learned, ten_classes):
 def test_out_may_not_be_a_folder(quickstudy, ten_classes, tmp_path):
     code, _, err = quickstudy("learn", ten_classes / "learn", "-o", tmp_path, "--encoder", "x")
     assert code == 1
-    assert f"--out {tmp_path} is a folder" in err
+    assert f"{tmp_path} is a folder; give the name of a file" in err
     assert not any(tmp_path.iterdir())
 
 

@@ -13,6 +13,7 @@ from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
 from quickstudy.datasets.folder import ClassFolders, list_folder
 from quickstudy.datasets.kinds import kind_of_file
+from quickstudy.datasets.tables import TABLE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Collected:
 
 
 def labelled(
-    source: Path, input_column: str | None = None, label_column: str | None = None
+    source: Path,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    skip_empty: bool = False,
 ) -> Collected:
     """The examples of a folder (a sub-folder a class) or a table (a row an example).
 
@@ -61,11 +65,17 @@ def labelled(
             of texts or paths, or a folder of tables; as ``load_dataset`` reads them.
         input_column: of a table, where it cannot be told.
         label_column: of a table, where it cannot be told.
+        skip_empty: leaves out the empty texts of a table, with a warning.
 
     Raises:
         FileNotFoundError: when there is none.
-        ValueError: when no examples are found in it.
+        ValueError: when no examples are found in it, or a text of a table is empty.
     """
+    if input_column is not None and input_column == label_column:
+        raise ValueError(
+            f"The column {input_column!r} was named for the inputs and for the classes; each text "
+            "would be a class of its own. Name another column with input_column or label_column."
+        )
     if not source.exists():
         raise FileNotFoundError(f"There is no folder and no table {str(source)!r}.")
     place, _ = find_source(source, None, Columns(input_column, label_column))
@@ -75,6 +85,18 @@ def labelled(
     with place.read(kind) as found:
         rows = list(found.rows(0))
         labels = [found.class_names[number] for number in found.class_of_rows()]
+    empty = [isinstance(raw, str) and not raw.strip() for _, raw in rows]
+    if any(empty):
+        first = rows[empty.index(True)][0]
+        problem = f"{first} of {source} is empty ({sum(empty)} in all; rows count from 0)"
+        if not skip_empty or all(empty):
+            raise ValueError(
+                f"{problem}. Write something there or remove the row; --unreadable skip leaves out "
+                "such rows where there are others."
+            )
+        warnings.warn(f"Left out. {problem}.", stacklevel=2)
+        rows = [row for row, is_empty in zip(rows, empty, strict=True) if not is_empty]
+        labels = [label for label, is_empty in zip(labels, empty, strict=True) if not is_empty]
     names = [_name(called, raw, source) for called, raw in rows]
     raws = [Path(raw) if kind != "text" and isinstance(raw, str) else raw for _, raw in rows]
     return Collected(raws, names, labels)
@@ -97,7 +119,7 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when nothing is found.
+        ValueError: when nothing is found, or a file is a table.
     """
     raw: list[Any] = []
     names: list[str] = []
@@ -108,7 +130,7 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
                 some = [Path(each) for each in some]
         elif not word.strip():
             raise ValueError("One of the inputs is empty; leave it out or write something.")
-        elif kind == "text" and not Path(word[:1000]).exists():
+        elif kind == "text" and not _is_path(word):
             some = [word]
         elif Path(word).is_dir():
             some = [p for p in _files(Path(word)) if kind_of_file(str(p)) == kind]
@@ -118,12 +140,32 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
             some = [Path(word)]
         for each in some:
             if isinstance(each, Path) and not each.is_file():
-                raise FileNotFoundError(f"There is no file {str(each)!r}.")
+                hint = " A text that ends as files do is read from standard input: give -."
+                raise FileNotFoundError(
+                    f"There is no file {str(each)!r}.{hint if kind == 'text' else ''}"
+                )
+            if isinstance(each, Path) and each.suffix.lower() in TABLE_ENDINGS:
+                raise ValueError(
+                    f"{each} is a table, and not one input. Give the inputs of its rows one a line "
+                    "on standard input, with - in its place."
+                )
         raw += some
         names += map(str, some)
     if not raw:
         raise ValueError("There is nothing to classify: no inputs were given.")
     return Collected(raw, names, [])
+
+
+def _is_path(word: str) -> bool:
+    """Whether it names something that is there, or is meant to: no blanks, and ends as files do."""
+    path = Path(word)
+    try:
+        if path.exists():
+            return True
+    except OSError:  # too long for a path
+        return False
+    ends_so = kind_of_file(word) is not None or path.suffix.lower() in TABLE_ENDINGS
+    return ends_so and len(word.split()) == 1
 
 
 def _files(folder: Path) -> list[Path]:

@@ -39,12 +39,14 @@ def run(words: Sequence[str]) -> int:
     examples = new_inputs(options.inputs, kind(model), sys.stdin)
     if options.unreadable == "skip":
         examples = examples.readable(model.parts.reader)
-    label = as_typed(options.label, model.classes)
+    typed = options.label if options.label in model.sizes else options.label.strip()
+    label = as_typed(typed, model.classes)
+    prefix = "" if label in model.sizes else "the new class "
     labels = np.array([label] * len(examples))
     model = model.extended(examples.raw, labels, examples.names)
     save_model(model, path)
     print(
-        f"Added {len(examples)} examples of {options.label!r}, which has {model.sizes[label]} now; "
-        f"{len(model.classes)} classes in all. Written to {path}."
+        f"Added {len(examples)} examples of {prefix}{str(label)!r}, which has "
+        f"{model.sizes[label]} now; {len(model.classes)} classes in all. Written to {path}."
     )
     return 0

@@ -11,6 +11,7 @@ from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
 from quickstudy.cli.parsing import add_unreadable, new_parser, parse
+from quickstudy.files import check_writable
 
 
 def run(words: Sequence[str]) -> int:
@@ -54,17 +55,14 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
 
-    if Path(options.out).is_dir():
-        raise ValueError(
-            f"--out {options.out} is a folder; give the name of a file in it, such as "
-            f"{Path(options.out) / 'pets.qs'}."
-        )
     started = time.perf_counter()
-    examples = labelled(Path(options.source), options.input_column, options.label_column)
+    skips = options.unreadable == "skip"
+    examples = labelled(Path(options.source), options.input_column, options.label_column, skips)
+    check_writable(Path(options.out))
     parts = assembled(
         options.encoder, options.strategy, None, examples.raw, options.device, cached=True
     )
-    if options.unreadable == "skip":
+    if skips:
         examples = examples.readable(parts.reader)
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
     model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)

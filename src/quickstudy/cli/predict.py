@@ -33,7 +33,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--reject",
         action="store_true",
-        help="give no class to what seems to be of none that was learned",
+        help="give no class to what seems to be of none that was learned; the probability beside "
+        "it is that of the likeliest class, if it were of one",
     )
     parser.add_argument(
         "--coverage",
@@ -58,9 +59,8 @@ def run(words: Sequence[str]) -> int:
         _print_csv(rows)
     else:
         for row in rows:
-            label = "none of the known classes" if row["label"] is None else row["label"]
             others = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
-            print(f"{row['input']}: {label} ({row['probability']:.0%}){others}")
+            print(f"{row['input']}: {_said(row)}{others}")
     return 0
 
 
@@ -95,6 +95,14 @@ def answers(
             row["set"] = [str(label) for label in sets[number]]
         rows.append(row)
     return rows
+
+
+def _said(row: dict[str, Any]) -> str:
+    """The class and how likely it is; of what was rejected, the class that it is nearest to."""
+    if row["label"] is not None:
+        return f"{row['label']} ({row['probability']:.0%})"
+    nearest = max(row["probabilities"], key=row["probabilities"].__getitem__)
+    return f"none of the known classes (nearest: {nearest}, {row['probability']:.0%})"
 
 
 def _print_csv(rows: list[dict[str, Any]]) -> None:
