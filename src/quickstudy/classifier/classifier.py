@@ -144,7 +144,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             reject: None for an answer to every input. True makes the answer None to inputs that
                 seem to be of no known class, in an array of objects, whatever the labels' type;
                 95 % of the inputs of known classes keep theirs. A number between 0 and 1 is
-                another share than 0.95.
+                another share than 0.95: from very few examples the range of what is known is hardly
+                told, and 0.8 rejects more of what is not.
         """
         X = self._checked(X, reset=False)
         if isinstance(reject, np.bool_):
