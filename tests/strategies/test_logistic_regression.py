@@ -99,7 +99,7 @@ def test_steps_that_overshoot_are_halved(monkeypatch):
         return float((x.mT @ ((x @ w).softmax(-1) - members) + 1e-3 * w).abs().max())
 
     def newton():
-        return (multinomial_newton(x @ x.mT / 1e-3, members.mT) @ x / 1e-3).mT
+        return (multinomial_newton(x @ x.mT / 1e-3, members.mT)[0] @ x / 1e-3).mT
 
     assert worst(newton()) < 1e-6
     monkeypatch.setattr(logistic_regression, "HALVINGS", 1)

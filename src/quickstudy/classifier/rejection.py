@@ -83,13 +83,13 @@ class KnownScore:
         Taken for a sample of a normal distribution, logarithms of squared distances tell by
         Student's t what one more of them stays under.
         """
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
         if len(self.of_known) < 2:
             return -math.inf
         logs = (-self.of_known.double()).clamp(min=1e-30).log()
         spread = float(logs.std()) * math.sqrt(1 + 1 / len(logs))
-        bound = float(logs.mean()) + t.ppf(share, len(logs) - 1) * spread
+        bound = float(logs.mean()) + float(stdtrit(len(logs) - 1, share)) * spread
         return min(float(self.of_known[0]), -math.exp(min(bound, 700.0)))
 
     def state(self) -> dict[str, Tensor]:

@@ -128,10 +128,9 @@ def regression_weights(features: Tensor, members: Tensor, penalty: float) -> Ten
         return weights_by_descent(features, members, penalty)
     gram = features @ features.mT / penalty
     try:
-        dual = multinomial_newton(gram, members.mT)
+        dual, missed = multinomial_newton(gram, members.mT)
     except ValueError:  # its systems are singular to rounding, as features are so long
         return weights_by_descent(features, members, penalty)
-    missed = _residual(widest(gram), widest(members.mT), widest(dual)).abs().amax((1, 2))
     weights = dual @ features / penalty
     if (astray := ~(missed < NEARLY_CONVERGED)).any():
         weights[astray] = weights_by_descent(features[astray], members[astray], penalty)
@@ -162,7 +161,7 @@ def weights_by_descent(features: Tensor, members: Tensor, penalty: float) -> Ten
     return weight.to(features)
 
 
-def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
+def multinomial_newton(gram: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """The A = Y − P of the optimum, where P are its probabilities: W = Xᵀ A / λ.
 
     Newton's method, by the residual B = Y − P − A and with R the sum over classes:
@@ -180,7 +179,8 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
         members: Y, one-hot classes ``[T, K, N]``, each column times w.
 
     Returns:
-        ``[T, K, N]``, in the dtype of ``gram``.
+        A ``[T, K, N]``, in the dtype of ``gram``; and by how much the conditions of the optimum
+        were missed before the last step, ``[T]``.
     """
     given, gram = gram.dtype, widest(gram)
     members = members.to(gram)
@@ -190,7 +190,8 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         probabilities = counts * (dual @ gram).softmax(1)
         residual = members - probabilities - dual
-        if float(residual.abs().max()) < CONVERGED:
+        missed = residual.abs().amax((1, 2))
+        if float(missed.max()) < CONVERGED:
             break
         step = _newton_step(gram, probabilities, residual)
         tried = dual + lengths.view(-1, 1, 1, 1) * step
@@ -198,7 +199,7 @@ def multinomial_newton(gram: Tensor, members: Tensor) -> Tensor:
         # The first that is no worse; near the optimum they differ by rounding alone.
         good = then <= now + 1e-12 * (1 + now.abs())
         dual = tried[good.int().argmax(0), torch.arange(len(dual), device=gram.device)]
-    return dual.to(given)
+    return dual.to(given), missed
 
 
 def _newton_step(gram: Tensor, probabilities: Tensor, residual: Tensor) -> Tensor:
@@ -210,11 +211,6 @@ def _newton_step(gram: Tensor, probabilities: Tensor, residual: Tensor) -> Tenso
     own = (inner @ (residual @ gram)[..., None])[..., 0]  # C
     shared = torch.cholesky_solve(own.sum(1)[..., None], positive_factor(inner.sum(1)))
     return residual - own + (inner @ shared[:, None])[..., 0]
-
-
-def _residual(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:
-    """B = Y − P − A, which is 0 at the optimum."""
-    return members - members.sum(1, keepdim=True) * (dual @ gram).softmax(1) - dual
 
 
 def _objective(gram: Tensor, members: Tensor, dual: Tensor) -> Tensor:
