@@ -203,8 +203,8 @@ def _trust(header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]) -
         held_out,
         float(header["temperature"]),
         KnownScore.from_state(groups["known"]),
-        # Files written before these were measured have neither.
-        groups["trust"].get("by_fewer", torch.full_like(held_out, torch.nan)),
+        # Files written before these were measured have neither; an advance of 0 makes no use of it.
+        groups["trust"].get("by_fewer", held_out),
         float(header.get("advance", 0)),
     )
 
