@@ -1,4 +1,8 @@
-"""One training of SetFit: python setfit_texts.py PROBLEM.json ANSWER.json."""
+"""One training of SetFit: python setfit_texts.py PROBLEM.json ANSWER.json.
+
+A batch's texts go through the encoder one after the other in a single row, each seeing itself
+alone, instead of padded to the longest: the same numbers in less time (`pack`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import torch
 from setfit import SetFitModel, Trainer, TrainingArguments
 
 from datasets import Dataset
@@ -20,6 +26,8 @@ def main() -> None:
     names = sorted(set(problem["labels"]))
     labels = [names.index(label) for label in problem["labels"]]
     model = SetFitModel.from_pretrained(problem["encoder"])
+    if problem["packed"]:
+        pack(model.model_body[0])
     started = time.process_time()
     trainer = Trainer(
         model=model,
@@ -38,6 +46,29 @@ def main() -> None:
     answers = model.predict(problem["test_texts"], show_progress_bar=False).tolist()
     answer = {"labels": [names[number] for number in answers], "core_seconds": seconds}
     Path(sys.argv[2]).write_text(json.dumps(answer))
+
+
+def pack(encoder: Any) -> None:
+    """Has a sentence transformer's encoder read a batch as one row without padding."""
+    padded = encoder.forward
+
+    def forward(features: dict[str, Any], **options: Any) -> dict[str, Any]:
+        there = features["attention_mask"].bool()
+        texts, positions = there.nonzero(as_tuple=True)
+        apart = texts[:, None] != texts
+        tokens = padded(
+            {
+                "input_ids": features["input_ids"][there][None],
+                "token_type_ids": features["token_type_ids"][there][None],
+                "position_ids": positions[None],
+                "attention_mask": torch.finfo(torch.float32).min * apart[None, None],
+            },
+            **options,
+        )["token_embeddings"][0]
+        empty = tokens.new_zeros(*there.shape, tokens.shape[-1])
+        return {**features, "token_embeddings": empty.masked_scatter(there[..., None], tokens)}
+
+    encoder.forward = forward
 
 
 if __name__ == "__main__":
