@@ -17,6 +17,7 @@ import argparse
 import functools
 import itertools
 import json
+import multiprocessing
 import os
 import subprocess
 import tempfile
@@ -178,7 +179,7 @@ def timed(classify: Classify, task: Task) -> tuple[float, float]:
 
 def measure_setfit(options: argparse.Namespace, results: dict[str, Any]) -> None:
     """Measures what is missing of SetFit."""
-    with ProcessPoolExecutor(options.processes) as pool:
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
         runs = {
             pool.submit(setfit_run, options.setfit, options.packed, name, shots, seed): missing
             for seed, shots, name in itertools.product(range(options.draws), SHOTS, LABELS)
@@ -276,9 +277,8 @@ def _cost(runs: list[dict[str, Any]]) -> str:
     """The median seconds; of SetFit, how many times those of quickstudy beside it."""
     if "seconds" in runs[0]:
         return f"{np.median([run['seconds'] for run in runs]):.1f}"
-    times = [
-        run["core_seconds"] / run["quickstudy_core_seconds"] for run in runs if "packed" not in run
-    ]
+    padded = [run for run in runs if "packed" not in run]
+    times = [run["core_seconds"] / run["quickstudy_core_seconds"] for run in padded or runs]
     return f"{np.median(times):.0f} times quickstudy's"
 
 
