@@ -132,6 +132,29 @@ def test_what_is_unknown_has_no_class(quickstudy, learned, tmp_path):
     assert f": none of the known classes (nearest: {likeliest}, {row['probability']:.0%})" in out
 
 
+def test_a_smaller_share_is_kept_when_asked(quickstudy, learned, ten_classes):
+    ask = ["predict", learned, ten_classes / "new", "--json"]
+    _, out, _ = quickstudy(*ask, "--reject")
+    usual = [row["label"] for row in json.loads(out)]
+    code, out, err = quickstudy(*ask, "--reject", "--keep", "0.1")
+    assert code == 0, err
+    rows = json.loads(out)
+    less = [row["label"] for row in rows]
+    assert less.count(None) > usual.count(None)
+    paths = [row["input"] for row in rows]
+    assert less == FewShotClassifier.load(learned).predict(paths, reject=0.1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["--reject", "--keep", "2"], "between 0 and 1"), (["--keep", "0.8"], "--reject")],
+)
+def test_a_share_that_means_nothing_is_refused(quickstudy, learned, ten_classes, options, told):
+    code, out, err = quickstudy("predict", learned, ten_classes / "new", *options)
+    assert (code, out) == (1, "")
+    assert told in err
+
+
 def test_names_in_the_file_are_those_inside_the_folder(learned, ten_classes):
     names = FewShotClassifier.load(learned).model_.support.names
     assert "thing00/0.png" in names

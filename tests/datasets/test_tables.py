@@ -190,6 +190,13 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
         load_dataset(path, where={"speaker": ["1"]})
 
 
+def test_one_column_is_not_both_the_input_and_the_class(tmp_path):
+    path = tmp_path / "some.csv"
+    path.write_text("text,label\na,b\n")
+    with pytest.raises(ValueError, match="'text' was named for the inputs and for the classes"):
+        load_dataset(path, input_column="text", label_column="text")
+
+
 # Found by fuzzing ---------------------------------------------------------------------------------
 
 

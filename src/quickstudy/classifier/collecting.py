@@ -71,14 +71,10 @@ def labelled(
         FileNotFoundError: when there is none.
         ValueError: when no examples are found in it, or a text of a table is empty.
     """
-    if input_column is not None and input_column == label_column:
-        raise ValueError(
-            f"The column {input_column!r} was named for the inputs and for the classes; each text "
-            "would be a class of its own. Name another column with input_column or label_column."
-        )
+    columns = Columns(input_column, label_column)
     if not source.exists():
         raise FileNotFoundError(f"There is no folder and no table {str(source)!r}.")
-    place, _ = find_source(source, None, Columns(input_column, label_column))
+    place, _ = find_source(source, None, columns)
     if isinstance(place, ClassFolders) and (input_column or label_column):
         raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
     kind = place.kind()

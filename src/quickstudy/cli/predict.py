@@ -37,6 +37,12 @@ def run(words: Sequence[str]) -> int:
         "it is that of the likeliest class, if it were of one",
     )
     parser.add_argument(
+        "--keep",
+        type=float | None,
+        help="the share of inputs of known classes that --reject shall leave a class, 0.95 if not "
+        "given; a smaller one, e.g. 0.8, rejects more of the others",
+    )
+    parser.add_argument(
         "--coverage",
         type=float | None,
         help="also print a set of classes that holds the true one with this probability, e.g. 0.9",
@@ -48,11 +54,15 @@ def run(words: Sequence[str]) -> int:
     if options.json and options.csv:
         raise ValueError("--json and --csv exclude each other.")
 
+    if options.keep is not None and not options.reject:
+        raise ValueError("--keep says what --reject keeps; give --reject too.")
+
     model = load_model(downloaded(options.file), device=options.device)
     examples = new_inputs(options.inputs, kind(model), sys.stdin)
     if options.unreadable == "skip":
         examples = examples.readable(model.parts.reader)
-    rows = answers(model, examples.raw, examples.names, options.reject, options.coverage)
+    reject = options.reject if options.keep is None else options.keep
+    rows = answers(model, examples.raw, examples.names, reject, options.coverage)
     if options.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
     elif options.csv:
@@ -73,13 +83,13 @@ def kind(model: Model) -> str:
 
 
 def answers(
-    model: Model, raw: list[Any], names: list[str], reject: bool, coverage: float | None
+    model: Model, raw: list[Any], names: list[str], reject: bool | float, coverage: float | None
 ) -> list[dict[str, Any]]:
     """For each input its label (None where rejected), probabilities and set of labels."""
     prepared = model.prepared(raw)
     logits = model.learner.logits(prepared)
     probabilities = model.learner.probabilities(logits).cpu()
-    rejected = model.rejected(prepared, True) if reject else [False] * len(raw)
+    rejected = model.rejected(prepared, reject) if reject is not False else [False] * len(raw)
     sets = model.prediction_sets(probabilities, coverage) if coverage is not None else None
     classes = [str(label) for label in model.classes.tolist()]
     rows: list[dict[str, Any]] = []

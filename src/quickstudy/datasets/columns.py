@@ -40,11 +40,22 @@ class Columns:
         input: the column of images, texts or sounds.
         label: the column of class labels.
         configuration: which of a repository's several data sets.
+
+    Raises:
+        ValueError: when both are one column.
     """
 
     input: str | None = None
     label: str | None = None
     configuration: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.input is not None and self.input == self.label:
+            raise ValueError(
+                f"The column {self.input!r} was named for the inputs and for the classes; each "
+                "input would be a class of its own. Name another column with input_column or "
+                "label_column."
+            )
 
 
 @dataclass(frozen=True)
