@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from setfit import SetFitModel, Trainer, TrainingArguments
+from torch import Tensor, nn
 
 from datasets import Dataset
 
@@ -49,24 +49,40 @@ def main() -> None:
 
 
 def pack(encoder: Any) -> None:
-    """Has a sentence transformer's encoder read a batch as one row without padding."""
-    padded = encoder.forward
+    """Has a sentence transformer's encoder read a batch as one row without padding.
+
+    Only attention, in which each text sees itself alone, is computed on padded texts.
+    """
+    padded, attention = encoder.forward, nn.functional.scaled_dot_product_attention
 
     def forward(features: dict[str, Any], **options: Any) -> dict[str, Any]:
         there = features["attention_mask"].bool()
         texts, positions = there.nonzero(as_tuple=True)
-        apart = texts[:, None] != texts
-        tokens = padded(
-            {
-                "input_ids": features["input_ids"][there][None],
-                "token_type_ids": features["token_type_ids"][there][None],
-                "position_ids": positions[None],
-                "attention_mask": torch.finfo(torch.float32).min * apart[None, None],
-            },
-            **options,
-        )["token_embeddings"][0]
+
+        def each_to_itself(*row: Tensor, attn_mask: Tensor | None, **settings: Any) -> Tensor:
+            apart = [
+                each.new_zeros(*there.shape, each.shape[1], each.shape[3])
+                .index_put((texts, positions), each[0].transpose(0, 1))
+                .transpose(1, 2)
+                for each in row
+            ]
+            seen = attention(*apart, attn_mask=there[:, None, None], **settings)
+            return seen.transpose(1, 2)[texts, positions].transpose(0, 1)[None]
+
+        nn.functional.scaled_dot_product_attention = each_to_itself
+        try:
+            tokens = padded(
+                {
+                    "input_ids": features["input_ids"][there][None],
+                    "token_type_ids": features["token_type_ids"][there][None],
+                    "position_ids": positions[None],
+                },
+                **options,
+            )["token_embeddings"][0]
+        finally:
+            nn.functional.scaled_dot_product_attention = attention
         empty = tokens.new_zeros(*there.shape, tokens.shape[-1])
-        return {**features, "token_embeddings": empty.masked_scatter(there[..., None], tokens)}
+        return {**features, "token_embeddings": empty.index_put((texts, positions), tokens)}
 
     encoder.forward = forward
 
