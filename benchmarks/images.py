@@ -161,7 +161,7 @@ def page(results: dict[str, Any]) -> str:
     for name, found in results["files"].items():
         cells = [percent(found[str(shots)], 1) for shots in SHOTS]
         lines.append(f"| {name} | {' | '.join(cells)} | {found['seconds 5']:.2f} |")
-    return "\n".join([*lines, "", f"Measured on {results['machine']}."]) + "\n"
+    return "\n".join([*lines, "", f"Seconds on {results['machine']}."]) + "\n"
 
 
 def main() -> None:

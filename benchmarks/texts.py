@@ -189,8 +189,12 @@ def measure_setfit(options: argparse.Namespace, results: dict[str, Any]) -> None
             for seed, shots, name in itertools.product(range(options.draws), SHOTS, LABELS)
             if (missing := key(name, SETFIT, shots, seed)) not in results["runs"]
         }
-        for run in as_completed(runs):
-            note(results, runs[run], run.result())
+        try:
+            for run in as_completed(runs):
+                note(results, runs[run], run.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def setfit_run(python: str, packed: bool, name: str, shots: int, seed: int) -> dict[str, Any]:
@@ -219,7 +223,7 @@ def setfit_run(python: str, packed: bool, name: str, shots: int, seed: int) -> d
         "core_seconds": round(answer["core_seconds"], 1),
         "quickstudy_core_seconds": round(time.process_time() - started, 1),
         "machine": machine(),
-        **({"packed": True} if packed else {}),
+        "packed": packed,
     }
 
 
@@ -249,7 +253,7 @@ def page(results: dict[str, Any]) -> str:
         "`python benchmarks/texts.py` repeats it; SetFit is run with its documented settings, 20",
         "pairs an example and one epoch, and takes so many times the processor time of",
         "*quickstudy* on the same examples on the same core (without answering the test set).",
-        *PACKED * any("packed" in run for run in results["runs"].values()),
+        *PACKED * any(run.get("packed") for run in results["runs"].values()),
         "",
         "*quickstudy* is `FewShotClassifier()` as it comes. It counts the name of a class (`card",
         "about to expire`) as one more example of it, where names tell the examples apart; the",
@@ -282,7 +286,7 @@ def _cost(runs: list[dict[str, Any]]) -> str:
     """The median seconds; of SetFit, how many times those of quickstudy beside it."""
     if "seconds" in runs[0]:
         return f"{np.median([run['seconds'] for run in runs]):.1f}"
-    padded = [run for run in runs if "packed" not in run]
+    padded = [run for run in runs if not run.get("packed")]
     times = [run["core_seconds"] / run["quickstudy_core_seconds"] for run in padded or runs]
     return f"{np.median(times):.0f} times quickstudy's"
 

@@ -1,8 +1,4 @@
-"""One training of SetFit: python setfit_texts.py PROBLEM.json ANSWER.json.
-
-A batch's texts go through the encoder one after the other in a single row, each seeing itself
-alone, instead of padded to the longest: the same numbers in less time (`pack`).
-"""
+"""One training of SetFit: python setfit_texts.py PROBLEM.json ANSWER.json."""
 
 from __future__ import annotations
 

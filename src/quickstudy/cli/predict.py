@@ -53,7 +53,6 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
     if options.json and options.csv:
         raise ValueError("--json and --csv exclude each other.")
-
     if options.keep is not None and not options.reject:
         raise ValueError("--keep says what --reject keeps; give --reject too.")
 
