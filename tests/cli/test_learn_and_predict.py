@@ -106,6 +106,22 @@ def test_a_folder_of_images(quickstudy, learned, ten_classes):
     assert classifier.predict(paths).tolist() == [row["label"] for row in rows]
 
 
+def test_learn_leaves_the_other_part_alone(quickstudy, ten_classes, run, tmp_path):
+    for part, place in (("train", "learn"), ("test", "new")):
+        for folder in sorted((ten_classes / place).iterdir())[:2]:
+            shutil.copytree(folder, tmp_path / "d" / part / folder.name)
+    words = ["learn", tmp_path / "d", "--encoder", run]
+    with pytest.warns(UserWarning, match="Only the examples of train in"):
+        code, _, err = quickstudy(*words, "-o", tmp_path / "ab.qs")
+    assert code == 0, err
+    learned = FewShotClassifier.load(tmp_path / "ab.qs")
+    assert learned.classes_.tolist() == ["thing00", "thing01"]
+    assert sum(learned.model_.sizes.values()) == 10
+    code, _, err = quickstudy(*words, "-o", tmp_path / "all.qs", "--data_split", "train+test")
+    assert code == 0, err
+    assert sum(FewShotClassifier.load(tmp_path / "all.qs").model_.sizes.values()) == 12
+
+
 def test_csv_and_plain_lines(quickstudy, learned, ten_classes):
     new = ten_classes / "new"
     code, out, _ = quickstudy("predict", learned, new, "--csv", "--coverage", "0.5")

@@ -99,7 +99,8 @@ def test_classes_in_both_train_and_test_folders_are_pooled(tmp_path):
     for part, value in (("train", 1), ("test", 2)):
         grey(tmp_path / part / "cat" / "a.png", value)
         grey(tmp_path / part / "dog" / "a.png", value + 2)
-    dataset = load_dataset(tmp_path, inputs=INPUTS)
+    with pytest.warns(UserWarning, match="examples of train and test in .* are pooled"):
+        dataset = load_dataset(tmp_path, inputs=INPUTS)
     assert greys(dataset) == {"cat": [2, 1], "dog": [4, 3]}
     assert not dataset.published_splits
 

@@ -12,8 +12,8 @@ from pyarrow import parquet
 
 from quickstudy.datasets import load_dataset
 from quickstudy.datasets.columns import Columns
-from quickstudy.datasets.folder import list_folder
 from quickstudy.datasets.hub import LocalRepository
+from quickstudy.datasets.listing import list_folder
 from quickstudy.datasets.table import ParquetTable, codes, first_values
 from quickstudy.inputs import ImageInputs
 

@@ -11,8 +11,10 @@ from typing import Any
 from quickstudy.classifier.reader import Reader
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
-from quickstudy.datasets.folder import ClassFolders, list_folder
+from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.kinds import kind_of_file
+from quickstudy.datasets.listing import list_folder
+from quickstudy.datasets.parts import learning_note, training_parts
 from quickstudy.datasets.tables import TABLE_ENDINGS
 
 
@@ -57,8 +59,12 @@ def labelled(
     input_column: str | None = None,
     label_column: str | None = None,
     skip_empty: bool = False,
+    data_split: str | None = None,
 ) -> Collected:
-    """The examples of a folder (a sub-folder a class) or a table (a row an example).
+    """The examples of a folder (a sub-folder per class) or a table (a row per example).
+
+    Of data with parts such as train and test only the training examples are taken, with a warning
+    that says so.
 
     Args:
         source: a folder of images, sounds or text files, a table (CSV, TSV, JSON lines, parquet)
@@ -66,6 +72,7 @@ def labelled(
         input_column: of a table, where it cannot be told.
         label_column: of a table, where it cannot be told.
         skip_empty: leaves out the empty texts of a table, with a warning.
+        data_split: the parts to take, joined by "+"; by default those for training.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -78,6 +85,16 @@ def labelled(
     if isinstance(place, ClassFolders) and (input_column or label_column):
         raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
     kind = place.kind()
+    parts = place.parts(kind)
+    used = training_parts(parts)
+    if data_split is not None:
+        place = place.chosen(data_split)
+    elif len(used) < len(parts):
+        place = place.chosen("+".join(used))
+        left = [part for part in parts if part not in used]
+        warnings.warn(learning_note(str(source), used, left), stacklevel=2)
+    for note in place.notes(kind):
+        warnings.warn(note, stacklevel=2)
     with place.read(kind) as found:
         rows = list(found.rows(0))
         labels = [found.class_names[number] for number in found.class_of_rows()]

@@ -40,6 +40,12 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--input_column", type=str | None, help="of a table")
     parser.add_argument("--label_column", type=str | None, help="of a table")
+    parser.add_argument(
+        "--data_split",
+        type=str | None,
+        help="the parts to learn from, such as train+validation; by default only the training "
+        "examples where there are others too",
+    )
     add_unreadable(parser)
     parser.add_argument("--calibrate", type=bool, default=True, help="measure how far to trust it")
     parser.add_argument(
@@ -57,7 +63,13 @@ def run(words: Sequence[str]) -> int:
 
     started = time.perf_counter()
     skips = options.unreadable == "skip"
-    examples = labelled(Path(options.source), options.input_column, options.label_column, skips)
+    examples = labelled(
+        Path(options.source),
+        options.input_column,
+        options.label_column,
+        skips,
+        options.data_split,
+    )
     check_writable(Path(options.out))
     parts = assembled(
         options.encoder, options.strategy, None, examples.raw, options.device, cached=True

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,11 @@ from typing import Any, Protocol
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, Benchmark
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.decoding import RawExamples
-from quickstudy.datasets.folder import ClassFolders, Listing, list_folder
+from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.hub import LocalRepository, find_on_hub
+from quickstudy.datasets.kinds import kind_of_file, what_to_do_about
+from quickstudy.datasets.listing import Listing, is_about_the_data, list_folder
+from quickstudy.datasets.parts import part_of
 from quickstudy.datasets.tables import TABLE_ENDINGS, TableFiles
 from quickstudy.hub import is_hub_id
 from quickstudy.messages import did_you_mean
@@ -34,6 +37,22 @@ class Source(Protocol):
 
     def identity(self) -> Mapping[str, Any]:
         """What the raw examples follow from; quick to find out."""
+        ...
+
+    def notes(self, kind: str) -> Sequence[str]:
+        """What should be said whenever they are read, cached or not; quick to find out."""
+        ...
+
+    def parts(self, kind: str) -> Sequence[str]:
+        """The names of the parts, such as train and test, that hold labelled examples."""
+        ...
+
+    def chosen(self, data_split: str) -> Source:
+        """The same with the examples of some parts alone, joined by "+".
+
+        Raises:
+            ValueError: there are no such parts; raised here or when they are read.
+        """
         ...
 
     def read(self, kind: str) -> AbstractContextManager[RawExamples]:
@@ -59,6 +78,18 @@ class DrawnGlyphs:
             "code": hashlib.blake2b(code, digest_size=16).hexdigest(),
             "fonts": version("matplotlib"),
         }
+
+    def notes(self, kind: str) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def parts(self, kind: str) -> Sequence[str]:
+        """None; the alphabets make a split."""
+        return ()
+
+    def chosen(self, data_split: str) -> DrawnGlyphs:
+        """Refuses, as there are none."""
+        raise ValueError(f"glyphs has no data split {data_split!r}, nor any other.")
 
     @contextmanager
     def read(self, kind: str) -> Iterator[RawExamples]:
@@ -90,13 +121,13 @@ def find_source(
         return _find_benchmark(benchmark, columns)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _in_folder(path, columns), path
+        return _in_folder(path, columns)
     if path.exists():
         if path.suffix.lower() not in TABLE_ENDINGS:
+            advice = what_to_do_about([path.name])
             raise ValueError(
                 f"{source} is a file, but no table ({', '.join(TABLE_ENDINGS)}); a table, a "
-                "folder, a benchmark's name or owner/name is needed. A spreadsheet can be saved as "
-                "CSV."
+                f"folder, a benchmark's name or owner/name is needed.{advice}"
             )
         return TableFiles([path], columns=columns), path.parent
     if isinstance(source, str) and is_hub_id(source):
@@ -127,7 +158,7 @@ def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[Source, Pat
     )
     folder = benchmark.local_folder()
     if folder:
-        return _in_folder(folder, columns), folder
+        return _in_folder(folder, columns)
     data = os.environ.get(DATA_VARIABLE)
     tried = f"not in {Path(data) / benchmark.name}" if data else f"{DATA_VARIABLE} is not set"
     advice = (
@@ -149,20 +180,46 @@ def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[Source, Pat
     return repository, repository.folder
 
 
-def _in_folder(folder: Path, columns: Columns) -> Source:
-    listing = list_folder(folder)
+def _in_folder(folder: Path, columns: Columns) -> tuple[Source, Path]:
+    """The examples in a folder, and the folder that they lie in: it, or its only sub-folder."""
+    listing = _without_wrapping(list_folder(folder))
     if _is_repository(listing):
-        return LocalRepository(listing, columns=columns)
+        return LocalRepository(listing, columns=columns), listing.folder
     class_folders = ClassFolders(listing)
     # Files ending in .json beside data are rarely tables.
     tables = [
-        folder / file.path
+        listing.folder / file.path
         for file in listing.files
         if "/" not in file.path and file.path.lower().endswith((".csv", ".tsv", ".jsonl"))
     ]
     if tables and not class_folders.looks_right:
-        return TableFiles(tables, columns=columns)
-    return class_folders
+        return TableFiles(tables, columns=columns), listing.folder
+    return class_folders, listing.folder
+
+
+def _without_wrapping(listing: Listing) -> Listing:
+    """What lies in the folder that holds all data, as unpacked archives have it.
+
+    A folder is left for the only one in it that holds something to be read, unless that one is a
+    class (files lie in it) or a part (it is called train, say).
+    """
+    while True:
+        data = [file for file in listing.files if _is_data(file.path)]
+        tops = {file.path.partition("/")[0] if "/" in file.path else "" for file in data}
+        if len(tops) != 1 or tops == {""} or part_of(*tops) or _is_repository(listing):
+            return listing
+        inner = listing.inside(*tops)
+        directly = [file.path for file in inner.files if "/" not in file.path]
+        is_class = any(kind_of_file(path) and not is_about_the_data(path) for path in directly)
+        if is_class:
+            return listing
+        listing = inner
+
+
+def _is_data(path: str) -> bool:
+    if path.lower().endswith(TABLE_ENDINGS):
+        return "/" not in path or not path.lower().endswith(".json")
+    return kind_of_file(path) is not None and not ("/" not in path and is_about_the_data(path))
 
 
 def _is_repository(listing: Listing) -> bool:

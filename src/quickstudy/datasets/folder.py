@@ -1,19 +1,26 @@
-"""Folders: what lies in them, and images, texts or sounds in a sub-folder a class."""
+"""Folders of images, texts or sounds, with a sub-folder for each class."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from quickstudy.datasets.decoding import RawExamples, Splits
-from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.decoding import RawExamples
+from quickstudy.datasets.kinds import KINDS, kind_of_file, what_to_do_about
+from quickstudy.datasets.layout import Layout, lay_out
+from quickstudy.datasets.listing import (
+    FoundFile,
+    Listing,
+    counted_endings,
+    is_about_the_data,
+)
+from quickstudy.datasets.parts import chosen_parts, part_of, pooling_note, split_by_parts
 
 FOLDERS_SPLIT = "folders"
 """The published split of a folder whose classes lie in train, validation and test folders."""
@@ -21,89 +28,47 @@ FOLDERS_SPLIT = "folders"
 CLEAR_MAJORITY = 3
 """A folder holds things of a kind when they outnumber those of all others so many times."""
 
-_PARTS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file: its path inside the folder (with ``/``), size in bytes, and time of change."""
-
-    path: str
-    size: int
-    changed_ns: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All files and sub-folders (paths with ``/``) of a folder, sorted; hidden ones left out."""
-
-    folder: Path
-    files: Sequence[FoundFile]
-    folders: Sequence[str]
-
-
-def list_folder(folder: Path) -> Listing:
-    """Everything that lies in a folder, however deep. Links are followed, but never twice."""
-    files: list[FoundFile] = []
-    folders: list[str] = []
-    visited: set[str] = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        inner[:] = [] if real in visited else [each for each in inner if not _is_hidden(each)]
-        if real in visited:
-            continue
-        visited.add(real)
-        inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
-        folders.extend(str(inside / each) for each in inner)
-        for name in names:
-            if not _is_hidden(name):
-                path = os.path.join(place, name)  # noqa: PTH118 - much faster for many files
-                # A link that leads nowhere is listed, so that it is reported as unreadable.
-                status = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
-                files.append(FoundFile(str(inside / name), status.st_size, status.st_mtime_ns))
-    files.sort(key=lambda file: file.path)
-    return Listing(folder, files, sorted(folders))
+_LAYOUT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Files of images, of texts (one a file) or of sounds, in one sub-folder a class.
+    """Files of images, of texts (one per file) or of sounds, in one sub-folder for each class.
 
-    A class is named by the path of its folder, so folders may be nested. Where the top folders are
-    called train, validation (val) and test, they are parts and not classes: if no class is in two
-    of them they make the published split "folders", else the examples of a class are pooled.
+    A class is named by the path of its folder, so folders may be nested. Folders called train, val
+    or test are parts and not classes (see ``layout.lay_out``). If no class is in two parts, they
+    make the published split "folders"; otherwise the examples of a class are pooled, with a note.
 
     Args:
         listing: what lies in the folder.
+        data_split: the parts that are wanted, joined by "+"; None for all.
     """
 
     listing: Listing
+    data_split: str | None = None
+    _layouts: dict[str | None, Layout] = field(default_factory=dict, repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """What the raw examples follow from: names, sizes and times, as reading all is slow."""
         files = [[f.path, f.size, f.changed_ns] for f in self._files if "/" in f.path]
-        return {"folder": str(self.listing.folder.resolve()), "files": files}
+        about = {"folder": str(self.listing.folder.resolve()), "files": files}
+        if self.data_split is None and self._is_plain:
+            return about
+        return about | {"layout": _LAYOUT_VERSION, "data_split": self.data_split}
 
     def kind(self) -> str:
-        """The kind of thing that clearly most files in sub-folders hold; others are warned of.
+        """The kind of thing that clearly most files in class folders hold; others are warned of.
 
         Raises:
             ValueError: there are no such files, or none of the kinds is in a clear majority.
         """
         folder = self.listing.folder
-        found = Counter(kind_of_file(f.path) for f in self._files if "/" in f.path)
-        counts = {str(kind): count for kind, count in found.most_common()}
-        if not counts:
+        if not self._folders(None):
             loose = Counter(kind_of_file(f.path) for f in self._files).most_common(1)
             return str(loose[0][0]) if loose else next(iter(KINDS))  # reading will refuse it
+        classes = self._classes(None)
+        found = Counter(kind_of_file(f.path) for f in self._files if f.folder in classes)
+        counts = {str(kind): count for kind, count in found.most_common()}
         kind, most = next(iter(counts.items()))
         rest = sum(counts.values()) - most
         if not rest:
@@ -121,16 +86,83 @@ class ClassFolders:
         )
         return kind
 
+    def parts(self, kind: str) -> Sequence[str]:
+        """The folders that are parts of the data, by their own names; empty where none are."""
+        return self._layout(kind).parts
+
+    def notes(self, kind: str) -> list[str]:
+        """What should be said whenever the files of a kind are read.
+
+        Raises:
+            ValueError: as :meth:`read`.
+        """
+        folder, nouns, layout = self.listing.folder, KINDS[kind].nouns, self._layout(kind)
+        classes = self._classes(kind)
+        notes = [*layout.notes, *self._empty_folders(kind)]
+        loose = [
+            file.path
+            for file in self._files
+            if kind_of_file(file.path) == kind and file.folder not in layout.places
+        ]
+        if layout.parts and self.data_split is None:
+            notes.append(pooling_note(f"the folder {folder}", self._classes_of_parts(kind)))
+        without = [folder for folder, (_, part) in layout.places.items() if not part]
+        if without and self.data_split is not None:
+            notes.append(
+                f"{len(without)} class folders of {folder} lie in no part, and are left out as "
+                f"{self.data_split} was chosen: {without[0]!r} is the first."
+            )
+        if loose := [path for path in loose if not is_about_the_data(path)]:
+            places = Counter(str(PurePosixPath(path).parent) for path in loose)
+            listed = ", ".join(repr(place) for place in sorted(places) if place != ".")
+            notes.append(
+                f"{len(loose)} {nouns} lie in {folder} outside the class folders"
+                f"{f' (in {listed})' if listed else ''} and are left out: {loose[0]!r} is the "
+                "first."
+            )
+        unknown = [
+            file.path
+            for file in self.listing.files
+            if kind_of_file(file.path) is None
+            and not is_about_the_data(file.path)
+            and any(path in classes for path in _with_parents(file.folder))
+        ]
+        if unknown:
+            notes.append(
+                f"{len(unknown)} files in the class folders of {folder} are of no kind that is "
+                f"read, and are left out ({counted_endings(unknown)}): {unknown[0]!r} is the "
+                f"first.{what_to_do_about(unknown)}"
+            )
+        return [note for note in notes if note]
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there are parts in it, for files of some kind."""
+        return any(self._layout(kind).parts for kind in KINDS if self._folders(kind))
+
+    def chosen(self, data_split: str) -> ClassFolders:
+        """The same folder with the examples of some of its parts alone.
+
+        Raises:
+            ValueError: there is no such part; raised when the folder is read.
+        """
+        return ClassFolders(self.listing, data_split)
+
     @contextmanager
     def read(self, kind: str) -> Iterator[RawExamples]:
         """The files of a kind by class, both in alphabetical order.
 
         Raises:
-            ValueError: there are no such files or no sub-folders, or a sub-folder is empty.
+            ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
+                part that is wanted does not exist.
         """
         folder = self.listing.folder
-        classes, splits = self._classes(kind)
-        self._check_folders(classes, kind)
+        self._empty_folders(kind)
+        class_of = self._classes(kind)
+        classes: dict[str, list[str]] = {}
+        for file in self._files:
+            if file.folder in class_of and kind_of_file(file.path) == kind:
+                classes.setdefault(class_of[file.folder], []).append(file.path)
         names = sorted(classes)
         paths = [path for name in names for path in classes[name]]
         noun = KINDS[kind].noun
@@ -139,76 +171,120 @@ class ClassFolders:
             for path in paths[start:]:
                 yield f"The {noun} {str(folder / path)!r}", folder / path
 
+        splits = split_by_parts(FOLDERS_SPLIT, self._classes_of_parts(kind))
         yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
 
     @property
     def looks_right(self) -> bool:
         """Whether there are files of some kind in two folders or more that may be classes."""
-        tops = {f.path.partition("/")[0].lower() for f in self._files if "/" in f.path}
-        return len(tops) > 1 and not tops <= set(_PARTS)
+        tops = {f.path.partition("/")[0] for f in self._files if "/" in f.path}
+        return len(tops) > 1 and not all(map(part_of, tops))
 
     @cached_property
     def _files(self) -> list[FoundFile]:
         return [file for file in self.listing.files if kind_of_file(file.path)]
 
-    def _classes(self, kind: str) -> tuple[dict[str, list[str]], Splits]:
-        """The paths of each class's files, and the split that the folders make."""
-        nouns, folder = KINDS[kind].nouns, self.listing.folder
-        by_folder: dict[str, list[str]] = {}
-        for file in self._files:
-            if kind_of_file(file.path) == kind:
-                by_folder.setdefault(str(PurePosixPath(file.path).parent), []).append(file.path)
-        loose = [path for path in by_folder.pop(".", []) if not _is_about_the_data(path)]
-        if not by_folder:
-            what = f"{len(loose)} {nouns} but no sub-folder with {nouns}"
-            if not loose:
-                what = f"no {nouns}" if self._files else "no images, texts or sounds"
-            raise ValueError(
-                f"The folder {folder} has {what}. Put the files of each class in a sub-folder "
-                "named for the class."
-            )
-        if loose:
-            warnings.warn(
-                f"{len(loose)} {nouns} lie in {folder} outside the class folders and are left out: "
-                f"{loose[0]!r} is the first.",
-                stacklevel=2,
-            )
-        tops = {name.partition("/")[0] for name in by_folder}
-        nested = all("/" in name for name in by_folder)
-        if not nested or len(tops) < 2 or not all(top.lower() in _PARTS for top in tops):
-            return by_folder, {}
-        return _by_parts(by_folder)
+    def _folders(self, kind: str | None) -> list[str]:
+        """The folders, but the top one, with files of a kind; of any where it is None."""
+        return sorted(
+            {
+                file.folder
+                for file in self._files
+                if file.folder and kind in (None, kind_of_file(file.path))
+            }
+        )
 
-    def _check_folders(self, classes: Mapping[str, Sequence[str]], kind: str) -> None:
-        used = {str(PurePosixPath(path).parent) for paths in classes.values() for path in paths}
-        used |= {str(parent) for path in used for parent in PurePosixPath(path).parents}
-        empty = [name for name in self.listing.folders if name not in used]
+    def _layout(self, kind: str | None) -> Layout:
+        """What the folders are; those of files of one kind, or of all kinds together."""
+        if kind not in self._layouts:
+            folder, nouns = self.listing.folder, KINDS[kind].nouns if kind else "files"
+            folders = self._folders(kind)
+            if not folders:
+                raise self._without_folders(nouns)
+            layout = lay_out(folders, str(folder), nouns)
+            self._layouts[kind] = layout
+        return self._layouts[kind]
+
+    def _without_folders(self, nouns: str) -> ValueError:
+        """What to say of a folder without sub-folders that hold such files."""
+        folder = self.listing.folder
+        loose = [f for f in self._files if not f.folder and not is_about_the_data(f.path)]
+        loose = [f for f in loose if KINDS[str(kind_of_file(f.path))].nouns in (nouns, "files")]
+        what, hint = f"{len(loose)} {nouns} but no sub-folder with {nouns}", ""
+        if not loose:
+            what = f"no {nouns}" if self._files else "no images, texts or sounds"
+            others = [f.path for f in self.listing.files if not kind_of_file(f.path)]
+            if others and not self._files:
+                hint = f" It holds {counted_endings(others)}.{what_to_do_about(others)}"
+        return ValueError(
+            f"The folder {folder} has {what}. Put the files of each class in a sub-folder named "
+            f"for the class.{hint}"
+        )
+
+    def _wanted_parts(self, layout: Layout) -> Sequence[str]:
+        if self.data_split is None:
+            return layout.parts
+        return chosen_parts(self.data_split, layout.parts, f"The folder {self.listing.folder}")
+
+    def _classes(self, kind: str | None) -> dict[str, str]:
+        """The class of each folder with files, in the parts that are wanted."""
+        layout = self._layout(kind)
+        wanted = {*self._wanted_parts(layout)}
+        return {
+            folder: name
+            for folder, (name, part) in layout.places.items()
+            if self.data_split is None or part in wanted
+        }
+
+    def _classes_of_parts(self, kind: str) -> dict[str, set[str]]:
+        """The classes in each part that is wanted."""
+        layout = self._layout(kind)
+        classes: dict[str, set[str]] = {part: set() for part in self._wanted_parts(layout)}
+        for name, part in layout.places.values():
+            if part in classes:
+                classes[part].add(name)
+        return classes
+
+    @property
+    def _is_plain(self) -> bool:
+        try:
+            return not self._folders(None) or self._layout(None).is_plain
+        except ValueError:
+            return False  # reading will refuse it, or some kind of files alone is well laid out
+
+    def _empty_folders(self, kind: str) -> list[str]:
+        """What to say of class folders without files, where their classes have files elsewhere.
+
+        Raises:
+            ValueError: a class folder has no files of this kind, nor has its class elsewhere.
+        """
+        folder, layout = self.listing.folder, self._layout(kind)
+        used = {path for each in self._folders(kind) for path in _with_parents(each)}
+        unused = [path for path in self.listing.folders if path not in used]
+        places = {path: layout.place(path) for path in unused}
+        empty = [path for path, place in places.items() if place]
+        nouns = KINDS[kind].nouns
+        known: list[str] = []
+        if layout.parts:
+            classes = layout.class_names
+            known = [path for path, place in places.items() if place and place[0] in classes]
+            known += [path for path in unused if part_of(path) and not places[path]]
+            empty = [path for path in empty if path not in known]
         if empty:
-            nouns, endings = KINDS[kind].nouns, sorted(KINDS[kind].endings)
+            endings = sorted(KINDS[kind].endings)
+            within = [f.path for f in self.listing.files if f.path.startswith(f"{empty[0]}/")]
+            holds = f" It holds {counted_endings(within)}.{what_to_do_about(within)}"
             raise ValueError(
-                f"The class folder {empty[0]!r} in {self.listing.folder} has no {nouns} "
-                f"({len(empty)} such). Put {nouns} in it or remove it; {nouns} end in "
-                f"{', '.join(endings)}."
+                f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such). "
+                f"Put {nouns} in it or remove it; {nouns} end in {', '.join(endings)}."
+                f"{holds if within else ''}"
             )
+        if not known:
+            return []
+        return [f"{len(known)} folders in {folder} have no {nouns}: {known[0]!r} is the first."]
 
 
-def _by_parts(by_folder: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], Splits]:
-    classes: dict[str, list[str]] = {}
-    parts: dict[str, list[str]] = {}
-    for name, paths in by_folder.items():
-        top, _, own_name = name.partition("/")
-        classes.setdefault(own_name, []).extend(paths)
-        parts.setdefault(_PARTS[top.lower()], []).append(own_name)
-    divided = sum(map(len, parts.values())) == len(classes)
-    ordered: dict[str, list[str]] = {
-        part: sorted(parts[part]) for part in ("train", "validation", "test") if part in parts
-    }
-    return classes, {FOLDERS_SPLIT: ordered} if divided else {}
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _is_about_the_data(path: str) -> bool:
-    return PurePosixPath(path).stem.lower() in ("readme", "license", "licence")
+def _with_parents(path: str) -> list[str]:
+    """A path and those of all folders that it lies in."""
+    names = path.split("/")
+    return ["/".join(names[:length]) for length in range(len(names), 0, -1)]

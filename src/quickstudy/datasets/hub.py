@@ -12,7 +12,7 @@ from typing import Any
 from quickstudy.datasets.cache_folder import writable_cache_folder
 from quickstudy.datasets.class_splits import CLASS_SPLITS_FILE
 from quickstudy.datasets.columns import Columns, Tables
-from quickstudy.datasets.folder import Listing
+from quickstudy.datasets.listing import Listing
 from quickstudy.datasets.rows import without_bars
 from quickstudy.datasets.table import LibraryTable, ParquetTable, Table
 from quickstudy.datasets.tables import TableSource, file_digest

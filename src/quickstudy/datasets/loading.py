@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.dataset import ClassDataset
 from quickstudy.datasets.decoding import RawExamples, Splits, Unreadable, read_text_file
 from quickstudy.datasets.finding import Source, find_source
+from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.kinds import KINDS
 from quickstudy.datasets.notes import remembered
 from quickstudy.datasets.rows import Rows, Where
@@ -100,11 +102,8 @@ def load_dataset(
     rows = Rows.chosen(data_split, where, written)
     if isinstance(place, TableSource):
         place = dataclasses.replace(place, rows=rows)
-    elif columns != Columns() or not rows.all:
-        raise ValueError(
-            f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
-            "it has no columns, configurations or data splits to choose."
-        )
+    else:
+        place = _chosen_part(place, rows, columns, str(source))
     published = _Published(benchmark, division or default_split, written, folder, place)
     own_name = benchmark.name if benchmark else _short_name(source)
     if inputs is None:
@@ -115,6 +114,8 @@ def load_dataset(
             f"{source} is data of kind {held!r}; inputs of kind {inputs.kind!r} cannot read it."
         )
     kind = inputs.kind
+    for note in place.notes(kind):
+        warnings.warn(note, stacklevel=2)
     decoded = load_or_decode(
         own_name, place.identity(), inputs, lambda: place.read(kind), unreadable
     )
@@ -128,6 +129,19 @@ def load_dataset(
     )
     turned = bool(benchmark and benchmark.rotations) if rotations is None else rotations
     return dataset.expand() if turned else dataset
+
+
+def _chosen_part(place: Source, rows: Rows, columns: Columns, source: str) -> Source:
+    """A source without tables, of which at most the part can be chosen."""
+    if columns == Columns() and rows.all:
+        return place
+    has_parts = isinstance(place, ClassFolders) and place.has_parts
+    if rows.data_split is None or not has_parts or columns != Columns() or rows.where:
+        raise ValueError(
+            f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
+            "it has no columns, configurations or data splits to choose."
+        )
+    return place.chosen(rows.data_split)
 
 
 @dataclass(frozen=True)

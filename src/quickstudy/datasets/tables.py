@@ -7,9 +7,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from quickstudy.datasets.columns import (
     Columns,
@@ -71,6 +71,18 @@ class TableSource(ABC):
                 return find_columns(chosen, self.columns, None).held.kind
 
         return str(remembered({"kind of": self.identity()}, look))
+
+    def notes(self, kind: str) -> Sequence[str]:
+        """None; what is to be said of tables comes with their rows."""
+        return ()
+
+    def parts(self, kind: str) -> Sequence[str]:
+        """None yet."""
+        return ()
+
+    def chosen(self, data_split: str) -> Self:
+        """The same with the rows of some data splits alone; see :class:`Source`."""
+        return replace(self, rows=replace(self.rows, data_split=data_split))
 
     @contextmanager
     def read(self, kind: str) -> Iterator[RawExamples]:
