@@ -39,6 +39,7 @@ from quickstudy.strategies.recurrent.optimization import (
     train_optimizer,
 )
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "learned_optimizers.json"
 PAGE = ROOT / "docs" / "learned_optimizers.md"
@@ -209,13 +210,12 @@ def figures(solve: Callable[[Problems, int], Tensor], setting: Setting) -> dict[
         ]
         path = torch.cat(paths, dim=1).double()
         for step in (STEPS, 2 * STEPS)[: steps // STEPS]:
-            error = 1.96 * path[step].std() / math.sqrt(path.shape[1])
-            found[f"{which} {step}"] = rounded([path[step].mean(), error])
+            found[f"{which} {step}"] = rounded(mean_and_interval(path[step]))
         found[f"{which} curve"] = rounded(path.mean(1)[::POINT_EVERY])
     return found
 
 
-def rounded(numbers: Iterable[Tensor]) -> list[float | None]:
+def rounded(numbers: Iterable[Tensor | float]) -> list[float | None]:
     """Five digits of each; nothing where a loss grew beyond all numbers."""
     return [float(f"{each:.5g}") if math.isfinite(each) else None for each in numbers]
 

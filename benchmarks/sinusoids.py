@@ -23,6 +23,7 @@ import quickstudy as qs
 from quickstudy.episodes import Episode, Sinusoids
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.amortized.set_networks import StrategyNetwork
+from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "sinusoids.json"
 PAGE = ROOT / "docs" / "sinusoids.md"
@@ -100,7 +101,7 @@ def errors(strategy: Strategy, episode: Episode) -> tuple[float, float]:
     with torch.no_grad():
         found = strategy(episode)
     each = (found - episode.query.targets).square().mean((1, 2))
-    return float(each.mean()), 1.96 * float(each.std()) / math.sqrt(len(each))
+    return mean_and_interval(each)
 
 
 def measure(name: str, shots: int) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from quickstudy.files import write_text_atomically
 from quickstudy.inputs import AudioInputs
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer, load
+from quickstudy.training.validation import students_t
 
 PATH = RESULTS / "soak.json"
 PAGE = ROOT / "docs" / "robustness.md"
@@ -185,7 +186,8 @@ def growth(rounds: Sequence[dict[str, float]], name: str) -> tuple[float, float]
     stretches = np.array_split(np.array([[each["minute"] / 60, each[name]] for each in late]), 10)
     hours, values = np.array([stretch.mean(0) for stretch in stretches]).T
     (slope, _), covariance = np.polyfit(hours, values, 1, cov=True)
-    return float(slope), float(1.96 * math.sqrt(max(0.0, covariance[0, 0])))
+    error = math.sqrt(max(0.0, covariance[0, 0]))
+    return float(slope), students_t(len(hours) - 2) * error
 
 
 def part(results: dict[str, Any]) -> str:

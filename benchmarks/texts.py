@@ -17,6 +17,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -38,6 +39,7 @@ import quickstudy as qs
 from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
+from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "texts.json"
 PAGE = ROOT / "docs" / "texts.md"
@@ -293,11 +295,8 @@ def _cost(runs: list[dict[str, Any]]) -> str:
 
 def half_width(values: Sequence[float] | NDArray[Any]) -> str:
     """The 95 % interval of a mean of a few values, by Student's t; nothing for a single value."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return ""
-    return f" ± {stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.1f}"
+    _, interval = mean_and_interval(torch.as_tensor(np.asarray(values)))
+    return "" if math.isnan(interval) else f" ± {interval:.1f}"
 
 
 def main() -> None:

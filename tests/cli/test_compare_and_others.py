@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from quickstudy.strategies.catalogue import strategies
 
 from .conftest import TINY
@@ -26,6 +28,8 @@ def test_compare_ranks_and_resumes(quickstudy, pictures, tmp_path):
     first = [result["reports"][0]["accuracy"]["mean"] for result in results]
     assert first == sorted(first, reverse=True)
     assert {result["name"] for result in results} == {"PrototypicalNetwork", "wide", "MAML"}
+    for report in results[0]["reports"]:  # to compare contenders task by task
+        assert sum(report["accuracies"]) / 20 == pytest.approx(report["accuracy"]["mean"])
     assert "3-way 2-shot" in out
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = quickstudy(*words)  # nothing is trained twice

@@ -8,14 +8,13 @@ from torch import nn
 import quickstudy
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, Conv4
-from quickstudy.evaluation import Estimate, Report, evaluate
+from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.evaluator import calibration_error, normalization_policy
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import validation
 from quickstudy.training.run import Run
-from quickstudy.training.validation import mean_and_interval
 
 
 def dataset(classes=12, each=20, noise=40.0):
@@ -55,12 +54,6 @@ def test_calibration_error_by_hand():
     # Bins of width 0.1: [0.9, 1): accuracy 0.5 against 0.95; [0.5, 0.6): 1 against 0.535.
     expected = 0.5 * abs(0.5 - 0.95) + 0.5 * abs(1 - 0.535)
     assert calibration_error(confidences, hits, bins=10) == pytest.approx(expected, rel=1e-6)
-
-
-def test_interval_by_hand():
-    mean, half = mean_and_interval(torch.tensor([0.0, 1.0, 1.0, 0.0]))
-    assert mean == 0.5
-    assert half == pytest.approx(1.96 * math.sqrt(1 / 3) / 2)
 
 
 def test_interval_covers_the_truth_about_95_times_of_100():
@@ -155,7 +148,6 @@ def test_report_round_trip(tmp_path):
     text = str(report)
     for words in ("5-way 1-shot", "95 % confidence", "inductive", "ms an episode"):
         assert words in text
-    assert str(Estimate(0.5, 0.01)) == "50.00% ± 1.00%"
 
 
 def test_the_policy_of_normalisation_is_stated():

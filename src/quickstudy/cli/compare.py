@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from quickstudy.cli.running import add_running_options, alone, check_storage, ex
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
+from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
 from quickstudy.sweeps.executors import Executor
 from quickstudy.training.lock import locked
@@ -113,7 +113,6 @@ def train_and_test(contestant: Contestant) -> Measured:
         trained = train(contestant.options, out, resume=RunDirectory(out).holds_a_run())
         finished = trained.progress["finished"]
         reports = _test(trained, contestant.options) if finished else []
-        reports = [replace(report, accuracies=None) for report in reports]
     return Measured(reports, trained.progress, trained.history)
 
 
@@ -182,11 +181,11 @@ def _write(measured: dict[str, Measured], out: Path) -> None:
             "name": name,
             "training_seconds": measured[name].progress["seconds"],
             "steps": measured[name].progress["step"],
-            "reports": [report.to_dict() for report in reports[name]],
+            "reports": [report.to_dict(accuracies=True) for report in reports[name]],
         }
         for name in ranking
     ]
-    write_text_atomically(out / "comparison.json", json.dumps(results, indent=2) + "\n")
+    write_text_atomically(out / "comparison.json", as_json(results))
     plot_comparison(
         {name: reports[name] for name in ranking},
         {name: measured[name].history for name in ranking},

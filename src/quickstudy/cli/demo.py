@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_demo
+from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
@@ -75,8 +75,10 @@ def run(words: Sequence[str]) -> int:
         name: _measure(each, parts["test"], options.episodes) for name, each in contenders.items()
     }
     _print_table(reports)
-    results = {name: [report.to_dict() for report in own] for name, own in reports.items()}
-    write_text_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
+    results = {
+        name: [report.to_dict(accuracies=True) for report in own] for name, own in reports.items()
+    }
+    write_text_atomically(out / "results.json", as_json(results))
     episode = EpisodeSampler(parts["test"], ways=5, shots=1, queries=6, seed=3).episode(0)
     plot_demo(strategy, episode, reports, {"trained": run.history}, out / "demo.png")
     print(f"Picture: {out / 'demo.png'}\nNumbers: {out / 'results.json'}\nRun:     {out / 'run'}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -18,13 +21,22 @@ from quickstudy.files import write_text_atomically
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over episodes with the half-width of its 95 % confidence interval."""
+    """A mean over episodes with the half-width of its 95 % confidence interval.
+
+    The interval is Student's. It covers other episodes of the same classes; tasks of other classes
+    may be easier or harder.
+
+    Args:
+        mean: over episodes.
+        ci95: half-width of the interval; not a number for a single episode.
+    """
 
     mean: float
     ci95: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.2%} ± {self.ci95:.2%}"
+        interval = "" if math.isnan(self.ci95) else f" ± {self.ci95:.2%}"
+        return f"{self.mean:.2%}{interval}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class Report:
         adapt_seconds: of adaptation, an episode.
         predict_seconds: of prediction, an episode.
         query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
-        accuracies: ``[episodes]``, each episode's accuracy; not written to files.
+        accuracies: ``[episodes]`` float32, the accuracy of each episode, in the order of their
+            numbers; None in a report whose file does not hold them.
     """
 
     strategy: str
@@ -78,21 +91,48 @@ class Report:
         unbalanced = "" if self.query_balance == "balanced" else ", unbalanced queries"
         return f"{ways}-way {shots}-shot{unbalanced}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the episodes' own accuracies, JSON-ready."""
-        values = asdict(self)
+    def to_dict(self, *, accuracies: bool = False) -> dict[str, Any]:
+        """The report, JSON-ready; with the accuracy of each episode if ``accuracies`` is true."""
+        values = asdict(replace(self, accuracies=None))
         del values["accuracies"]
+        if accuracies and self.accuracies is not None:
+            # Nine digits tell all float32 numbers apart.
+            each = self.accuracies.float().tolist()
+            values["accuracies"] = [float(f"{accuracy:.9g}") for accuracy in each]
         return values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report as JSON."""
-        write_text_atomically(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
+        """Writes the report as JSON, with the accuracy of each episode."""
+        write_text_atomically(Path(path), as_json(self.to_dict(accuracies=True)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Reads a report that :meth:`save` wrote."""
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        return cls(**values | {"accuracy": Estimate(**values["accuracy"])})
+        """Reads a report that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file holds something else.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not a report as quickstudy saves them ({error}). Reports are written "
+                "by Report.save and by `quickstudy evaluate --json`."
+            ) from error
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """The report that :meth:`to_dict` described."""
+        changed: dict[str, Any] = {
+            "ways": _count(values["ways"]),
+            "shots": _count(values["shots"]),
+            "accuracy": Estimate(**values["accuracy"]),
+        }
+        if values.get("accuracies") is not None:
+            changed["accuracies"] = torch.tensor(values["accuracies"], dtype=torch.float32)
+        return cls(**{**values, **changed})
 
     def table(self) -> Table:
         """The report as a table for a terminal."""
@@ -103,7 +143,7 @@ class Report:
         rows = {
             "protocol": counted,
             "episodes": f"{self.episodes} (seed {self.seed})",
-            "accuracy": f"{self.accuracy} (95 % confidence)",
+            "accuracy": f"{self.accuracy} (95 % confidence, for other tasks of the same classes)",
             "negative log-likelihood": f"{self.nll:.4f}",
             "expected calibration error": f"{self.ece:.4f}",
             "predictions": "transductive (queries of an episode seen together)"
@@ -123,3 +163,19 @@ class Report:
         with console.capture() as captured:
             console.print(self.table())
         return captured.get().rstrip()
+
+
+def as_json(values: Any) -> str:
+    """Indented JSON, in which a list of numbers takes a single line."""
+    text = json.dumps(values, indent=2)
+    # A string holds no line break, so that what is changed is never inside one.
+    return re.sub(r"\[\n\s*([^\[\]{}\"]+?)\s*\n\s*\]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found[1].split())}]"
+
+
+def _count(value: int | Sequence[int]) -> int | tuple[int, ...]:
+    """A number of ways or shots, or the ends of a range, which JSON has as a list."""
+    return value if isinstance(value, int) else tuple(value)

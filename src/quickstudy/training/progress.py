@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -58,7 +60,9 @@ class TrainingProgress:
         self.bar.update(self.task, state="  ".join(words))
         validated = row["validation_accuracy"]
         if validated is not None:
-            words.append(f"validation {validated:.2%} ± {row['validation_ci95']:.2%}")
+            interval = row["validation_ci95"]
+            known = interval is not None and not math.isnan(interval)  # not of a single episode
+            words.append(f"validation {validated:.2%}" + (f" ± {interval:.2%}" if known else ""))
         if validated is not None or not self.console.is_terminal:
             step = int(row["step"] or 0)
             seconds = row["seconds"] or 0.0
