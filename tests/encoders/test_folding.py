@@ -12,9 +12,8 @@ from quickstudy.encoders import Conv4
 from quickstudy.encoders.folding import folded, patch_moments
 from quickstudy.encoders.normalization import (
     TaskBatchNorm,
-    recorded_statistics,
-    use_task_batch_norm,
 )
+from quickstudy.encoders.task_normalization import recorded_statistics, with_task_batch_norm
 
 from .conftest import images, lively
 
@@ -101,7 +100,7 @@ def test_where_it_would_not_pay_nothing_is_folded(why):
 
 @pytest.mark.parametrize("pooling", ["max", "stride"])
 def test_first_and_second_derivatives_of_an_encoder_are_those_of_the_plain_layers(pooling):
-    encoder = use_task_batch_norm(lively(Conv4((1, 8, 8), 9, pooling, blocks=2))).train()
+    encoder = with_task_batch_norm(lively(Conv4((1, 8, 8), 9, pooling, blocks=2))).train()
     x, direction = images(6, 1, 8, 8), images(6, encoder.out_features, seed=3)
     start = dict(encoder.named_parameters())
 

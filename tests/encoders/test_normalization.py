@@ -13,9 +13,11 @@ from quickstudy.encoders.normalization import (
     LayerNorm,
     TaskBatchNorm,
     normalization_layer,
+)
+from quickstudy.encoders.task_normalization import (
     recorded_statistics,
     task_batch_norms,
-    use_task_batch_norm,
+    with_task_batch_norm,
 )
 
 SHAPES = [(6, 3), (6, 3, 5), (6, 3, 5, 4)]
@@ -131,19 +133,20 @@ def test_every_batch_normalisation_is_replaced_and_its_affine_parameters_are_sha
     network = nn.Sequential(
         nn.BatchNorm1d(3, eps=1e-3), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)), nn.GroupNorm(2, 4)
     )
-    before = dict(network.named_parameters())
-    assert use_task_batch_norm(network) is network
-    assert list(task_batch_norms(network)) == ["0", "1.1"]
-    after = dict(network.named_parameters())
+    replaced = with_task_batch_norm(network)
+    assert list(task_batch_norms(replaced)) == ["0", "1.1"]
+    before, after = dict(network.named_parameters()), dict(replaced.named_parameters())
     assert list(after) == list(before)
     assert all(after[name] is before[name] for name in before)
-    assert network[0].eps == 1e-3
-    assert isinstance(network[2], nn.GroupNorm)
+    assert replaced[0].eps == 1e-3
+    assert isinstance(replaced[2], nn.GroupNorm)
+    assert not task_batch_norms(network)
+    assert [type(layer) for layer in network[1]] == [nn.ReLU, nn.BatchNorm2d]
 
 
 def test_a_batch_normalisation_by_itself_is_replaced_too():
     norm = nn.BatchNorm1d(3)
-    replaced = use_task_batch_norm(norm)
+    replaced = with_task_batch_norm(norm)
     assert isinstance(replaced, TaskBatchNorm)
     assert replaced.weight is norm.weight
 
@@ -154,7 +157,7 @@ def test_a_batch_normalisation_by_itself_is_replaced_too():
     ids=["Conv4", "ResNet12"],
 )
 def test_in_training_an_encoder_computes_the_same_with_either_kind(encoder):
-    replaced = use_task_batch_norm(copy.deepcopy(encoder))
+    replaced = with_task_batch_norm(copy.deepcopy(encoder))
     assert task_batch_norms(replaced)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in replaced.modules())
     x = numbers(5, 2, 8, 8)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from quickstudy.encoders import Conv4, pooled_block
 from quickstudy.encoders.encoder import channels_last
-from quickstudy.encoders.normalization import TaskBatchNorm, use_task_batch_norm
+from quickstudy.encoders.normalization import TaskBatchNorm
+from quickstudy.encoders.task_normalization import recorded_statistics, with_task_batch_norm
 
 from .conftest import images, lively
 
@@ -45,7 +46,7 @@ def encoder_of(channels, norm="ordinary", training=True):
         for layer in encoder.norms:
             layer.weight[::2] *= -1  # pooling must not take its maxima for the plain ones
     if norm == "task":
-        use_task_batch_norm(encoder)
+        encoder = with_task_batch_norm(encoder)
     return encoder.double().train(training)
 
 
@@ -105,10 +106,10 @@ def test_running_averages_are_kept_as_ever(in_pieces, monkeypatch, momentum):
 
 def test_statistics_that_are_recorded_can_be_differentiated(in_pieces):
     encoder = encoder_of(3, "task")
-    for layer in encoder.norms:
-        layer.recorded = {}
-    encoder(images(5, 3, 8, 8))
-    assert all(layer.recorded["mean"].requires_grad for layer in encoder.norms)
+    with recorded_statistics(encoder) as statistics:
+        encoder(images(5, 3, 8, 8))
+    assert len(statistics) == 4
+    assert all(each.requires_grad for each in statistics.values())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

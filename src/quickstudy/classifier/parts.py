@@ -21,8 +21,8 @@ from quickstudy.classifier.raw import is_array, is_guess, kind_of, things
 from quickstudy.classifier.reader import Reader
 from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
-from quickstudy.encoders.normalization import task_batch_norms
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
+from quickstudy.encoders.task_normalization import task_batch_norms
 from quickstudy.encoders.vectors import Vectors
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.messages import did_you_mean

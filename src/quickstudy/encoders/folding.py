@@ -37,6 +37,8 @@ def folded(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> tuple[Tensor, 
     """
     if not isinstance(norm, TaskBatchNorm | nn.BatchNorm2d) or convolution.bias is not None:
         return None
+    if norm.weight is None or norm.bias is None:
+        return None
     with torch.autocast(x.device.type, enabled=False):
         statistics = _statistics(convolution, norm, x)
         if statistics is None:
@@ -52,7 +54,7 @@ def _statistics(
     """The mean and the biased variance ``[D]`` that ``norm`` divides by."""
     if isinstance(norm, TaskBatchNorm):
         if not norm.training:
-            return norm.mean, norm.var
+            return norm.given()
     elif not norm.training and norm.running_mean is not None and norm.running_var is not None:
         return norm.running_mean, norm.running_var
     kernel = convolution.weight.flatten(1)
@@ -65,7 +67,7 @@ def _statistics(
     mean = (wide @ mean).to(kernel.dtype)
     var = ((wide @ covariance) * wide).sum(1).to(kernel.dtype)
     if isinstance(norm, TaskBatchNorm):
-        norm.record(mean, var)
+        norm.statistics.record(mean, var)
     elif norm.training and norm.track_running_stats:
         update_running_averages(norm, mean.detach(), var.detach(), number)
     return mean, var

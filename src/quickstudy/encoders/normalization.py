@@ -8,12 +8,12 @@ weights. :class:`TaskBatchNorm` makes the choice explicit: in training mode it n
 batch at hand (transductive when that batch is the query), in evaluation mode by the statistics in
 its buffers, which the strategy fills with those of the task's support (inductive; "conventional
 batch normalisation" in Bronskill et al., "TaskNorm", ICML 2020, with the support as the batch).
+:mod:`quickstudy.encoders.task_normalization` puts it into a copy of an encoder's structure, so that
+the encoder itself stays as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -23,6 +23,12 @@ from torch import Tensor, nn
 Normalization = Literal["batch", "group", "none"]
 
 GROUPS = 8
+
+OTHER_USES = (
+    "A normalisation layer was used several times on a task's support and another number of times "
+    "on its queries, so that it is unclear whose statistics it is to use. Let the encoder use it "
+    "equally often whatever the size of the batch."
+)
 
 
 def normalization_layer(kind: Normalization, channels: int) -> nn.Module:
@@ -54,6 +60,56 @@ class LayerNorm(nn.LayerNorm):
             return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
+class TaskStatistics:
+    """The statistics that one normalisation layer finds in a task, or is given for it.
+
+    A layer that a pass uses several times (with shared weights, or on parts of its batch) has
+    statistics for each use, in the order of the uses.
+
+    Attributes:
+        recorded: the mean and variance ``[C]`` of each use, while they are being recorded.
+        uses: how often given statistics were used in the present pass.
+        expected: how many uses statistics were given for, if for several.
+        by_batch: whether the present pass uses the batch's own statistics.
+    """
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[Tensor, Tensor]] | None = None
+        self.uses = self.expected = 0
+        self.by_batch = True
+
+    def record(self, mean: Tensor, var: Tensor) -> None:
+        """Notes the statistics ``[C]`` of a batch, if they are being recorded."""
+        if self.recorded is not None:
+            self.recorded.append((mean, var))
+
+    def found(self) -> dict[str, Tensor]:
+        """The recorded ``mean`` and ``var``: ``[C]``, or ``[uses, C]`` after several uses."""
+        names = ("mean", "var")
+        if not self.recorded:
+            return {}
+        if len(self.recorded) == 1:
+            return dict(zip(names, self.recorded[0], strict=True))
+        each = zip(*self.recorded, strict=True)
+        return {name: torch.stack(values) for name, values in zip(names, each, strict=True)}
+
+    def next(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Of given statistics those for this use, ``[C]``.
+
+        Statistics of a single use hold for any number of uses, so that queries may come in parts.
+
+        Raises:
+            ValueError: when the layer is used more often than statistics were recorded.
+        """
+        if mean.ndim == 1:
+            return mean, var
+        self.expected = len(mean)
+        if self.uses == self.expected:
+            raise ValueError(OTHER_USES)
+        self.uses += 1
+        return mean[self.uses - 1], var[self.uses - 1]
+
+
 class TaskBatchNorm(nn.Module):
     """Batch normalisation whose statistics can be part of θ.
 
@@ -71,8 +127,9 @@ class TaskBatchNorm(nn.Module):
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         super().__init__()
+        self.num_features = features
         self.eps = eps
-        self.recorded: dict[str, Tensor] | None = None
+        self.statistics = TaskStatistics()
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features), persistent=False)
@@ -81,25 +138,47 @@ class TaskBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         fused = not torch.compiler.is_compiling() and not transformed()
         # Under vmap, torch's fused batch normalisation loses terms of the second derivative.
-        if self.training and self.recorded is None and fused:
+        if self.training and self.statistics.recorded is None and fused:
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        axes = [0, *range(2, x.ndim)]
-        broadcast = (1, -1) + (1,) * (x.ndim - 2)
-        given, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
-        if self.training:
-            mean = x.mean(axes)
-            var = (x - mean.view(broadcast)).square().mean(axes)
-            self.record(mean, var)
-        else:
-            mean, var = self.mean, self.var
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
-        return (x * scale.view(broadcast) + shift.view(broadcast)).to(given)
+        given = None if self.training else self.given()
+        return normalized(x, self.weight, self.bias, self.eps, self.statistics, given)
 
-    def record(self, mean: Tensor, var: Tensor) -> None:
-        """Notes the statistics ``[C]`` of a batch, if they are being recorded."""
-        if self.recorded is not None:
-            self.recorded |= {"mean": mean, "var": var}
+    def given(self) -> tuple[Tensor, Tensor]:
+        """The mean and variance ``[C]`` that it uses in evaluation mode."""
+        return self.statistics.next(self.mean, self.var)
+
+
+def normalized(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    statistics: TaskStatistics,
+    given: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Batch normalisation in operations that can be differentiated twice under ``torch.func``.
+
+    Args:
+        x: ``[B, C, ...]``.
+        weight: ``[C]``, or None for 1.
+        bias: ``[C]``, or None for 0.
+        eps: added to the variance.
+        statistics: notes the batch's own, where those are used.
+        given: the mean and variance ``[C]`` to use; None for the batch's own.
+    """
+    axes = [0, *range(2, x.ndim)]
+    broadcast = (1, -1) + (1,) * (x.ndim - 2)
+    dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
+    if given is None:
+        mean = x.mean(axes)
+        var = (x - mean.view(broadcast)).square().mean(axes)
+        statistics.record(mean, var)
+    else:
+        mean, var = given
+    scale = torch.rsqrt(var + eps)
+    scale = scale if weight is None else weight * scale
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return (x * scale.view(broadcast) + shift.view(broadcast)).to(dtype)
 
 
 def transformed() -> bool:
@@ -107,33 +186,10 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def use_task_batch_norm(module: nn.Module) -> nn.Module:
-    """Replaces each batch normalisation inside ``module`` by :class:`TaskBatchNorm`, in place.
-
-    Returns:
-        The module; its replacement where it is a batch normalisation itself.
-    """
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-        replacement = TaskBatchNorm(module.num_features, module.eps)
-        if module.affine:
-            replacement.weight, replacement.bias = module.weight, module.bias
-        else:
-            replacement.requires_grad_(False)
-        return replacement
-    for name, child in module.named_children():
-        setattr(module, name, use_task_batch_norm(child))
-    return module
-
-
-def task_batch_norms(module: nn.Module) -> dict[str, TaskBatchNorm]:
-    """The :class:`TaskBatchNorm` layers of ``module`` by name."""
-    return {name: m for name, m in module.named_modules() if isinstance(m, TaskBatchNorm)}
-
-
 def by_its_batch(norm: nn.Module) -> bool:
     """Whether a batch normalisation divides by the statistics of the batch, and need not tell."""
     if isinstance(norm, TaskBatchNorm):
-        return norm.training and norm.recorded is None
+        return norm.training and norm.statistics.recorded is None
     return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.training
 
 
@@ -156,23 +212,3 @@ def update_running_averages(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, cou
         momentum = 1.0 / float(norm.num_batches_tracked)
     norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
     norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var), momentum)
-
-
-@contextmanager
-def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collects each layer's batch mean and variance, under its buffers' names, once it is closed.
-
-    The variance is the biased one, which batch normalisation in training mode divides by.
-    """
-    statistics: dict[str, Tensor] = {}
-    layers = task_batch_norms(module)
-    for layer in layers.values():
-        layer.recorded = {}
-    try:
-        yield statistics
-        for name, layer in layers.items():
-            for each, value in (layer.recorded or {}).items():
-                statistics[f"{name}.{each}"] = value
-    finally:
-        for layer in layers.values():
-            layer.recorded = None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from collections.abc import Callable
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.encoders.task_normalization import follow
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.functional import task_loss
+
+Module = TypeVar("Module", bound=nn.Module)
 
 Theta = dict[str, Tensor]
 """The parameters of the learners of T tasks: tensors whose first axis is the task."""
@@ -33,11 +37,28 @@ class Strategy(nn.Module, ABC):
     """
 
     paper: ClassVar[str] = ""
+    _lent: tuple[tuple[nn.Module, nn.Module], ...] = ()
     transductive: bool = False
     regression: ClassVar[bool] = False
     episodic: ClassVar[bool] = True
     kind: ClassVar[str | None] = None
     ways: int | None = None
+
+    def lend(self, given: nn.Module, own: Module) -> Module:
+        """Notes that ``own``, which the strategy works with, has its tensors from ``given``.
+
+        When the strategy is moved or cast, so is what else ``given`` has: it can go on being used
+        by itself.
+        """
+        if own is not given:
+            self._lent = (*self._lent, (given, own))
+        return own
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for given, own in self._lent:
+            follow(given, own, fn)
+        return self
 
     def check_ways(self, ways: int) -> None:
         """Refuses tasks of more or fewer classes than the strategy was made for (ValueError)."""

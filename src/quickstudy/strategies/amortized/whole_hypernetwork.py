@@ -11,10 +11,12 @@ from torch.func import functional_call
 
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.encoders.encoder import Encoder, feature_size
-from quickstudy.encoders.normalization import (
+from quickstudy.encoders.task_normalization import (
+    check_uses,
     recorded_statistics,
     task_batch_norms,
-    use_task_batch_norm,
+    use_batch_statistics,
+    with_task_batch_norm,
 )
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LinearLearner
@@ -51,9 +53,9 @@ class WholeHypernetwork(Strategy):
         encoder: f, which the strategy network reads through: inputs ``[B, *shape]`` to vectors
             ``[B, D]``; states ``out_features``.
         learner: g, whose weights are emitted: inputs to vectors; states ``out_features`` and, as f,
-            need not be an ``Encoder``. Its batch normalisation layers are replaced by
-            ``TaskBatchNorm``. By default a Conv4 of 16 channels for images, an MLP of (40, 40) for
-            vectors, of the encoder's ``input_shape``.
+            need not be an ``Encoder``. Its batch normalisation is that of the task
+            (``TaskBatchNorm``), in the strategy alone. By default a Conv4 of 16 channels for
+            images, an MLP of (40, 40) for vectors, of the encoder's ``input_shape``.
         strategy_network: "cnn", "rnn" or "transformer".
         target_size: the length of a target, for regression; by default it classifies.
         width: of the strategy network.
@@ -79,7 +81,8 @@ class WholeHypernetwork(Strategy):
         if target_size is not None:
             check_positive("WholeHypernetwork", target_size=target_size)
         self.encoder = encoder
-        self.learner = use_task_batch_norm(usual_learner(encoder) if learner is None else learner)
+        learner = usual_learner(encoder) if learner is None else learner
+        self.learner = self.lend(learner, with_task_batch_norm(learner))
         self.strategy_network = strategy_network
         self.target_size = self.ways = target_size
         self.width = width
@@ -139,11 +142,12 @@ class WholeHypernetwork(Strategy):
         """
         own = {k.removeprefix("learner."): v for k, v in theta.items() if k.startswith("learner.")}
         for norm in self._norms:
-            norm.training = record
+            use_batch_statistics(norm, record)
 
         def of_one_task(weights: Theta, x: Tensor) -> tuple[Tensor, Theta]:
             with recorded_statistics(self.learner) as statistics:
                 vectors: Tensor = functional_call(self.learner, weights, (x,))
+                check_uses(self._norms)
             return vectors, statistics
 
         vectors, statistics = map_tasks(of_one_task, own, inputs)

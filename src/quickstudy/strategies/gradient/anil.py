@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.encoders.normalization import recorded_statistics
+from quickstudy.encoders.task_normalization import recorded_statistics
 from quickstudy.strategies.functional import task_loss
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import descend
@@ -31,7 +31,8 @@ class ANIL(GradientStrategy):
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
-            ``out_features``. Its batch normalisation layers are replaced by ``TaskBatchNorm``.
+            ``out_features``. Its batch normalisation is that of the task (``TaskBatchNorm``), in
+            the strategy alone.
         ways: classes in a task (the length of a target in regression); the head has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

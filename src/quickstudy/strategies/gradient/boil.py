@@ -26,7 +26,8 @@ class BOIL(GradientStrategy):
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
-            ``out_features``. Its batch normalisation layers are replaced by ``TaskBatchNorm``.
+            ``out_features``. Its batch normalisation is that of the task (``TaskBatchNorm``), in
+            the strategy alone.
         ways: classes in a task (the length of a target in regression); the head has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

@@ -33,8 +33,8 @@ class CAVIA(GradientStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             layers are conditioned where it states ``modulated_channels`` and takes a modulation
-            (``Conv4``, ``ResNet12``, ``MLP``), else its vectors are. Its batch normalisation layers
-            are replaced by ``TaskBatchNorm``.
+            (``Conv4``, ``ResNet12``, ``MLP``), else its vectors are. Its batch normalisation is
+            that of the task (``TaskBatchNorm``), in the strategy alone.
         ways: classes in a task (the length of a target in regression).
         context: how many context parameters there are.
         conditioning: "film" or "concatenation".

@@ -22,7 +22,7 @@ class FOMAML(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation layers are replaced by ``TaskBatchNorm``.
+            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

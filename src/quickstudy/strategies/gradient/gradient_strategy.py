@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from quickstudy.encoders.encoder import feature_size
-from quickstudy.encoders.normalization import (
+from quickstudy.encoders.task_normalization import (
+    check_uses,
     recorded_statistics,
     task_batch_norms,
-    use_task_batch_norm,
+    use_batch_statistics,
+    with_task_batch_norm,
 )
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.functional import map_tasks, task_loss
@@ -31,7 +33,8 @@ class GradientStrategy(Strategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation layers are replaced by ``TaskBatchNorm``.
+            parameters are learned. If it has batch normalisation, the strategy works with a copy of
+            its structure in which that is ``TaskBatchNorm``; the encoder keeps its own.
         ways: classes in a task (the length of a target in regression): the linear outputs.
         inner_steps: gradient steps S in meta-training.
         test_inner_steps: gradient steps in use; as many as in training by default.
@@ -72,7 +75,7 @@ class GradientStrategy(Strategy):
         head = nn.Linear(feature_size(encoder), ways)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
-        self.encoder = use_task_batch_norm(encoder)
+        self.encoder = self.lend(encoder, with_task_batch_norm(encoder))
         self.head = head
         self._norms = list(task_batch_norms(self.encoder).values())
 
@@ -109,6 +112,7 @@ class GradientStrategy(Strategy):
         """Outputs ``[N, ways]`` of one task's inputs, normalised by their own batch or by θ."""
         self.use_batch_statistics(batch_statistics)
         found: Tensor = functional_call(self.network(), theta, (inputs,))
+        check_uses(self._norms)
         return found
 
     def features(self, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
@@ -120,7 +124,7 @@ class GradientStrategy(Strategy):
     def use_batch_statistics(self, batch: bool) -> None:
         """Whether the encoder normalises by the batch at hand from now on, or by its buffers."""
         for layer in self._norms:
-            layer.training = batch
+            use_batch_statistics(layer, batch)
 
     @property
     def steps(self) -> int:

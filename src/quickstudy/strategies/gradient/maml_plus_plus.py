@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from quickstudy.encoders.normalization import recorded_statistics, task_batch_norms
+from quickstudy.encoders.task_normalization import recorded_statistics, task_batch_norms
 from quickstudy.episodes import Episode
 from quickstudy.strategies.functional import map_tasks, task_loss
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
@@ -41,7 +41,7 @@ class MAMLPlusPlus(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation layers are replaced by ``TaskBatchNorm``.
+            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

@@ -29,7 +29,7 @@ class ProtoMAML(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation layers are replaced by ``TaskBatchNorm``.
+            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
         inner_steps: gradient steps S in meta-training.
         test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α; less than MAML's, for prototypes are long.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from quickstudy.encoders.normalization import TaskBatchNorm
 from quickstudy.strategies.strategy import Theta
 
 MOMENTUM = 0.1
@@ -16,7 +15,8 @@ class StepNorm(nn.Module):
     """What a batch normalisation has for each of θ_0 .. θ_S: tables of S + 1 rows.
 
     Args:
-        layer: the normalisation; its weights become buffers that these take the place of.
+        layer: whose statistics belong to a task; its weights become buffers that these take the
+            place of.
         steps: S.
         weights: learn scales and shifts.
         statistics: keep running averages.
@@ -25,23 +25,24 @@ class StepNorm(nn.Module):
     mean: Tensor
     var: Tensor
 
-    def __init__(self, layer: TaskBatchNorm, steps: int, weights: bool, statistics: bool) -> None:
+    def __init__(self, layer: nn.Module, steps: int, weights: bool, statistics: bool) -> None:
         super().__init__()
-        self.weights = weights and layer.weight.requires_grad
+        own = {name: layer._parameters.get(name) for name in ("weight", "bias")}
+        learned = {n: p.detach() for n, p in own.items() if p is not None and p.requires_grad}
+        self.weights = tuple(learned) if weights else ()
         self.statistics = statistics
-        if self.weights:
-            for name in ("weight", "bias"):
-                value = getattr(layer, name).detach()
-                self.register_parameter(name, nn.Parameter(value.repeat(steps + 1, 1)))
-                delattr(layer, name)
-                layer.register_buffer(name, value, persistent=False)
+        for name in self.weights:
+            value = learned[name]
+            self.register_parameter(name, nn.Parameter(value.repeat(steps + 1, 1)))
+            delattr(layer, name)
+            layer.register_buffer(name, value, persistent=False)
         if statistics:
-            self.register_buffer("mean", layer.mean.repeat(steps + 1, 1))
-            self.register_buffer("var", layer.var.repeat(steps + 1, 1))
+            for name in ("mean", "var"):
+                self.register_buffer(name, getattr(layer, name).repeat(steps + 1, 1))
 
     def of_step(self, step: int) -> Theta:
         """The rows of a step by their names in the layer; the last rows for steps beyond S."""
-        names = ("weight", "bias") * self.weights + ("mean", "var") * self.statistics
+        names = self.weights + ("mean", "var") * self.statistics
         tables = {name: getattr(self, name) for name in names}
         return {name: table[min(step, len(table) - 1)] for name, table in tables.items()}
 

@@ -69,7 +69,7 @@ class LearnedOptimizer(CoordinatewiseStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation layers are replaced by ``TaskBatchNorm``.
+            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: steps in meta-training.
