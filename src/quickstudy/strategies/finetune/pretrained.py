@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
@@ -49,3 +50,40 @@ class PretrainedStrategy(EmbeddingStrategy):
         assert self.classifier is not None
         logits: Tensor = self.classifier(features)
         return logits
+
+
+class CentredStrategy(PretrainedStrategy):
+    """A :class:`PretrainedStrategy` that knows the mean feature of its training classes.
+
+    The buffer ``running_mean`` is a running mean over the training batches: of augmented examples,
+    as batch normalisation left them, and of the last hundred or so batches, as the encoder changes.
+    It is zero until something was learned; for an encoder that has learned already, write the mean
+    feature into it, or start from a run that has one (``start_from``).
+    """
+
+    running_mean: Tensor
+    batches: Tensor
+
+    def __init__(self, encoder: nn.Module, classes: int | None = None) -> None:
+        super().__init__(encoder, classes)
+        size = getattr(encoder, "out_features", None)
+        # A single zero where the length of features is not known before they are seen.
+        self.register_buffer("running_mean", torch.zeros(size if isinstance(size, int) else ()))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def training_logits(self, features: Tensor) -> Tensor:
+        if self.training:
+            self._average(features.detach())
+        return super().training_logits(features)
+
+    @torch.no_grad()
+    def _average(self, features: Tensor) -> None:
+        """Takes a batch's mean into the running one.
+
+        What it becomes is linear in the batch, so that averaging over batches that each began with
+        the same buffers, as the trainer does within a step, is one update by all of them.
+        """
+        self.batches.add_(1)
+        # The plain mean of the first hundred, so that where it starts from does not matter.
+        share = (1 / self.batches.to(self.running_mean.dtype)).clamp(min=0.01)
+        self.running_mean.lerp_(features.to(self.running_mean.dtype).flatten(0, -2).mean(0), share)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.finetune.pretrained import CentredStrategy
 from quickstudy.strategies.functional import class_means, in_full_precision, similarity
 from quickstudy.strategies.strategy import Theta
 
 Transformation = Literal["UN", "L2N", "CL2N"]
 
 
-class SimpleShot(PretrainedStrategy):
+class SimpleShot(CentredStrategy):
     """Nearest centroid on the features of an ordinary classifier, centred and of length one.
 
         UN: z = f(x),   L2N: z = f(x) / ‖f(x)‖,   CL2N: z = (f(x) − m) / ‖f(x) − m‖
@@ -42,8 +42,6 @@ class SimpleShot(PretrainedStrategy):
     """
 
     paper = "Wang, Chao, Weinberger, van der Maaten, 2019"
-    running_mean: Tensor
-    batches: Tensor
 
     def __init__(
         self,
@@ -52,6 +50,7 @@ class SimpleShot(PretrainedStrategy):
         transformation: Transformation = "CL2N",
         scale: float = 10.0,
     ) -> None:
+        feature_size(encoder)  # refuses an encoder that does not state it
         super().__init__(encoder, classes)
         if transformation not in get_args(Transformation):
             raise ValueError(
@@ -64,25 +63,6 @@ class SimpleShot(PretrainedStrategy):
             )
         self.transformation = transformation
         self.scale = scale
-        self.register_buffer("running_mean", torch.zeros(feature_size(encoder)))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
-
-    def training_logits(self, features: Tensor) -> Tensor:
-        if self.training:
-            self._average(features.detach())
-        return super().training_logits(features)
-
-    @torch.no_grad()
-    def _average(self, features: Tensor) -> None:
-        """Takes a batch's mean into the running one.
-
-        What it becomes is linear in the batch, so that averaging over batches that each began with
-        the same buffers, as the trainer does within a step, is one update by all of them.
-        """
-        self.batches.add_(1)
-        # The plain mean of the first hundred, so that where it starts from does not matter.
-        share = (1 / self.batches.to(self.running_mean.dtype)).clamp(min=0.01)
-        self.running_mean.lerp_(features.to(self.running_mean.dtype).flatten(0, -2).mean(0), share)
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         z = transformed(support.inputs, self.running_mean, self.transformation)
