@@ -32,7 +32,8 @@ from quickstudy.datasets.features import embed_examples, every_example
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.files import write_text_atomically
-from quickstudy.strategies import SimpleShot, Strategy, TransductiveFineTuning
+from quickstudy.strategies import Strategy, TransductiveFineTuning
+from quickstudy.strategies.finetune.pretrained import CentredStrategy
 from quickstudy.training import load
 from quickstudy.training.description import described_class
 from quickstudy.training.run import Run, checkpoint_file
@@ -92,7 +93,7 @@ def on_features(name: str, size: int, mean: Tensor) -> Strategy:
         encoder=Features(size), **described.get("init_args") or {}
     )
     assert isinstance(strategy, Strategy)
-    if isinstance(strategy, SimpleShot):
+    if isinstance(strategy, CentredStrategy):
         strategy.running_mean.copy_(mean)
     return strategy
 
@@ -224,7 +225,10 @@ def main() -> None:
     parser.add_argument("--all_weights", action="store_true", help="hours more")
     parser.add_argument("--table", action="store_true", help="only write the page")
     parser.add_argument(
-        "--most", type=int, default=100, help="images a class, of SimpleShot's mean"
+        "--most",
+        type=int,
+        default=100,
+        help="images per class for the mean that features are centred by",
     )
     parser.add_argument("--threads", type=int, default=1, help="of torch, for comparable times")
     parser.add_argument("--json", type=Path, default=RESULTS / "transductive.json")

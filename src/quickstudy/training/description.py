@@ -136,6 +136,9 @@ def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) 
     except ValueError:
         shapes = None  # building says the same, or can what cannot be done without memory
     given = {name: weight.shape for name, weight in weights.items()}
+    if shapes is not None:
+        added = getattr(described_class(description), "added_buffers", ())
+        given = {name: shapes[name] for name in added if name in shapes} | given
     if shapes is not None and shapes != given:
         different = sorted(
             name for name in {*shapes, *given} if shapes.get(name) != given.get(name)

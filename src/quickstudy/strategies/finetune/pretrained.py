@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -59,8 +61,13 @@ class CentredStrategy(PretrainedStrategy):
     as batch normalisation left them, and of the last hundred or so batches, as the encoder changes.
     It is zero until something was learned; for an encoder that has learned already, write the mean
     feature into it, or start from a run that has one (``start_from``).
+
+    Attributes:
+        added_buffers: buffers that files written before the strategy had them do not hold; loaded
+            from such a file, they stay as they begin.
     """
 
+    added_buffers: ClassVar[tuple[str, ...]] = ()
     running_mean: Tensor
     batches: Tensor
 
@@ -87,3 +94,10 @@ class CentredStrategy(PretrainedStrategy):
         # The plain mean of the first hundred, so that where it starts from does not matter.
         share = (1 / self.batches.to(self.running_mean.dtype)).clamp(min=0.01)
         self.running_mean.lerp_(features.to(self.running_mean.dtype).flatten(0, -2).mean(0), share)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        for name in self.added_buffers:
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.strategies.finetune.pretrained import CentredStrategy
 from quickstudy.strategies.functional import similarity
 from quickstudy.strategies.transductive.bd_cspn import aligned, check_rectification, rectified
 from quickstudy.strategies.transductive.transductive_strategy import (
@@ -15,47 +16,66 @@ from quickstudy.strategies.transductive.transductive_strategy import (
 )
 
 
-class LaplacianShot(TransductiveStrategy):
+class LaplacianShot(TransductiveStrategy, CentredStrategy):
     """A query goes to the nearest prototype, and where its nearest neighbours go.
 
         min over y of  Σ_qk y_qk d(z_q, m_k) + λ/4 Σ_qp w_qp ‖y_q − y_p‖² + Σ_qk y_qk log y_qk
 
     for labels y_q on the simplex, with d the squared distance and w_qp = 1 where the query p is one
-    of the k nearest of the query q. Each step minimises a bound that is tight at the labels so far,
-    for all queries at once:
+    of the k nearest other queries of q. Each step minimises a bound that is tight at the labels so
+    far, for all queries at once:
 
         y_q ∝ exp(−a_q + λ b_q),   a_qk = d(z_q, m_k),   b_q = Σ_p w_qp y_p,   b = 0 at first
 
-    Prototypes and features are those of "Prototype Rectification" (:class:`BDCSPN`), as the paper
-    takes them over, or the means of the support where ``rectify`` is false.
+    Features are centred by the mean f̄ of the training classes and scaled to length one. Queries are
+    then shifted so that their mean is the support's, and each prototype is rectified by all
+    examples, support and queries alike, that it is the nearest to:
+
+        z = (f(x) − f̄) / ‖f(x) − f̄‖,   c_k = mean of z over the support of class k
+        m_k = mean of s_ik z_i over all i whose largest s_ij is s_ik,   s_ij ∝ exp(ε cos(z_i, c_j))
+
+    with Σ_j s_ij = 1. Where ``rectify`` is false, m_k = c_k and queries are not shifted.
 
     Ziko, Dolz, Granger, Ben Ayed, "Laplacian Regularized Few-Shot Learning", ICML 2020, sections
-    2.2 to 2.4, equations 1 to 9. What differs: features are of length one and not centred by the
-    mean of the training classes, all steps are taken, and a query is no neighbour of itself.
+    2.2 to 2.4, equations 1 to 9. Rectification is that of the authors' program. (The paper refers
+    to :class:`BDCSPN`, whose weights are normalised over the examples of a class instead.) What
+    differs from the program: f̄ is a running mean over the training batches, as in
+    :class:`SimpleShot`, not the mean after training. λ is an argument; the authors choose it on
+    validation classes, for each number of shots. All steps are taken; the authors stop when the
+    objective changes by less than a millionth. A class that is nearest to no example keeps c_k.
+    Accuracy is that of the predicted classes; the authors first match predicted groups with
+    classes.
+
+    Without f̄ (an encoder that has learned already and a ``running_mean`` of zeros), cosines lie so
+    close together that this rectification does more harm than good. Then write the mean into
+    ``running_mean``, or use ``confident=8`` or ``rectify=False``.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: the number of training classes; none for an encoder that has learned already, whose
+            mean feature is then to be written to the buffer ``running_mean`` (zeros until then).
         smoothness: λ; the paper finds it by meta-validation between 0.1 and 1.5.
-        neighbors: k; the paper's 3.
+        neighbors: k, the number of other queries; the authors' 3 count the query itself.
         steps: bound updates, of which the paper takes 20 at most.
-        rectify: mend the prototypes with the queries.
-        confident: queries that join a prototype at most, where it is mended.
-        sharpness: of their weights there.
+        rectify: whether queries are shifted and prototypes rectified.
+        confident: None to rectify as the authors' program does; a number to rectify as
+            :class:`BDCSPN` does, by at most so many queries per class.
+        sharpness: ε; 10 in the authors' program.
     """
 
     paper = "Ziko, Dolz, Granger, Ben Ayed, 2020"
+    added_buffers = ("running_mean", "batches")
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: int | None = None,
         smoothness: float = 0.7,
-        neighbors: int = 3,
+        neighbors: int = 2,
         steps: int = 20,
         rectify: bool = True,
-        confident: int = 8,
+        confident: int | None = None,
         sharpness: float = 10.0,
     ) -> None:
         super().__init__(encoder, classes)
@@ -66,7 +86,7 @@ class LaplacianShot(TransductiveStrategy):
         if neighbors < 0:
             raise ValueError(f"LaplacianShot's neighbors is {neighbors}; it must be 0 or more.")
         check_steps("LaplacianShot", steps)
-        check_rectification("LaplacianShot", confident, sharpness)
+        check_rectification("LaplacianShot", confident or 0, sharpness)
         self.smoothness = smoothness
         self.neighbors = neighbors
         self.steps = steps
@@ -75,9 +95,10 @@ class LaplacianShot(TransductiveStrategy):
         self.sharpness = sharpness
 
     def infer(self, support: Tensor, members: Tensor, queries: Tensor) -> Tensor:
+        support, queries = support - self.running_mean, queries - self.running_mean
         if self.rectify:
             support, queries = aligned(support, queries)
-            prototypes = rectified(support, members, queries, self.confident, self.sharpness)
+            prototypes = self.rectified(support, members, queries)
         else:
             support, queries = F.normalize(support, dim=-1), F.normalize(queries, dim=-1)
             prototypes = weighted_means(members, support)
@@ -87,6 +108,24 @@ class LaplacianShot(TransductiveStrategy):
         for _ in range(self.steps):
             logits = near + self.smoothness * (affinity @ logits.softmax(-1))
         return logits
+
+    def rectified(self, support: Tensor, members: Tensor, queries: Tensor) -> Tensor:
+        """The prototypes m ``[T, ways, D]`` of aligned sets.
+
+        Args:
+            support: ``[T, N, D]``.
+            members: one-hot classes of the support, ``[T, N, ways]``.
+            queries: ``[T, Q, D]``.
+        """
+        if self.confident is not None:
+            return rectified(support, members, queries, self.confident, self.sharpness)
+        means = weighted_means(members, support)
+        everyone = torch.cat([support, queries], dim=1)
+        shares = (self.sharpness * similarity(everyone, means, "cosine")).softmax(-1)
+        nearest = F.one_hot(shares.argmax(-1), shares.shape[-1]).to(shares)
+        counts = nearest.sum(1)[..., None]
+        better = (nearest * shares).mT @ everyone / counts.clamp(min=1)
+        return torch.where(counts > 0, better, means)
 
 
 def nearest_neighbors(features: Tensor, count: int) -> Tensor:
