@@ -145,6 +145,19 @@ def test_supports_at_right_angles_are_alike_in_nothing():
     assert float(frn.class_likeness(torch.ones_like(eye), targets)) == pytest.approx(0.5)
 
 
+def test_the_authors_program_has_half_the_auxiliary_sum():
+    """It divides all rows by their common norm and counts each pair of classes once."""
+    torch.manual_seed(0)
+    maps = torch.randn(1, 6, 4, 5, dtype=torch.float64)  # places of six examples
+    maps = 3 * maps / maps.norm(dim=-1, keepdim=True)  # equally long
+    targets = torch.tensor([[0, 1, 2, 2, 1, 0]])
+    support = torch.stack([maps[0, targets[0] == k].flatten(0, 1) for k in range(3)])
+    support = support / support.norm()
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    program = sum((support[i] @ support[j].T).square().sum() for i, j in pairs)
+    torch.testing.assert_close(frn.class_likeness(maps, targets), 2 * program)
+
+
 @pytest.mark.parametrize("channels", [30, 4], ids=["few rows", "many rows"])
 def test_half_precision_maps_are_solved_in_float32(make_episode, channels):
     episode = make_episode((channels, 2, 2))

@@ -56,8 +56,16 @@ class LEO(EmbeddingStrategy):
     Rusu, Rao, Sygnowski, Vinyals, Pascanu, Osindero, Hadsell, "Meta-Learning with Latent Embedding
     Optimization", ICLR 2019, section 2. As in the authors' programs, whose numbers are the defaults
     here, features are scaled to length 1, dropped out wherever they are read in training, and all
-    penalties but λ₁'s are means over their numbers. What differs: KL is in closed form, not
-    estimated, and deviations are exponentials, which begin at Glorot's.
+    penalties but λ₁'s are means over their numbers. What differs from those programs:
+
+    - With K shots they keep K codes for each class, drawn independently from its distribution, and
+      K weight vectors, whose mean classifies. Each copy moves by its own gradient, which is 1/K of
+      the mean's, so a step moves the class's weights 1/K as far as here, where a class has one
+      code. The two agree for one shot; with more, the learned rates make up for the factor at the
+      number of shots that they were trained on.
+    - Deviations are exponentials that begin at Glorot's; theirs are max(exp(s) − 1, 1e-10) for
+      codes, and the same plus Glorot's for weights.
+    - KL is in closed form; theirs is estimated from the samples. λ₁'s squares are not halved.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. It

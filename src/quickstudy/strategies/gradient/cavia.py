@@ -30,6 +30,12 @@ class CAVIA(GradientStrategy):
     paper. For classification the paper modulates by "film", for regression it concatenates c to the
     input (``conditioning="concatenation"``, ``layers=[0]``, with ``MLP``).
 
+    What differs from the authors' program for classification: it modulates after the third of four
+    blocks alone (``layers=[2]``; here every block by default). Its scale is γ, not 1 + γ, so that
+    maps begin near zero, and its map from c to (γ, β) can have a hidden layer of ReLUs. The place
+    within a block is the same: after the normalisation and before the ReLU. It normalises queries
+    by their own batch, as ``transductive=True`` does.
+
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             layers are conditioned where it states ``modulated_channels`` and takes a modulation

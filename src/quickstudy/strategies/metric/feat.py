@@ -31,6 +31,10 @@ class FEAT(EmbeddingStrategy):
     2020, section 4. The paper starts from an encoder that learned by ordinary classification
     (``start_from``); learning from the start works too.
 
+    The contrastive term is that of the paper's equation. The authors' program differs: it compares
+    the centres m_k with the instances as they were before T, f(x_i; φ), and divides by a second
+    temperature of its own; here both terms have the same τ.
+
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
         heads: of the attention, each as wide as the features; 1 in the paper.

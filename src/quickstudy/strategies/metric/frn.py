@@ -28,14 +28,20 @@ class FRN(EmbeddingStrategy):
         L_aux = w Σ_{i ≠ j} |X̂_i X̂_jᵀ|²,   rows of X̂ of unit length
 
     Wertheimer, Tang, Hariharan, "Few-Shot Classification with Feature Map Reconstruction Networks",
-    CVPR 2021, section 3. Here the sum in L_aux is divided by the squared number
-    of rows, or it would grow with shots and maps until nothing else counted.
+    CVPR 2021, section 3. Here the sum in L_aux is divided by the squared number of rows, or it
+    would grow with shots and maps until nothing else counted.
+
+    What differs from the authors' program: for L_aux it divides all rows of the support by their
+    common (Frobenius) norm instead of each row by its own length, which contains the same division
+    by the squared number of rows, and counts each pair of classes once. Where all rows are equally
+    long, L_aux is twice the program's, and ``auxiliary_weight=0.015`` gives the program's 0.03. The
+    program also adds 1e-6 to λ.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``. Its maps before that are
             reconstructed if it has any (see ``feature_maps``), else the vectors as maps of one
             place.
-        auxiliary_weight: w; 0.03 in the paper. 0 leaves the term out.
+        auxiliary_weight: w; 0.03 in the paper, for half the sum (see above). 0 leaves the term out.
         scale: multiplies the maps. The authors use 1 for four blocks of convolution, and 1 / √640
             for the 640 channels of ResNet12, so that distances begin small.
     """
