@@ -147,6 +147,9 @@ def test_wrong_settings_are_refused(settings, message):
         (np.full((4, 4), -1), "go from -1"),
         (np.full((4, 4), "x"), "integers or floats are needed"),
         (Image.new("F", (4, 4)), "32-bit numbers"),
+        (Image.new("F", (4, 4), 7.0), "from 0 to 7, .* floats between 0 and 1"),
+        (Image.new("I", (4, 4), -1), "from -1 to .* whole numbers between 0 and 65535"),
+        (Image.new("I", (4, 4), 65536), "32-bit numbers from .* to 65536"),
     ],
 )
 def test_what_is_no_image_is_refused(raw, message):

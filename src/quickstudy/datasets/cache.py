@@ -53,7 +53,10 @@ _BLOCK_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a cache file holds: ``examples`` ``[N, *shape]``, class after class."""
+    """What a cache file holds: ``examples`` ``[N, *shape]``, class after class.
+
+    ``notes`` and ``pooling`` are those of ``RawExamples``, and what decoding remarked.
+    """
 
     examples: Tensor
     sizes: Sequence[int]
@@ -61,6 +64,8 @@ class Decoded:
     splits: Splits
     skipped: int
     skipped_names: Sequence[str]
+    notes: Sequence[str] = ()
+    pooling: str = ""
 
 
 def load_or_decode(
@@ -169,6 +174,8 @@ def read_cache(path: Path, key: str | None = None) -> Decoded:
         about["splits"],
         about["skipped"],
         about["skipped_names"],
+        about.get("notes", ()),
+        about.get("pooling", ""),
     )
 
 
@@ -212,6 +219,8 @@ def _write(
         "sizes": sizes.tolist(),
         "skipped": shards.skipped,
         "skipped_names": shards.skipped_names,
+        "notes": [*raw.notes, *shards.remarks.sentences(f" of {name}")],
+        "pooling": raw.pooling,
     }
     shape = (len(classes), *first.shape[1:])
     room = -(-(len(_header(about, dtype, shape)) + _CHECKSUM_ROOM) // 64) * 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,12 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.inputs import Inputs, UnreadableError
+from quickstudy.inputs.remarks import Remarks, collecting_remarks
 
 Unreadable = Literal["refuse", "skip"]
 """What to do about an example that cannot be decoded."""
 
 Splits = Mapping[str, Mapping[str, Sequence[str]]]
 """Divisions of the classes by name, each ``{part: class names}``."""
+
+Said = tuple[str, ...]
+"""What decoding an input remarks."""
 
 _DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 512, 16
 _RAW_BYTES_AT_ONCE = 64 * 2**20
@@ -42,6 +47,8 @@ class RawExamples:
         splits: divisions of the classes that the data come with.
         classes: the number of each row's class, ``[sum(sizes)]``; none where the rows come class
             after class.
+        notes: what should be said whenever these examples are loaded, in sentences.
+        pooling: the same of parts whose examples become one data set; empty where none do.
     """
 
     class_names: Sequence[str]
@@ -49,6 +56,8 @@ class RawExamples:
     rows: Callable[[int], Iterable[tuple[str, Any]]]
     splits: Splits
     classes: NDArray[np.integer[Any]] | None = None
+    notes: Sequence[str] = ()
+    pooling: str = ""
 
     def class_of_rows(self) -> NDArray[np.integer[Any]]:
         """The number of each row's class, ``[sum(sizes)]``."""
@@ -58,26 +67,44 @@ class RawExamples:
 
 
 def decoded_batches(
-    rows: Iterable[tuple[str, Any]], inputs: Inputs
+    rows: Iterable[tuple[str, Any]], inputs: Inputs, remarks: Remarks | None = None
 ) -> Iterator[list[tuple[str, Tensor | UnreadableError]]]:
-    """Decodes in threads (decoders of images release the interpreter's lock), in order."""
+    """Decodes in threads (decoders of images release the interpreter's lock), in order.
 
-    def decode(part: list[tuple[str, Any]]) -> list[tuple[str, Tensor | UnreadableError]]:
-        results: list[tuple[str, Tensor | UnreadableError]] = []
-        for called, raw in part:
-            try:
-                is_text_file = inputs.kind == "text" and isinstance(raw, Path)
-                thing = read_text_file(raw) if is_text_file else raw
-                results.append((called, inputs.decode(thing)))
-            except UnreadableError as error:
-                results.append((called, error))
+    Args:
+        rows: what messages call each input, and the input.
+        inputs: decodes them.
+        remarks: takes what decoding remarks; by default each remark becomes one warning at the end.
+    """
+    found = Remarks() if remarks is None else remarks
+
+    def decode(part: list[tuple[str, Any]]) -> list[tuple[str, Tensor | UnreadableError, Said]]:
+        results: list[tuple[str, Tensor | UnreadableError, Said]] = []
+        with collecting_remarks() as said:
+            for called, raw in part:
+                result: Tensor | UnreadableError
+                try:
+                    is_text_file = inputs.kind == "text" and isinstance(raw, Path)
+                    thing = read_text_file(raw) if is_text_file else raw
+                    result = inputs.decode(thing)
+                except UnreadableError as error:
+                    result = error
+                results.append((called, result, tuple(said)))
+                said.clear()
         return results
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _batches(rows):
             starts = range(0, len(batch), _DECODED_BY_A_THREAD)
             parts = [batch[start : start + _DECODED_BY_A_THREAD] for start in starts]
-            yield [result for part in pool.map(decode, parts) for result in part]
+            results = [result for part in pool.map(decode, parts) for result in part]
+            for called, _, said in results:
+                for text in said:
+                    found.add(text, called)
+            yield [(called, result) for called, result, _ in results]
+    if remarks is None:
+        for sentence in found.sentences():
+            warnings.warn(sentence, stacklevel=2)
 
 
 def _batches(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:

@@ -25,6 +25,9 @@ from quickstudy.datasets.rows import Rows, Where
 from quickstudy.datasets.tables import TableSource
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 
+DECODING_VERSION = 2
+"""Of images and sounds; what was decoded by other rules is decoded again."""
+
 
 def load_dataset(
     source: str | Path,
@@ -116,9 +119,14 @@ def load_dataset(
     kind = inputs.kind
     for note in place.notes(kind):
         warnings.warn(note, stacklevel=2)
-    decoded = load_or_decode(
-        own_name, place.identity(), inputs, lambda: place.read(kind), unreadable
-    )
+    identity = dict(place.identity())
+    if not benchmark and kind != "text":  # benchmarks hold nothing that was decoded otherwise
+        identity["decoding"] = DECODING_VERSION
+    decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(kind), unreadable)
+    # How the examples of a benchmark are pooled is a part of its protocol.
+    for note in [*decoded.notes, *([decoded.pooling] if not benchmark else [])]:
+        if note:
+            warnings.warn(note, stacklevel=2)
     dataset = ClassDataset.contiguous(
         decoded.examples,
         decoded.sizes,

@@ -31,6 +31,7 @@ from quickstudy.datasets.decoding import (
 )
 from quickstudy.files import atomically
 from quickstudy.inputs import Inputs, UnreadableError
+from quickstudy.inputs.remarks import Remarks
 
 SHARD_BYTES = 64 * 2**20
 """A shard is full when its examples take so much."""
@@ -52,6 +53,7 @@ class Shard:
         examples: ``[n, *shape]``.
         skipped: how many cannot be read.
         skipped_names: what the first of these are called.
+        remarks: what decoding remarked: on how many examples, and what the first is called.
     """
 
     start: int
@@ -60,12 +62,14 @@ class Shard:
     examples: NDArray[Any]
     skipped: int = 0
     skipped_names: list[str] = field(default_factory=list)
+    remarks: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes it to a file, in one piece."""
         from safetensors.torch import save
 
-        about = {"start": self.start, "stop": self.stop, "skipped": self.skipped}
+        about: dict[str, Any] = {"start": self.start, "stop": self.stop, "skipped": self.skipped}
+        about["remarks"] = self.remarks
         more = {"skipped_names": self.skipped_names, "checksum": self._checksum()}
         tensors = {
             "examples": torch.from_numpy(self.examples),
@@ -117,6 +121,7 @@ class Shards:
         self.rows: list[NDArray[np.int64]] = []
         self.skipped = 0
         self.skipped_names: list[str] = []
+        self.remarks = Remarks()
 
     def __iter__(self) -> Iterator[Shard]:
         """All shards, one at a time."""
@@ -172,6 +177,7 @@ class Shards:
         self.rows.append(shard.rows)
         self.skipped += shard.skipped
         self.skipped_names += shard.skipped_names[: NAMED_AT_MOST - len(self.skipped_names)]
+        self.remarks.update(shard.remarks)
 
 
 def decode_in_shards(
@@ -186,7 +192,10 @@ def decode_in_shards(
     position = shards.take_up(total)
     with progress(name, total, position) as advance:
         filling = _Filling(position)
-        for batch in decoded_batches(raw.rows(position), inputs):
+        remarks = Remarks()
+        for batch in decoded_batches(raw.rows(position), inputs, remarks):
+            filling.remarks.update(remarks.found)
+            remarks.found.clear()
             good: list[Tensor] = []
             for called, result in batch:
                 if isinstance(result, Tensor):
@@ -218,6 +227,7 @@ class _Filling:
     parts: list[NDArray[Any]] = field(default_factory=list)
     skipped: int = 0
     skipped_names: list[str] = field(default_factory=list)
+    remarks: Remarks = field(default_factory=Remarks)
 
     def skip(self, called: str) -> None:
         self.skipped += 1
@@ -228,4 +238,5 @@ class _Filling:
         examples = np.concatenate(self.parts) if self.parts else np.empty(0, np.uint8)
         self.parts.clear()
         rows = np.array(self.rows, dtype=np.int64)
-        return Shard(self.start, stop, rows, examples, self.skipped, self.skipped_names)
+        found = self.remarks.found
+        return Shard(self.start, stop, rows, examples, self.skipped, self.skipped_names, found)

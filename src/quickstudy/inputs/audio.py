@@ -7,17 +7,23 @@ import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.inputs.remarks import remark
+from quickstudy.inputs.sound_frames import (
+    SILENT,
+    ArrayOfSound,
+    Frames,
+    loudest_part,
+    read_mono,
+    swing,
+)
 from quickstudy.inputs.unreadable import naming
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
 
 Waveform = NDArray[np.float32]
 
@@ -37,13 +43,6 @@ FINEST_RATIO = 10_000
 weights."""
 
 FULL_SCALE = 2**15
-LOUDEST = 128.0
-"""Floats beyond this are no sound between -1 and 1 that came out a little too loud."""
-
-MP3_LEAD = 10 * 1152
-"""Frames that are decoded and left out, as the data of a block begin up to 511 bytes before it."""
-
-_READ_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,10 @@ class AudioInputs:
     Decoding takes the mean of the channels and resamples with a filter against aliasing. Of a
     longer sound the centre is kept; a shorter one stands at the beginning, with silence (zeros)
     behind it. Loudness stays as it is.
+
+    What would be silent though the sound is not is read otherwise, with a warning: where channels
+    cancel each other out, as in stereo of opposite phase, the loudest one is taken, and where the
+    centre of a longer sound is silent (no louder than -60 dB), its loudest part.
 
     Args:
         rate: samples a second.
@@ -106,17 +109,17 @@ class AudioInputs:
 
         with naming(raw, "sound", _words):
             if isinstance(raw, bytes):
-                wave = self._of_file(soundfile.SoundFile(io.BytesIO(raw)))
+                with soundfile.SoundFile(io.BytesIO(raw)) as file:
+                    wave = self._of(file, raw)
             elif isinstance(raw, str | Path):
                 # Not opened by its name, as "-" is not a file to libsndfile.
-                with Path(raw).open("rb") as stream:
-                    wave = self._of_file(soundfile.SoundFile(stream))
+                with Path(raw).open("rb") as stream, soundfile.SoundFile(stream) as file:
+                    wave = self._of(file, raw)
             else:
                 array, rate = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, self.rate)
-                channels = _as_channels(array)
-                _check_sizes(rate, *channels.shape)
-                window = self._window(int(rate), channels.shape[1])
-                wave = window.resampled(_mono(channels[:, window.start : window.stop].T))
+                wave = self._of(ArrayOfSound(_as_channels(array), rate), raw)
+            if swing(wave) < 0.5 / FULL_SCALE:
+                remark(raw, "sound", "no sound is in it, only silence")
         levels = np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
         stored = torch.zeros(self.samples, dtype=torch.int16)
         stored[: len(levels)] = torch.from_numpy(levels.astype(np.int16))
@@ -130,22 +133,33 @@ class AudioInputs:
         """Everything needed to make this object again, as JSON-ready values."""
         return {"kind": self.kind} | asdict(self)
 
-    def _of_file(self, file: SoundFile) -> Waveform:
-        with file:
-            _check_sizes(file.samplerate, file.channels, file.frames)
-            window = self._window(file.samplerate, file.frames)
-            return window.resampled(_read(file, window.start, window.stop))
+    def _of(self, file: Frames, raw: Any) -> Waveform:
+        """What is kept of an opened sound; ``raw`` is the sound for what is remarked."""
+        _check_sizes(file.samplerate, file.channels, file.frames)
+        rate = int(file.samplerate)
+        window = self._window(rate, file.frames)
+        wave = window.resampled(read_mono(file, window.start, window.stop, raw))
+        if window.kept < math.ceil(file.frames * window.ratio) and swing(wave) < SILENT:
+            start = loudest_part(file, math.ceil(window.kept / window.ratio), swing(wave))
+            if start is not None:
+                remark(raw, "sound", "the centre is silent, and the loudest part is read")
+                window = self._window(rate, file.frames, start)
+                wave = window.resampled(read_mono(file, window.start, window.stop, raw))
+        return wave
 
-    def _window(self, rate: int, frames: int) -> _Window:
-        """The part of a sound, of so many frames at a rate, of which the centre is made.
+    def _window(self, rate: int, frames: int, start: int | None = None) -> _Window:
+        """The part of a sound, of so many frames at a rate, of which the kept samples are made.
 
-        It begins where a sample of the new rate falls on one of the old, and has room for the
-        filter, so that the samples are those that resampling the whole sound would give.
+        They are those at the centre, or those from the frame ``start`` on. It begins where a sample
+        of the new rate falls on one of the old, and has room for the filter, so that the samples
+        are those that resampling the whole sound would give.
         """
         ratio = Fraction(self.rate, rate).limit_denominator(FINEST_RATIO)
         length = math.ceil(frames * ratio)
         kept = min(length, self.samples)
         first = (length - kept) // 2
+        if start is not None:
+            first = min(math.floor(start * ratio), length - kept)
         # scipy's filter reaches over 10 samples of the slower rate, each way.
         reach = 0 if ratio == 1 else math.ceil(10 * max(Fraction(1), 1 / ratio)) + 1
         steps = max(0, math.floor(first / ratio) - reach) // ratio.denominator
@@ -183,42 +197,6 @@ class _Window:
 
             wave = resample_poly(wave, self.ratio.numerator, self.ratio.denominator)
         return wave[self.skipped : self.skipped + self.kept]
-
-
-def _read(file: SoundFile, start: int, stop: int) -> Waveform:
-    """The mean of the channels from frame ``start`` to ``stop``, in pieces of bounded size."""
-    place = max(0, start - MP3_LEAD) if file.format == "MP3" else start
-    if place:
-        file.seek(place)
-    first = place
-    pieces = []
-    at_once = max(1, _READ_AT_ONCE // file.channels)
-    while place < stop:
-        block = file.read(min(at_once, stop - place), dtype="float32", always_2d=True)
-        if not len(block):  # a damaged file, or the header of an MP3 guessed its length
-            break
-        pieces.append(_mono(block))
-        place += len(block)
-    if place <= start:
-        raise ValueError(
-            f"it ends before frame {start}, though its header says that it has {file.frames}"
-        )
-    return np.concatenate(pieces)[start - first :]
-
-
-def _mono(frames: NDArray[Any]) -> Waveform:
-    """The mean ``[n]`` of frames ``[n, channels]`` of floats."""
-    with np.errstate(all="ignore"):  # what is too large for float32 is told below
-        wave: Waveform = frames.mean(1, dtype=np.float32)
-    peak = np.abs(wave).max(initial=0)
-    if not peak <= LOUDEST:
-        raise ValueError(
-            "it holds numbers that are not finite"
-            if not np.isfinite(peak)
-            else f"its values reach {peak:g}, but floats must lie between -1 and 1; give integers "
-            "as integers, or divide them by their largest"
-        )
-    return wave
 
 
 def _as_channels(raw: Any) -> NDArray[Any]:

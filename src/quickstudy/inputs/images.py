@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from quickstudy.inputs.depth import colour_depth, from_numbers, full_colour
+from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.unreadable import naming
 
 Mode = Literal["L", "RGB"]
@@ -26,6 +28,8 @@ FORMATS = (
 )
 """As Pillow calls them. It knows more; some of those start other programs (EPS) or are hardly ever
 read, and so hardly tested."""
+
+_ORIENTATION = 0x0112  # in EXIF
 
 MOST_PIXELS = 100_000_000
 """Of an image, as far as it is decoded: of large JPEG files a smaller version may be."""
@@ -40,7 +44,11 @@ class ImageInputs:
 
     Decoding applies the EXIF orientation, flattens transparency on white, converts to grey or
     RGB, and makes the image square: the short side is scaled to ``size``, the rest cropped at
-    the centre.
+    the centre. Of an animation the first picture is read.
+
+    Values of 16 bits are scaled to 8. An image that uses only 8, 10, 12 or 14 of its 16 bits, as
+    cameras and scanners write them, is scaled by the smallest of these that holds its largest
+    value, with a warning: each image by itself. Floats lie between 0 and 1.
 
     Args:
         size: height and width in pixels.
@@ -124,27 +132,34 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
         mode: "L" (grey) or "RGB".
         enough: a width and height from which a JPEG file may be decoded in reduced size.
     """
-    if isinstance(raw, bytes):
-        raw = io.BytesIO(raw)
-    if isinstance(raw, str | Path | io.BytesIO):
+    if isinstance(raw, bytes | str | Path | io.BytesIO):
         with _opened(raw) as image:
             if enough is not None:
                 image.draft(None, enough)
             _check_size(image.size)
-            ImageOps.exif_transpose(image, in_place=True)
+            packed = colour_depth(image)
             image.load()  # while the file is open
-            return _opaque(image, mode)
+            if packed:
+                orientation = image.getexif().get(_ORIENTATION)
+                image = full_colour(image, packed, lambda: _opened(raw), raw)
+                if orientation:
+                    image.getexif()[_ORIENTATION] = orientation
+            ImageOps.exif_transpose(image, in_place=True)
+            return _opaque(image, mode, raw)
     if isinstance(raw, Image.Image):
         _check_size(raw.size)
-        return _opaque(ImageOps.exif_transpose(raw), mode)
+        return _opaque(ImageOps.exif_transpose(raw), mode, raw)
     if isinstance(raw, Tensor):
         raw = raw.detach().cpu().numpy()
     if isinstance(raw, np.ndarray):
-        return _opaque(_from_array(raw), mode)
+        return _opaque(_from_array(raw), mode, raw)
     raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
 
 
-def _opened(file: str | Path | io.BytesIO) -> Image.Image:
+def _opened(raw: str | Path | bytes | io.BytesIO) -> Image.Image:
+    file = io.BytesIO(raw) if isinstance(raw, bytes) else raw
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
@@ -168,18 +183,16 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _opaque(image: Image.Image, mode: Mode) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut all values above 255 off
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(
-            "its pixels are 32-bit numbers, whose black and white are not known; convert it to 8 "
-            "or 16 bits"
-        )
+def _opaque(image: Image.Image, mode: Mode, raw: Any) -> Image.Image:
+    """Flattened on white, and grey or in colour; ``raw`` is the image for what is remarked."""
+    if image.mode.startswith(("I", "F")):  # Pillow would cut all values above 255 off
+        image = from_numbers(image, raw)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if flat.getextrema() == ((255, 255),) * 4:
+            remark(raw, "image", "nothing can be seen on white, as all is transparent or white")
+        image = flat
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -1,0 +1,77 @@
+"""What should be said of inputs that were decoded, though not quite as they are.
+
+A decoder calls :func:`remark`. By itself that is a warning; where many inputs are decoded, the
+remarks are counted, and each is said once (:class:`Remarks`).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_of_thread = threading.local()
+
+
+def remark(raw: Any, noun: str, text: str) -> None:
+    """Says something of an input that is being decoded.
+
+    Args:
+        raw: the input: a path, or what is named by its type.
+        noun: what messages call such a thing.
+        text: what is to be said, without a full stop: "its values use only 12 of 16 bits".
+    """
+    collected: list[str] | None = getattr(_of_thread, "collected", None)
+    if collected is not None:
+        collected.append(text)
+        return
+    named = repr(str(raw)) if isinstance(raw, str | Path) else f"given as {type(raw).__name__}"
+    warnings.warn(f"The {noun} {named}: {text}.", stacklevel=4)
+
+
+@contextmanager
+def collecting_remarks() -> Iterator[list[str]]:
+    """Gives a list that takes the remarks of this thread; they are not warned of."""
+    before = getattr(_of_thread, "collected", None)
+    collected: list[str] = []
+    _of_thread.collected = collected
+    try:
+        yield collected
+    finally:
+        _of_thread.collected = before
+
+
+class Remarks:
+    """Remarks on many inputs, counted.
+
+    Args:
+        found: for each remark how many inputs it was made on, and what the first is called.
+    """
+
+    def __init__(self, found: dict[str, tuple[int, str]] | None = None) -> None:
+        self.found: dict[str, tuple[int, str]] = {}
+        if found:
+            self.update(found)
+
+    def add(self, text: str, called: str) -> None:
+        """Counts one more."""
+        count, first = self.found.get(text, (0, called))
+        self.found[text] = (count + 1, first)
+
+    def update(self, found: dict[str, tuple[int, str]]) -> None:
+        """Counts those of other inputs, which come later."""
+        for text, (more, called) in found.items():
+            count, first = self.found.get(text, (0, called))
+            self.found[text] = (count + more, first)
+
+    def sentences(self, of: str = "") -> list[str]:
+        """One for each remark; ``of`` says what the inputs belong to: " of animals"."""
+        sentences = []
+        for text, (count, called) in self.found.items():
+            first = f"number {called}" if called.isdigit() else called[:1].lower() + called[1:]
+            named = f"the first is {first}" if count > 1 else first
+            sentences.append(f"{count} input{'s'[: count - 1]}{of} ({named}): {text}.")
+        return sentences
