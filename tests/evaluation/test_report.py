@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -129,6 +130,15 @@ def test_reports_of_tasks_of_unequal_sizes_come_back_as_they_were(protocol, tmp_
     assert kept.protocol == report.protocol
 
 
+def test_numbers_of_numpy_and_lists_for_ranges_are_the_same_report(tmp_path):
+    report = measured(episodes=4, ways=(2, 4), seed=3)
+    other = replace(report, ways=[2, np.int64(4)], shots=np.int32(1), seed=np.int64(3))
+    assert other == report
+    other.save(tmp_path / "report.json")
+    assert Report.load(tmp_path / "report.json") == report
+    assert other.protocol == "2-4-way 1-shot"
+
+
 def test_two_saved_reports_are_compared_episode_by_episode(tmp_path):
     for name, queries in (("a", 5), ("b", 5)):
         measured(episodes=10, queries=queries).save(tmp_path / name)
@@ -153,6 +163,8 @@ def test_a_file_that_holds_no_report_is_refused_in_a_sentence(text, tmp_path):
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(ValueError, match=r"other\.json is not a report as quickstudy saves them"):
         Report.load(tmp_path / "other.json")
+    with pytest.raises(ValueError, match="is not a report as quickstudy saves them"):
+        Report.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         Report.load(tmp_path / "none.json")
 

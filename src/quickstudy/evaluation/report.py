@@ -8,9 +8,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -82,6 +84,11 @@ class Report:
     query_balance: str = "balanced"
     accuracies: Tensor | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        # numpy's integers are no JSON, which also knows no tuples.
+        for name in ("ways", "shots", "queries", "episodes", "seed"):
+            object.__setattr__(self, name, _count(getattr(self, name)))
+
     @property
     def protocol(self) -> str:
         """The kind of task in words, e.g. "5-way 1-shot" or "5-way 1-shot, unbalanced queries"."""
@@ -116,7 +123,7 @@ class Report:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls.from_dict(values)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, IsADirectoryError) as error:
             raise ValueError(
                 f"{path} is not a report as quickstudy saves them ({error}). Reports are written "
                 "by Report.save and by `quickstudy evaluate --json`."
@@ -125,11 +132,7 @@ class Report:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
         """The report that :meth:`to_dict` described."""
-        changed: dict[str, Any] = {
-            "ways": _count(values["ways"]),
-            "shots": _count(values["shots"]),
-            "accuracy": Estimate(**values["accuracy"]),
-        }
+        changed: dict[str, Any] = {"accuracy": Estimate(**values["accuracy"])}
         if values.get("accuracies") is not None:
             changed["accuracies"] = torch.tensor(values["accuracies"], dtype=torch.float32)
         return cls(**{**values, **changed})
@@ -176,6 +179,8 @@ def _on_one_line(found: re.Match[str]) -> str:
     return f"[{' '.join(found[1].split())}]"
 
 
-def _count(value: int | Sequence[int]) -> int | tuple[int, ...]:
-    """A number of ways or shots, or the ends of a range, which JSON has as a list."""
-    return value if isinstance(value, int) else tuple(value)
+def _count(value: Any) -> Any:
+    """A number, or the ends of a range, as Python's own integers."""
+    if isinstance(value, Integral):
+        return int(value)
+    return tuple(map(int, value)) if isinstance(value, Sequence | np.ndarray) else value
