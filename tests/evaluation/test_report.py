@@ -17,7 +17,6 @@ from quickstudy.evaluation.report import as_json
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork
 from quickstudy.training import Trainer
-from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.validation import mean_and_interval, students_t
 
 
@@ -182,12 +181,3 @@ def test_lists_of_numbers_take_one_line_and_texts_stay_as_they_are():
     assert json.loads(text) == values
     assert '"each": [0.5, 1, null]' in text
     assert '"ways": [2, 5]' in text
-
-
-def test_progress_shows_no_interval_where_there_is_none(capsys):
-    row = dict.fromkeys(("accuracy", "seconds"), None)
-    row |= {"step": 3.0, "loss": 1.0, "validation_accuracy": 0.5, "validation_ci95": math.nan}
-    TrainingProgress(9, 0, True).log(row, 1.0)
-    said = capsys.readouterr().err
-    assert "validation 50.00%" in said
-    assert "nan" not in said

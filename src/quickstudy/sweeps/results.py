@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def _row(standing: Standing) -> dict[str, Any]:
         "trial": trial.number,
         "values": trial.values,
         "accuracy": found.accuracy if found else None,
-        "ci95": None if found is None or _unknown(found.ci95) else found.ci95,
+        "ci95": found.ci95 if found else None,
         "best_step": found.best_step if found else None,
         "steps": found.steps if found else 0,
         "rung": standing.rung,
@@ -122,14 +121,9 @@ def results_table(standings: Sequence[Standing], parameters: Sequence[str]) -> T
 def accuracy_of(standing: Standing) -> str:
     """The objective with its interval, where there is one."""
     found = standing.outcome
-    if found is None or found.accuracy is None:
+    if found is None or found.accuracy is None or found.ci95 is None:
         return ""
-    return str(Estimate(found.accuracy, math.nan if found.ci95 is None else found.ci95))
-
-
-def _unknown(interval: float | None) -> bool:
-    """Whether there is no interval: nothing was measured yet, or a single episode."""
-    return interval is None or math.isnan(interval)
+    return str(Estimate(found.accuracy, found.ci95))
 
 
 def describe_values(values: Mapping[str, Any]) -> str:

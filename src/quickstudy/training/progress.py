@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -60,9 +58,7 @@ class TrainingProgress:
         self.bar.update(self.task, state="  ".join(words))
         validated = row["validation_accuracy"]
         if validated is not None:
-            interval = row["validation_ci95"]
-            known = interval is not None and not math.isnan(interval)  # not of a single episode
-            words.append(f"validation {validated:.2%}" + (f" ± {interval:.2%}" if known else ""))
+            words.append(f"validation {validated:.2%} ± {row['validation_ci95']:.2%}")
         if validated is not None or not self.console.is_terminal:
             step = int(row["step"] or 0)
             seconds = row["seconds"] or 0.0
