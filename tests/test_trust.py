@@ -16,7 +16,8 @@ from quickstudy.cli.parsing import parse
 from quickstudy.datasets.class_splits import read_class_splits
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.training import Checkpoint, load
-from quickstudy.training.description import build_to_fit, describe
+from quickstudy.training.description import describe
+from quickstudy.training.rebuilding import build_to_fit
 from quickstudy.trust import check_config, check_trusted, is_trusted, trusting_what_is_typed
 
 MODULE = """

@@ -41,12 +41,17 @@ def is_trusted(class_path: str, trust: Collection[str] = ()) -> bool:
         class_path: where the class is imported from.
         trust: what the user trusts beside the environment variable's.
     """
-    if _OWN_CLASS.fullmatch(class_path) or class_path in _PLAIN_CLASSES:
+    if is_own(class_path):
         return True
     listed = [*trust, *re.split(r"[\s,]+", os.environ.get(TRUST_VARIABLE, ""))]
     if any(_covers(entry, class_path) for entry in listed):
         return True
     return _is_imported_already(class_path)
+
+
+def is_own(class_path: str) -> bool:
+    """Whether it is a class of this package, or one of torch's that hold nothing."""
+    return bool(_OWN_CLASS.fullmatch(class_path)) or class_path in _PLAIN_CLASSES
 
 
 def _covers(entry: str, class_path: str) -> bool:

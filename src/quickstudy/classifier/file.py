@@ -23,32 +23,42 @@ from quickstudy.classifier.model import Model, Settings, Support
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
 from quickstudy.classifier.rejection import KnownScore
+from quickstudy.datasets.features import evaluating
 from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import encoder_identity
-from quickstudy.inputs import inputs_from_dict
+from quickstudy.episodes import Examples
+from quickstudy.inputs import described_inputs, inputs_from_dict
 from quickstudy.strategies import Strategy
 from quickstudy.tensor_file import Format, read, write
-from quickstudy.training.description import build, build_to_fit, describe
+from quickstudy.training.rebuilding import frozen_names, rebuilt
+from quickstudy.training.verifying import verified
 from quickstudy.trust import check_trusted
 
 SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
+
+MOST_SHOWN = 200
+"""Of the examples, by which it is checked that a strategy is loaded as it was saved."""
 
 
 def save_model(model: Model, path: Path) -> None:
     """Writes a model to a file, in one piece.
 
     Raises:
-        ValueError: when a module is of a class that cannot be described, or the labels are
+        ValueError: when a module or the inputs could not be loaded as they are, or the labels are
             neither strings, whole numbers nor booleans.
     """
     reader, learner, support = model.parts.reader, model.learner, model.support
     trust = learner.trust
     header = {
         "classes": _described_labels(model.classes),
-        "inputs": reader.inputs.to_dict() if reader.inputs is not None else None,
+        "inputs": described_inputs(reader.inputs) if reader.inputs is not None else None,
         "encoder": _described_encoder(reader),
-        "strategy": _described(learner.strategy),
+        "strategy": _described_strategy(model),
+        "frozen": {
+            "encoder": frozen_names(reader.encoder) if reader.encoder and not reader.name else [],
+            "strategy": frozen_names(learner.strategy),
+        },
         "settings": vars(model.settings),
         "on_vectors": learner.on_vectors,
         "cached": reader.cache is not None,
@@ -97,8 +107,12 @@ def load_model(
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
             groups.setdefault(group, {})[rest] = tensor.to(place)
-        reader = _reader(header, groups.get("encoder", {}), trust, place)
-        strategy = _module(header["strategy"], groups.get("strategy", {}), trust)
+        frozen = dict(header.get("frozen", {}))  # which files of before lack
+        weights = groups.get("encoder", {})
+        reader = _reader(header, weights, trust, place, frozen.get("encoder"))
+        strategy = _module(
+            header["strategy"], groups.get("strategy", {}), trust, place, frozen.get("strategy")
+        )
         if not isinstance(strategy, Strategy):
             raise ValueError(f"{path} holds a {type(strategy).__name__}, which is no strategy.")
         classes = _labels(header["classes"])
@@ -133,6 +147,7 @@ def _reader(
     weights: dict[str, Tensor],
     trust: Collection[str],
     place: torch.device,
+    frozen: list[str] | None,
 ) -> Reader:
     described, encoder = header["inputs"], header["encoder"]
     inputs = inputs_from_dict(described) if described is not None else None
@@ -149,50 +164,63 @@ def _reader(
                 stacklevel=4,
             )
         return reader
-    return Reader(inputs, _module(encoder, weights, trust), device=place)
+    return Reader(inputs, _module(encoder, weights, trust, place, frozen), device=place)
 
 
 def _module(
-    description: Mapping[str, Any], weights: dict[str, Tensor], trust: Collection[str]
+    description: Mapping[str, Any],
+    weights: dict[str, Tensor],
+    trust: Collection[str],
+    place: torch.device,
+    frozen: list[str] | None,
 ) -> nn.Module:
     """The module that is described, with its weights; in evaluation mode."""
     check_trusted(description, trust)
     with seeded(0):
-        module = build_to_fit(description, weights)
-    if any(tensor.dtype == torch.float64 for tensor in weights.values()):
-        module.double()
-    try:
-        module.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights do not fit {type(module).__name__}: {error}") from error
-    return module.eval()
-
-
-def _described(module: nn.Module) -> dict[str, Any]:
-    """The description of a module, from which it can surely be made again.
-
-    Raises:
-        ValueError: when it cannot.
-    """
-    description = describe(module)
-    with seeded(0):
-        again = build(description)
-    shapes = [{n: t.shape for n, t in each.state_dict().items()} for each in (module, again)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{type(module).__name__} cannot be saved: made again from its class and arguments it "
-            "has other parameters. Write it as a class that keeps each argument in an attribute "
-            "of the same name."
-        )
-    return description
+        module = rebuilt(description, weights, frozen)
+    return module.to(place).eval()
 
 
 def _described_encoder(reader: Reader) -> dict[str, Any] | None:
+    """The encoder's name, or its description.
+
+    Raises:
+        ValueError: when it would not be made again as it is.
+    """
+    encoder, sample = reader.encoder, reader.sample
+    if encoder is None:
+        return None
     if reader.name is not None:
-        assert reader.encoder is not None
-        identity = encoder_identity(reader.encoder)
+        identity = encoder_identity(encoder)
         return {"name": reader.name, "revision": reader.revision, "identity": identity}
-    return _described(reader.encoder) if reader.encoder is not None else None
+
+    def vectors(module: nn.Module) -> list[Tensor]:
+        if sample is None:  # it was loaded from a file, and has read nothing since
+            return []
+        with evaluating(module):
+            return [module(sample)]
+
+    return verified(encoder, vectors)
+
+
+def _described_strategy(model: Model) -> dict[str, Any]:
+    """The strategy's description; refused as an encoder is (ValueError)."""
+    learner, targets = model.learner, model.targets
+    firsts = torch.cat([(targets == k).nonzero().flatten()[:2] for k in range(learner.ways)])
+    some = model.support.kept[firsts[:MOST_SHOWN]]
+    queries = model.parts.reader.prepare(some)[None]
+    support = Examples(queries, targets[firsts[:MOST_SHOWN]].to(queries.device)[None])
+
+    def logits(module: nn.Module) -> list[Tensor]:
+        assert isinstance(module, Strategy)
+        with evaluating(module):
+            answers = [module.predict(learner.theta, queries)]
+            if len(firsts) <= MOST_SHOWN:
+                theta = module.adapt(support, learner.ways)
+                answers += [*theta.values(), module.predict(theta, queries)]
+        return answers
+
+    return verified(learner.strategy, logits)
 
 
 def _trust(header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]) -> Trust | None:

@@ -20,6 +20,7 @@ from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
+SAMPLED = 4
 THUMBNAIL_SIDE = 64
 _SAY_HOW = (
     "give inputs= too, such as inputs=quickstudy.ImageInputs(size=32, channels=3) for images."
@@ -40,6 +41,7 @@ class Reader:
         revision: of that name.
         cache: keeps the encoder's vectors on the disk; for encoders that were loaded by name.
         device: where vectors are made and kept.
+        sample: a few prepared inputs of those that the encoder read.
     """
 
     inputs: Inputs | None = None
@@ -48,6 +50,7 @@ class Reader:
     revision: str | None = None
     cache: FeatureCache | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    sample: Tensor | None = field(default=None, repr=False)
 
     @property
     def gives_vectors(self) -> bool:
@@ -110,9 +113,11 @@ class Reader:
         """What is kept of stored things ``[N, *shape]``: their vectors, if there is an encoder."""
         if self.encoder is None:
             return stored.to(self.device)
-        if self.inputs is not None:
-            return embed_stored(self.encoder, self.inputs, stored, self.cache).to(self.device)
-        return self._encoded(stored)
+        if self.inputs is None:
+            return self._encoded(stored)
+        if self.sample is None:
+            self.sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(self.encoder))
+        return embed_stored(self.encoder, self.inputs, stored, self.cache).to(self.device)
 
     def prepare(self, kept: Tensor) -> Tensor:
         """What a strategy reads, from what :meth:`keep` gave."""
@@ -145,6 +150,8 @@ class Reader:
         """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
         assert self.encoder is not None
         parts, dtype = [], _dtype_read(self.encoder, arrays.dtype)
+        if self.sample is None:
+            self.sample = arrays[:SAMPLED].to(self.device, dtype)
         with evaluating(self.encoder):
             for part in torch.split(arrays, ENCODED_AT_ONCE):
                 try:
@@ -165,6 +172,11 @@ class Reader:
                 parts.append(encoded.flatten(1))
         vectors = torch.cat(parts)
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+
+
+def _device_of(encoder: nn.Module) -> torch.device:
+    parameter = next(encoder.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:

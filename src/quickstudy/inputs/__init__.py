@@ -4,7 +4,7 @@ from quickstudy.inputs.audio import AudioInputs
 from quickstudy.inputs.augmentation import Augmentation
 from quickstudy.inputs.features import FeatureInputs
 from quickstudy.inputs.images import ImageInputs
-from quickstudy.inputs.inputs import Inputs, inputs_from_dict
+from quickstudy.inputs.inputs import Inputs, described_inputs, inputs_from_dict
 from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
 from quickstudy.inputs.text import TextInputs
 from quickstudy.inputs.unreadable import UnreadableError
@@ -19,5 +19,6 @@ __all__ = [
     "PretrainedTextInputs",
     "TextInputs",
     "UnreadableError",
+    "described_inputs",
     "inputs_from_dict",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -26,6 +27,31 @@ class Inputs(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
         ...
+
+
+def described_inputs(inputs: Inputs) -> dict[str, Any]:
+    """What ``to_dict`` gives, from which the same inputs are sure to be made again.
+
+    Raises:
+        ValueError: when they would not be.
+    """
+    name = type(inputs).__name__
+    try:
+        description: dict[str, Any] = json.loads(json.dumps(inputs.to_dict()))
+        again = inputs_from_dict(description)
+        same = type(again) is type(inputs) and json.dumps(again.to_dict()) == json.dumps(
+            inputs.to_dict()
+        )
+    except (ValueError, TypeError, AttributeError, OSError):
+        same = False
+    if not same:
+        raise ValueError(
+            f"The inputs are a {name}, which cannot be written to a file and made again from it, "
+            "so what is saved with them could not be loaded. Use inputs of quickstudy "
+            "(ImageInputs, TextInputs, AudioInputs, FeatureInputs), and do what else is needed "
+            "before the data set is made, or in the encoder."
+        )
+    return description
 
 
 def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:

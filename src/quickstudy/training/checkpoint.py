@@ -9,6 +9,7 @@ people and other programs, and have no checksum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,17 @@ class Checkpoint:
         inputs: how raw things become its inputs, as ``Inputs.to_dict`` gives it.
         model: the strategy's state dict, for use.
         raw: the state dict that training goes on from, where ``model`` is its moving average.
-        optimizer: the optimiser's state by parameter number and name, ``"3.exp_avg"``.
+        optimizer: the optimiser's state by parameter and name, ``"encoder.weight.exp_avg"``; by the
+            parameter's number in files of before.
         progress: where training stood, JSON-ready.
         settings: the trainer's settings, JSON-ready.
         classes: the names of the classes used, under "train" and "validation".
         config: what the run was started with, JSON-ready.
         history: the rows of its metrics until then.
         path: the file that it was read from.
+        frozen: the names of the parameters that are not learned; None in files of before.
+        data: what training and validation data are told apart by (see ``identity.py``), under
+            "train" and "validation"; empty in files of before.
     """
 
     strategy: Description
@@ -57,6 +62,8 @@ class Checkpoint:
     history: list[Row] = field(default_factory=list)
     path: Path | None = None
     raw: dict[str, Tensor] = field(default_factory=dict)
+    frozen: list[str] | None = None
+    data: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path, keep: Path | None = None) -> None:
         """Writes the file in one piece; what was at ``path`` before is moved to ``keep``."""
@@ -71,6 +78,8 @@ class Checkpoint:
             "settings": self.settings,
             "classes": self.classes,
             "config": self.config,
+            "frozen": self.frozen,
+            "data": self.data,
         }
         write(path, FORMAT, header, tensors, keep)
 
@@ -102,8 +111,10 @@ class Checkpoint:
                 as_rows(parts["history"]["rows"]),
                 path,
                 parts["raw"],
+                header.get("frozen"),
+                dict(header.get("data", {})),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The checkpoint {path} is not as this version of quickstudy writes them ({error})."
             ) from error
@@ -117,19 +128,52 @@ class Checkpoint:
                 f"The checkpoint's parameters do not fit {type(strategy).__name__}: {error}"
             ) from error
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Puts the saved optimiser state into ``optimizer``; an error when it does not fit."""
+    def restore_optimizer(
+        self, optimizer: torch.optim.Optimizer, names: Sequence[str] | None = None
+    ) -> None:
+        """Puts the saved optimiser state into ``optimizer``.
+
+        Args:
+            optimizer: of one group of parameters.
+            names: of its parameters, in their order; needed where the state is saved by name.
+
+        Raises:
+            ValueError: when it does not fit.
+        """
+        parameters = optimizer.param_groups[0]["params"]
+        numbers = {name: number for number, name in enumerate(names or ())}
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in self.optimizer.items():
-            number, _, name = key.partition(".")
-            state.setdefault(int(number), {})[name] = value
+            which, _, part = key.rpartition(".")
+            number = int(which) if which.isdecimal() else numbers.get(which, -1)
+            fits = 0 <= number < len(parameters)
+            if not fits or (value.ndim and value.shape != parameters[number].shape):
+                raise ValueError(
+                    f"The checkpoint's state of the optimiser does not fit the parameters that are "
+                    f"learned here: {key!r} is of none of them. Freeze the layers that were "
+                    "frozen, and no others."
+                )
+            state.setdefault(number, {})[part] = value
+        if state and len(state) != len(parameters):
+            raise ValueError(
+                f"The checkpoint holds the optimiser's state of {len(state)} parameters, and "
+                f"{len(parameters)} are learned here. Freeze the layers that were frozen, and no "
+                "others."
+            )
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by parameter number and name, ``"3.exp_avg"``."""
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """The optimiser's state by parameter and name, ``"encoder.weight.exp_avg"``.
+
+    Args:
+        optimizer: of one group of parameters.
+        names: of its parameters, in their order; by default their numbers.
+    """
     return {
-        f"{number}.{name}": torch.as_tensor(value)
+        f"{number if names is None else names[number]}.{name}": torch.as_tensor(value)
         for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
         if value is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
+from typing import Any
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
@@ -70,9 +72,10 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
         raise ValueError(
             f"{path} holds a run of another strategy. There and here differ: {'; '.join(other)}."
         )
+    settings = json.loads(json.dumps(now.settings))  # as the file holds them
     changed = differences(
         {k: v for k, v in saved.settings.items() if k not in MAY_CHANGE_ON_RESUME},
-        {k: v for k, v in now.settings.items() if k not in MAY_CHANGE_ON_RESUME},
+        {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME},
     )
     changed += differences(saved.inputs, now.inputs, "inputs")
     if changed:
@@ -80,6 +83,7 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
             f"The run in {path} was started with other settings: {'; '.join(changed)}. A resumed "
             f"run may only change {', '.join(sorted(MAY_CHANGE_ON_RESUME))}."
         )
+    _check_same_parameters(saved, now, path)
     for part in ("train", "validation"):
         there, here = saved.classes.get(part, []), now.classes.get(part, [])
         if there != here:
@@ -89,3 +93,55 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
                 f"{f', such as {there[0]!r}' if there else ''}, and {len(here)} here{first}. Use "
                 "the data and split that it was started with, or another folder."
             )
+        _check_same_data(saved.data.get(part), now.data.get(part), part, path)
+
+
+def _check_same_parameters(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
+    """Refuses other types of the parameters, and others that are frozen."""
+    there, here = (
+        {n: str(each.dtype) for n, each in some.model.items() if n in saved.model}
+        for some in (saved, now)
+    )
+    if changed := differences(there, here):
+        raise ValueError(
+            f"The run in {path} was started with parameters of other types: {changed[0]} "
+            f"({len(changed)} such)."
+        )
+    if saved.frozen is None or now.frozen is None:  # a file of before
+        return
+    if other := set(saved.frozen) ^ set(now.frozen):
+        name = min(other)
+        was, is_ = ("frozen", "learned") if name in saved.frozen else ("learned", "frozen")
+        raise ValueError(
+            f"The run in {path} was started with other parameters frozen: {name!r} was {was} there "
+            f"and is {is_} here ({len(other)} such). Freeze the same layers "
+            "(requires_grad_(False)), or train in another folder."
+        )
+
+
+def _check_same_data(
+    there: dict[str, Any] | None, here: dict[str, Any] | None, part: str, path: Path
+) -> None:
+    """Refuses other examples under the same class names, or another source of tasks."""
+    if there is None or here is None or not (changed := differences(there, here)):
+        return  # in files of before nothing is known of them
+    called = {"train": "training"}.get(part, part)
+    if "content" not in there or "content" not in here:
+        raise ValueError(
+            f"The run in {path} was started with another source of {called} tasks. There and here "
+            f"differ: {'; '.join(changed)}. Use the source that it was started with, or another "
+            "folder."
+        )
+    what = "other examples"
+    if there["examples"] != here["examples"]:
+        what = f"{there['examples']} examples there and {here['examples']} here"
+    elif there["sizes of classes"] != here["sizes of classes"]:
+        what = "other numbers of examples in the classes"
+    elif there["shape"] != here["shape"] or there["type"] != here["type"]:
+        what = (
+            f"examples {there['shape']} of {there['type']}, not {here['shape']} of {here['type']}"
+        )
+    raise ValueError(
+        f"The run in {path} was started with other {called} data: classes of the same names, and "
+        f"{what}. Use the data that it was started with, or another folder."
+    )

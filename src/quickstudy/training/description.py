@@ -2,26 +2,23 @@
 
 A description is ``{"class_path": "quickstudy.strategies.MAML", "init_args": {...}}``, the form that
 configuration files use. Like scikit-learn's estimators, a module that wants to be described keeps
-each constructor argument in an attribute of the same name.
+each constructor argument in an attribute of the same name. Whether the module that is made again is
+the same is for ``verifying.py`` to find out.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+import numpy as np
+from torch import nn
 
 Description = dict[str, Any]
-
-_MORE_THAN_SAVED, _ALWAYS_ALLOWED = 10, 1000
-"""Parameters that a module may have for each that was saved, and anyway."""
 
 LONGEST_SHOWN = 200
 """Characters of a value that messages show."""
@@ -41,19 +38,77 @@ def describe(module: nn.Module) -> Description:
     """The class of ``module`` and its constructor's arguments, modules among them described too.
 
     Raises:
-        ValueError: when an argument is not kept in an attribute of its name.
+        ValueError: when its class cannot be found by its name, or an argument is not kept in an
+            attribute of its name, or is kept as something that files cannot hold.
+    """
+    cls = type(module)
+    _check_importable(cls)
+    arguments = {
+        name: _plain(value, f"{cls.__name__}.{name}") for name, value in _arguments(module).items()
+    }
+    return {"class_path": class_path(cls), "init_args": arguments}
+
+
+def described_modules(module: nn.Module) -> list[nn.Module]:
+    """``module`` and the modules among its arguments, and theirs: all that have a description."""
+    found, waiting = [module], list(_arguments(module).values())
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, nn.Module):
+            found.append(value)
+            waiting += _arguments(value).values()
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return found
+
+
+def _arguments(module: nn.Module) -> dict[str, Any]:
+    """The arguments of a module's constructor by name, as its attributes keep them.
+
+    Further arguments (``*sizes``, ``**options``) are a sequence or dictionary in the attribute of
+    that name; where there is none it counts as made without them.
     """
     arguments = {}
-    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if not hasattr(module, name):
+    for name, parameter in _parameters(type(module)).items():
+        if parameter.kind in _FURTHER:
+            kept = getattr(module, name, None)
+            if isinstance(kept, _FURTHER[parameter.kind]) and not isinstance(kept, nn.Module):
+                arguments[name] = kept
+        elif hasattr(module, name):
+            arguments[name] = getattr(module, name)
+        else:
             raise ValueError(
-                f"{type(module).__name__} cannot be described, so a run with it could not be "
-                f"loaded again: keep its argument `{name}` in an attribute of that name."
+                f"{type(module).__name__} cannot be described, so what is saved with it could not "
+                f"be loaded again: keep its argument `{name}` in an attribute of that name."
             )
-        arguments[name] = _plain(getattr(module, name), f"{type(module).__name__}.{name}")
-    return {"class_path": class_path(type(module)), "init_args": arguments}
+    return arguments
+
+
+_FURTHER: dict[Any, Any] = {
+    inspect.Parameter.VAR_POSITIONAL: list | tuple,
+    inspect.Parameter.VAR_KEYWORD: Mapping,
+}
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's constructor but the first, the object, whatever it is called."""
+    return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
+
+
+def _check_importable(cls: type) -> None:
+    """Refuses a class that its name does not lead to."""
+    if "." in cls.__qualname__:
+        raise ValueError(
+            f"The class {cls.__name__} is defined inside {cls.__qualname__.rpartition('.')[0]!r}, "
+            "where a file cannot refer to it. Define it at the top level of a module."
+        )
+    if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls:
+        raise ValueError(
+            f"The class {cls.__name__} is not what {cls.__module__}.{cls.__name__} names now, so a "
+            "file cannot refer to it. If it was defined again since, make the object again."
+        )
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -65,9 +120,15 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(entry, where) for entry in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(entry, where) for key, entry in value.items()}
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"{where} is a {type(value).__name__}, which cannot be written to a file.")
+    raise ValueError(
+        f"{where} is a {type(value).__name__}, which cannot be written to a file. Let the argument "
+        "be a number, a string, a list, a dictionary or a module, and make the rest from it in "
+        "the constructor."
+    )
 
 
 def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
@@ -86,6 +147,11 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
     try:
         cls = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError, TypeError, OverflowError) as error:
+        if module_name == "__main__":
+            raise ValueError(
+                f"The class {name} was defined in the script that saved this, so only that script "
+                "can load it. Move the class to a module of its own, and save it from there."
+            ) from error
         raise ValueError(
             f"The class {description['class_path']!r} cannot be imported ({error}). Is the package "
             "that defines it installed?"
@@ -95,24 +161,27 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
     return cls
 
 
-def build(description: Mapping[str, Any]) -> nn.Module:
+def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None = None) -> nn.Module:
     """Makes the module that ``description`` describes.
+
+    Args:
+        description: of the module.
+        made: modules that are there already, by the ``id`` of their part of the description.
 
     Raises:
         ValueError: when it is not a description, or names no importable module class.
     """
+    if made and id(description) in made:
+        return made[id(description)]
     cls = described_class(description)
     given = description.get("init_args") or {}
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ValueError(
             f"{cls.__name__} cannot be made from {_brief(given)}: arguments have names."
         )
-    arguments = {
-        key: build(value) if isinstance(value, Mapping) and "class_path" in value else value
-        for key, value in given.items()
-    }
+    arguments = {key: _built(value, made) for key, value in given.items()}
     try:
-        return cls(**arguments)
+        return _called(cls, arguments)
     except (ValueError, OSError, ImportError, MemoryError):
         raise  # in words of its own
     except Exception as error:  # what was written by hand or damaged may break it anywhere
@@ -121,71 +190,26 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
-    """Makes a module for given weights, which are not yet put in.
-
-    Their shapes are checked before the module takes memory: a description from elsewhere might ask
-    for any amount of it.
-
-    Raises:
-        ValueError: as :func:`build`, or because the weights do not fit.
-    """
-    try:
-        with _few_parameters(_MORE_THAN_SAVED * len(weights) + _ALWAYS_ALLOWED):
-            shapes = None if _is_pretrained(description) else _shapes(description)
-    except ValueError:
-        shapes = None  # building says the same, or can what cannot be done without memory
-    given = {name: weight.shape for name, weight in weights.items()}
-    if shapes is not None:
-        added = getattr(described_class(description), "added_buffers", ())
-        given = {name: shapes[name] for name in added if name in shapes} | given
-    if shapes is not None and shapes != given:
-        different = sorted(
-            name for name in {*shapes, *given} if shapes.get(name) != given.get(name)
-        )
-        raise ValueError(
-            f"The weights do not fit {description['class_path']}: {different[0]} should be "
-            f"{_size(shapes.get(different[0]))} and is {_size(given.get(different[0]))} "
-            f"({len(different)} such)."
-        )
-    with _few_parameters(_MORE_THAN_SAVED * len(weights) + _ALWAYS_ALLOWED):
-        return build(description)
+def _built(value: Any, made: Mapping[int, nn.Module] | None) -> Any:
+    """An argument, with what is described in it made."""
+    if isinstance(value, Mapping) and "class_path" in value:
+        return build(value, made)
+    if isinstance(value, Mapping):
+        return {key: _built(entry, made) for key, entry in value.items()}
+    return [_built(entry, made) for entry in value] if isinstance(value, list) else value
 
 
-def _shapes(description: Mapping[str, Any]) -> dict[str, torch.Size]:
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        module = build(description)
-    return {name: weight.shape for name, weight in module.state_dict().items()}
-
-
-def _size(shape: torch.Size | None) -> str:
-    return "missing" if shape is None else f"{list(shape)}"
-
-
-def _is_pretrained(description: Any) -> bool:
-    """Whether a model is read from its folder, whose size is its own."""
-    if isinstance(description, Mapping):
-        name = str(description.get("class_path")).rpartition(".")[2]
-        return name.startswith("Pretrained") or any(map(_is_pretrained, description.values()))
-    return isinstance(description, list) and any(map(_is_pretrained, description))
-
-
-@contextmanager
-def _few_parameters(most: int) -> Iterator[None]:
-    """Stops a module from being built that has more parameters than ``most`` (ValueError)."""
-    count = 0
-
-    def check(*_: object) -> None:
-        nonlocal count
-        count += 1
-        if count > most:
-            raise ValueError(f"A module with more than {most} parameters is described.")
-
-    hook = register_module_parameter_registration_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
+def _called(cls: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
+    """An object of the class; ``*sizes`` and ``**options`` are given under these names."""
+    parameters = _parameters(cls)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    if all(name not in parameters or parameters[name].kind in by_name for name in arguments):
+        return cls(**arguments)
+    known = {name: arguments[name] for name in parameters if name in arguments}
+    others = {name: value for name, value in arguments.items() if name not in parameters}
+    signature = inspect.Signature(list(parameters.values()))
+    bound = inspect.BoundArguments(signature, known)
+    return cls(*bound.args, **bound.kwargs, **others)
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
@@ -195,7 +219,8 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
         for key in sorted({*a, *b}):
             found += differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
         return found
-    return [] if a == b else [f"{path}: {_brief(a)}, not {_brief(b)}"]
+    same = a == b or (a != a and b != b)  # what is not a number is not itself
+    return [] if same else [f"{path}: {_brief(a)}, not {_brief(b)}"]
 
 
 def _brief(value: Any) -> str:

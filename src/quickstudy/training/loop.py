@@ -16,6 +16,7 @@ from torch import Tensor
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
+from quickstudy.inputs import described_inputs
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.averaging import MovingAverage, copied
@@ -26,9 +27,10 @@ from quickstudy.training.checks import (
     check_turns,
     check_validation,
 )
-from quickstudy.training.description import Description, describe
+from quickstudy.training.description import Description
 from quickstudy.training.events import Events
 from quickstudy.training.history import Row
+from quickstudy.training.identity import identity
 from quickstudy.training.launch import launch
 from quickstudy.training.lock import locked
 from quickstudy.training.memory import deep_loop_warning, has_deep_loop
@@ -43,11 +45,13 @@ from quickstudy.training.ranks import (
     sum_over_ranks,
     zeros_for_none,
 )
+from quickstudy.training.rebuilding import frozen_names
 from quickstudy.training.run import Run, RunDirectory, take_over
 from quickstudy.training.signals import StopRequest, stop_requests
 from quickstudy.training.sources import task_source
 from quickstudy.training.tasks import MetaGradient, StrategyState
 from quickstudy.training.validation import mean_and_interval, outcomes
+from quickstudy.training.verifying import answers_to, verified
 from quickstudy.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -83,9 +87,6 @@ class Fit:
             check_validation(train, validation)
         self.directory = None if out is None else RunDirectory(out)
         self.description: Description | None = None
-        if self.directory is not None:
-            self.description = describe(strategy)
-            self.config = config or self._default_config()
         self.sampler = task_source(strategy, train, settings)
         if strategy.episodic:
             strategy.check_ways(settings.ways if isinstance(train, ClassDataset) else train.ways)
@@ -102,9 +103,17 @@ class Fit:
         )
         self.rank, self.ranks = rank(), ranks()
         self._place_strategy()
-        parameters = [p for p in strategy.parameters() if p.requires_grad]
+        if self.directory is not None:
+            self.saved_inputs = described_inputs(self.inputs)
+            self.description = self._verified()
+            self.config = config or self._default_config()
+            self.data = {"train": identity(train)}
+            if validation is not None:
+                self.data["validation"] = identity(validation)
+        learned = {n: p for n, p in strategy.named_parameters() if p.requires_grad}
+        self.learned = list(learned)
         self.optimizer = make_optimizer(
-            settings.optimizer, parameters, settings.learning_rate, settings.weight_decay
+            settings.optimizer, [*learned.values()], settings.learning_rate, settings.weight_decay
         )
         # Processes that share this machine's cores leave them to each other.
         at_once = 1 if settings.devices > 1 and self.fabric.device.type == "cpu" else None
@@ -138,6 +147,11 @@ class Fit:
         self.strategy.to(self.fabric.device)
         use_channels_last(self.strategy)
         same_everywhere(self.strategy)  # however φ was initialised
+
+    def _verified(self) -> Description:
+        """The strategy's description, once it is sure that it is loaded as what it is."""
+        task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
+        return verified(self.strategy, answers_to(task, self.fabric.autocast))
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -365,15 +379,17 @@ class Fit:
         assert self.description is not None
         return Checkpoint(
             self.description,
-            self.inputs.to_dict(),
+            self.saved_inputs,
             self._model(),
-            optimizer_tensors(self.optimizer),
+            optimizer_tensors(self.optimizer, self.learned),
             self.progress,
             self._settings(),
             self.classes,
             dict(self.config),
             self.history,
             raw={} if self.average is None else self.strategy.state_dict(),
+            frozen=frozen_names(self.strategy),
+            data=self.data,
         )
 
     def _keep_best(self) -> None:
@@ -434,7 +450,7 @@ class Fit:
         self._begin_average()
         if self.average is not None:
             self.strategy.load_state_dict(saved.raw)
-        saved.restore_optimizer(self.optimizer)
+        saved.restore_optimizer(self.optimizer, self.learned)
         self.progress |= saved.progress
         self.classes = saved.classes
         self.history = saved.history

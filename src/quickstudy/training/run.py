@@ -19,8 +19,9 @@ from quickstudy.inputs import Inputs, inputs_from_dict
 from quickstudy.strategies import Strategy
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.checks import check_same_run
-from quickstudy.training.description import build_to_fit, differences
+from quickstudy.training.description import differences
 from quickstudy.training.history import Row, as_csv
+from quickstudy.training.rebuilding import rebuilt
 from quickstudy.trust import check_trusted
 from quickstudy.yaml_text import read_yaml_file
 
@@ -107,10 +108,9 @@ def load(
                 "last)."
             )
     check_trusted(saved.strategy, trust)
-    strategy = build_to_fit(saved.strategy, saved.model)
+    strategy = rebuilt(saved.strategy, saved.model, saved.frozen)
     if not isinstance(strategy, Strategy):
         raise ValueError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
-    saved.restore_model(strategy)
     use_channels_last(strategy)
     return Run(
         strategy.eval(),

@@ -243,7 +243,7 @@ def _exact(tensor: Tensor) -> Tensor:
 class StrategyState:
     """What a strategy keeps beside its parameters: buffers, and what its modules count."""
 
-    def __init__(self, strategy: Strategy) -> None:
+    def __init__(self, strategy: nn.Module) -> None:
         self.buffers = [buffer.clone() for buffer in strategy.buffers()]
         self.extra = [module.get_extra_state() for module in _with_extra_state(strategy)]
 
@@ -251,7 +251,7 @@ class StrategyState:
     def averages(self) -> list[Tensor]:
         return [buffer for buffer in self.buffers if buffer.is_floating_point()]
 
-    def restore(self, strategy: Strategy) -> None:
+    def restore(self, strategy: nn.Module) -> None:
         for buffer, value in zip(strategy.buffers(), self.buffers, strict=True):
             buffer.copy_(value)
         for module, state in zip(_with_extra_state(strategy), self.extra, strict=True):

@@ -1,0 +1,302 @@
+"""Whether what is saved is what is there: a module is made again and compared.
+
+A description holds a class and its arguments. What was changed in the object since, or is kept in
+other ways, is not in it, and would be lost without a word. So the module is made again as loading
+does it, with the same weights, and must then have the same parts and give the same answers.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from quickstudy.episodes import Episode
+from quickstudy.strategies import Strategy
+from quickstudy.training.description import Description, build, describe, described_modules
+from quickstudy.training.rebuilding import frozen_names, put_in
+from quickstudy.training.tasks import StrategyState
+
+Answers = Callable[[nn.Module], Sequence[Tensor]]
+"""What a module gives for some inputs, in each mode that matters."""
+
+_SEED = 7_919
+"""Other random numbers than people usually ask for, so that none are the same by chance."""
+
+_TOLERANCE, _NOISES = 1e-5, 10
+"""Of answers: relative to the largest, and in differences between two passes of one module."""
+
+
+def verified(module: nn.Module, answers: Answers) -> Description:
+    """The description of ``module``, from which it is sure to be made again as it is.
+
+    The module's state, its modes and the random numbers of the program stay as they were.
+
+    Args:
+        module: with its weights.
+        answers: called with the module, and with the one that was made again.
+
+    Raises:
+        ValueError: when it cannot be described, or is not the same when it is made again.
+    """
+    description: Description = json.loads(json.dumps(describe(module)))
+    expected = _answered(module, answers)
+    state = module.state_dict()
+    _check_storable(module, state)
+    with _seeded():
+        again = _made_again(module, description, state)
+    if difference := _difference(module, again):
+        raise _refusal(_blamed(module, difference[0]), difference[1])
+    try:
+        found = _answered(again, answers)
+    except Exception as error:  # whatever somebody else's module does
+        raise _refusal(_blamed(module), "does not work") from error
+    if difference := _other_classes(module, again):  # lazy modules are what they are by now
+        raise _refusal(_blamed(module, difference[0]), difference[1])
+    if not _alike(expected, found, lambda: _answered(module, answers)):
+        raise _refusal(_blamed(module), "gives other answers to the same inputs")
+    _warn_of_scripts(module)
+    return description
+
+
+def _made_again(module: nn.Module, description: Description, state: dict[str, Tensor]) -> nn.Module:
+    """What loading would make of the description and the weights, on the same device."""
+    try:
+        again = build(description)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever somebody else's constructor does
+        raise _refusal(_maker(error, module), "cannot be made") from error
+    if type(again) is not type(module):
+        raise _refusal(_blamed(module), f"is a {type(again).__name__}")
+    shapes = {
+        name: None if is_lazy(each) else each.shape for name, each in again.state_dict().items()
+    }
+    for name in sorted({*shapes, *state}):
+        if name not in shapes:
+            raise _refusal(_blamed(module, name), f"has no {name!r}")
+        if name not in state:
+            raise _refusal(_blamed(module, name), f"has a {name!r} too")
+        if shapes[name] not in (None, state[name].shape):
+            was, is_ = list(state[name].shape), list(again.state_dict()[name].shape)
+            raise _refusal(
+                _blamed(module, name), f"has {name!r} of shape {is_} instead of {was}", loses
+            )
+    first = next(iter(state.values()), None)
+    again.to("cpu" if first is None else first.device)
+    put_in(again, {name: each.detach() for name, each in state.items()}, frozen_names(module))
+    return again
+
+
+def _difference(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
+    """Where the parts of two modules of equal state differ, and how; None where they do not."""
+    own, other = (dict(each.named_parameters()) for each in (module, again))
+    for name in sorted(own.keys() ^ other.keys()):  # each that is shared is named once
+        return name, f"does not share {name!r} among the same parts"
+    kept = module.state_dict().keys()
+    unsaved, others = (
+        {name: each for name, each in some.named_buffers() if name not in kept}
+        for some in (module, again)
+    )
+    for name, buffer in unsaved.items():
+        there = others.get(name)
+        # Buffers of another shape are caches that grew; whether they matter the answers tell.
+        if there is not None and there.shape == buffer.shape and not _same(buffer, there):
+            return name, (
+                f"has other values in {name!r}, a buffer that is not saved (persistent=False)"
+            )
+    return None
+
+
+def _other_classes(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
+    """Where the parts of two modules are of different classes, and how."""
+    own, other = (
+        {name: type(part) for name, part in each.named_modules(remove_duplicate=False)}
+        for each in (module, again)
+    )
+    for name, cls in own.items():
+        there = other.get(name)
+        if there is None:
+            return name, f"has no {name!r}"
+        # By name: torch makes a class of its own for each module with parametrisations.
+        if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            return name, f"has a {there.__name__} as {name!r} instead of a {cls.__name__}"
+    for name in other:
+        if name not in own:
+            return name, f"has a {name!r} too"
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b.to(a.device)))
+
+
+def _answered(module: nn.Module, answers: Answers) -> list[Tensor]:
+    """The answers of a module, and what they leave in its buffers; it stays as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    state = StrategyState(module)
+    try:
+        with _seeded(), _without_zeros(module):
+            found = [each.detach().clone() for each in answers(module)]
+        return found + [each.clone() for each in StrategyState(module).averages]
+    finally:
+        for part, training in modes:
+            part.training = training
+        if len(list(module.buffers())) == len(state.buffers):
+            with torch.no_grad():
+                state.restore(module)
+
+
+@contextmanager
+def _without_zeros(module: nn.Module) -> Iterator[None]:
+    """For a while, parameters that are all 0 are not: what they multiply would not be seen."""
+    zeros = [
+        each
+        for each in module.parameters()
+        if not is_lazy(each) and each.is_floating_point() and not each.any()
+    ]
+    before = [each.detach().clone() for each in zeros]
+    with torch.no_grad():
+        for each in zeros:
+            ramp = torch.arange(1, each.numel() + 1, device=each.device, dtype=torch.float32)
+            each.copy_(0.1 * torch.sin(ramp).view(each.shape))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for each, value in zip(zeros, before, strict=True):
+                each.copy_(value)
+
+
+def _alike(
+    expected: Sequence[Tensor], found: Sequence[Tensor], repeated: Callable[[], Sequence[Tensor]]
+) -> bool:
+    """Whether answers agree, to rounding and to what differs if one module answers twice."""
+    if [each.shape for each in expected] != [each.shape for each in found]:
+        return False
+    if all(map(_same, expected, found)):
+        return True
+    for one, other, again in zip(expected, found, repeated(), strict=True):
+        a, b, c = (each.double() for each in (one, other, again))
+        noise = _NOISES * _largest(a - c) + _TOLERANCE * _largest(a)
+        if not torch.equal(a.isfinite(), b.isfinite()) or _largest(a - b) > noise:
+            return False
+    return True
+
+
+def _largest(numbers: Tensor) -> float:
+    return float(numbers[numbers.isfinite()].abs().max()) if numbers.isfinite().any() else 0.0
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """All random numbers from a seed; the generators go on as if nothing had been."""
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if in_use else ()):
+            torch.manual_seed(_SEED)
+            random.seed(_SEED)
+            np.random.seed(_SEED)  # noqa: NPY002 # somebody's module may draw from it
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _check_storable(module: nn.Module, state: dict[str, Any]) -> None:
+    """Refuses state that no file can hold."""
+    import safetensors.torch
+
+    for name, value in state.items():
+        fits = isinstance(value, Tensor) and value.layout == torch.strided
+        try:
+            if fits:
+                safetensors.torch.save({"x": torch.empty(0, dtype=value.dtype)})
+        except (KeyError, ValueError, TypeError):
+            fits = False
+        if not fits:
+            what = f"{value.layout} {value.dtype}" if isinstance(value, Tensor) else type(value)
+            raise ValueError(
+                f"The state of {_blamed(module, name)} cannot be written to a file: {name!r} is a "
+                f"{getattr(what, '__name__', what)}. Plain tensors are needed, also of "
+                "get_extra_state."
+            )
+
+
+def _refusal(name: str, difference: str) -> ValueError:
+    return ValueError(
+        f"{name} cannot be saved as it is: made again from its class and arguments, with the same "
+        f"weights, it {difference}. Write it as a class whose constructor makes all of it, and "
+        "which keeps each argument, as it was given, in an attribute of the same name (*sizes and "
+        "**options as self.sizes and self.options)."
+    )
+
+
+def _blamed(module: nn.Module, path: str = "") -> str:
+    """The class to name: of the innermost described module around ``path``.
+
+    Where nothing is known of the place, it is somebody else's class rather than this package's.
+    """
+    described = described_modules(module)
+    if not path:
+        others = [each for each in described if not type(each).__module__.startswith("quickstudy.")]
+        return " or ".join(dict.fromkeys(type(each).__name__ for each in others or described[:1]))
+    within = {id(each) for each in described}
+    around = [
+        (len(name), part)
+        for name, part in module.named_modules()
+        if id(part) in within and (not name or f"{path}.".startswith(f"{name}."))
+    ]
+    return type(max(around, key=lambda each: each[0])[1]).__name__
+
+
+def _maker(error: Exception, module: nn.Module) -> str:
+    """The class whose constructor failed, as far as the error tells."""
+    known = {type(each).__name__ for each in described_modules(module)}
+    first = str(error).partition(" ")[0]
+    return first if first in known else _blamed(module)
+
+
+def _warn_of_scripts(module: nn.Module) -> None:
+    here = [each for each in described_modules(module) if type(each).__module__ == "__main__"]
+    if here:
+        name = type(here[0]).__name__
+        warnings.warn(
+            f"{name} is defined in the script that is running, so what is saved with it "
+            f"can be loaded by this script only. Move {name} to a module of its own to load it elsewhere.",
+            stacklevel=3,
+        )
+
+
+def answers_to(task: Episode, autocast: Callable[[], AbstractContextManager[Any]]) -> Answers:
+    """What a strategy answers to a task, in training and in use.
+
+    Args:
+        task: an episode, or a batch where the strategy is not episodic.
+        autocast: enters the precision of training.
+    """
+
+    def answers(strategy: nn.Module) -> list[Tensor]:
+        assert isinstance(strategy, Strategy)
+        seen: list[Any] = []  # the outputs of the strategy's forward passes
+        hook = strategy.register_forward_hook(lambda _, __, output: seen.append(output))
+        try:
+            with autocast():
+                seen.append(strategy.train().loss(task))
+                strategy.eval()
+                with torch.no_grad():
+                    seen.append(strategy(task) if strategy.episodic else strategy.loss(task))
+        finally:
+            hook.remove()
+        return [each for each in seen if isinstance(each, Tensor)]
+
+    return answers
