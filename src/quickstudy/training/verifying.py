@@ -87,9 +87,8 @@ def _made_again(module: nn.Module, description: Description, state: dict[str, Te
             raise _refusal(_blamed(module, name), f"has a {name!r} too")
         if shapes[name] not in (None, state[name].shape):
             was, is_ = list(state[name].shape), list(again.state_dict()[name].shape)
-            raise _refusal(
-                _blamed(module, name), f"has {name!r} of shape {is_} instead of {was}", loses
-            )
+            differ = f"has {name!r} of shape {is_} instead of {was}"
+            raise _refusal(_blamed(module, name), differ)
     first = next(iter(state.values()), None)
     again.to("cpu" if first is None else first.device)
     put_in(again, {name: each.detach() for name, each in state.items()}, frozen_names(module))
@@ -271,8 +270,9 @@ def _warn_of_scripts(module: nn.Module) -> None:
     if here:
         name = type(here[0]).__name__
         warnings.warn(
-            f"{name} is defined in the script that is running, so what is saved with it "
-            f"can be loaded by this script only. Move {name} to a module of its own to load it elsewhere.",
+            f"{name} is defined in the script that is running, so what is saved with it can "
+            f"be loaded by this script only. Move {name} to a module of its own to load it "
+            "elsewhere.",
             stacklevel=3,
         )
 
