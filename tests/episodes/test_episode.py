@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,3 +112,62 @@ def test_classes_of_unequal_size_cannot_take_turns():
     query = Examples(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match=r"these have \[2, 1\]"):
         Episode(support, query, 2).in_turns(2)
+
+
+# --- what is checked ---
+
+
+def numbers(*shape, dtype=torch.float32):
+    return torch.zeros(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.bool])
+def test_classes_of_other_widths_become_int64(dtype):
+    found = Examples(numbers(1, 2, 3), torch.tensor([[0, 1]]).to(dtype)).targets
+    assert torch.equal(found, torch.tensor([[0, 1]]))
+
+
+def test_arrays_become_tensors():
+    found = Examples(np.ones((1, 2, 3), np.float32), np.array([[0, 1]], np.uint16))
+    assert found.inputs.dtype == torch.float32
+    assert found.targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (numbers(1, 2), r"\[T, N, D\]: use targets\[..., None\]. .* use targets.long\(\)"),
+        (numbers(1, 2, 1, dtype=torch.int64), r"without a third axis: use targets\[..., 0\]"),
+        (numbers(1, 2, 1, dtype=torch.complex64), r"They must be int64 \[T, N\]"),
+        (numbers(1, 2, 1, 1), r"They must be int64 \[T, N\]"),
+        ([["a", "b"]], "give a tensor"),
+    ],
+    ids=["numbers", "classes", "complex", "axes", "words"],
+)
+def test_targets_that_are_neither_classes_nor_numbers_are_refused(targets, said):
+    with pytest.raises(ValueError, match=said):
+        Examples(numbers(1, 2, 3), targets)
+
+
+def of(targets, size=3):
+    targets = torch.tensor(targets)
+    return Examples(torch.zeros(*targets.shape[:2], size), targets)
+
+
+@pytest.mark.parametrize(
+    ("support", "query", "ways", "said"),
+    [
+        (of([[0, 1]]), of([[0, 2]]), 2, "the query go from 0 to 2; .* from 0 to 1"),
+        (of([[-1, 1]]), of([[0, 1]]), 2, "the support go from -1 to 1"),
+        (of([[0, 1]]), of([[0], [1]]), 2, "support is of 1 tasks and the query of 2"),
+        (of([[0, 1]]), of([[0, 1]], size=4), 2, r"\[3\] and those of the query \[4\]"),
+        (of([[0, 1]]), of([[[0.0]]]), 1, "both must be classes"),
+        (of([[[0.0]]]), of([[[0.0]]]), 2, "1 numbers long, and ways is 2"),
+        (of([[0, 1]]), of([[0, 1]]), 2.5, "number of ways is 2.5"),
+        (numbers(1, 2, 3), of([[0, 1]]), 2, "The support is a Tensor"),
+    ],
+    ids=["query", "support", "tasks", "shape", "kinds", "length", "ways", "tensor"],
+)
+def test_parts_of_an_episode_that_do_not_fit_are_refused(support, query, ways, said):
+    with pytest.raises(ValueError, match=said):
+        Episode(support, query, ways)

@@ -50,5 +50,5 @@ def test_tasks_are_the_same_however_many_an_episode_has():
 
 
 def test_a_task_of_no_points_is_refused():
-    with pytest.raises(ValueError, match="0 shots"):
+    with pytest.raises(ValueError, match="shots is 0"):
         Sinusoids(shots=0)

@@ -16,14 +16,17 @@ from quickstudy.cli.options import choose_part, load_split, training_parser
 from quickstudy.cli.parsing import parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.datasets import ClassDataset
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
 from quickstudy.sweeps.executors import Executor
 from quickstudy.training.lock import locked
+from quickstudy.training.protocol import Protocol
 from quickstudy.training.run import Run, RunDirectory
 
+USUAL_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9
 DESCRIPTION = (
     "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
@@ -39,9 +42,15 @@ def run(words: Sequence[str]) -> int:
     base = training_parser("compare NAME_OR_YAML ...", DESCRIPTION)
     base.add_argument("--out", type=str, default="runs/compare", help="for runs, table and picture")
     base.add_argument("--part", type=str, default="test", help="the part of the split to test on")
-    base.add_argument("--test_ways", type=int, help="by default as in training, at most 5")
-    base.add_argument("--test_shots", type=list[int], default=[1, 5], help="e.g. [1,5]")
-    base.add_argument("--test_queries", type=int, default=15)
+    base.add_argument("--test_ways", type=int | None, help="by default as in training, at most 5")
+    base.add_argument(
+        "--test_shots",
+        type=list[int] | None,
+        help="by default [1,5], as far as there are examples",
+    )
+    base.add_argument(
+        "--test_queries", type=int | None, help="by default 15, or as many as there are"
+    )
     base.add_argument("--episodes", type=int, default=1000)
     add_running_options(base)
     if not contenders:
@@ -142,18 +151,28 @@ def _names(contenders: list[str]) -> list[str]:
 
 def _test(trained: Run, options: Namespace) -> list[Report]:
     part = choose_part(load_split(options, trained.inputs), options.part)
-    return [
-        evaluate(
-            trained,
-            part,
-            ways=options.test_ways or trained.strategy.usual_ways(options.ways),
-            shots=shots,
-            queries=options.test_queries,
-            episodes=options.episodes,
-            progress=True,
+    reports = []
+    for shots in options.test_shots or _usual_shots(part):
+        protocol = Protocol.suited(
+            trained.strategy, part, options.test_ways, shots, options.test_queries, options.ways
         )
-        for shots in options.test_shots
-    ]
+        reports.append(
+            evaluate(
+                trained,
+                part,
+                ways=protocol.ways,
+                shots=protocol.shots,
+                queries=protocol.queries,
+                episodes=options.episodes,
+                progress=True,
+            )
+        )
+    return reports
+
+
+def _usual_shots(part: ClassDataset) -> list[int]:
+    """1 and 5, or only 1 where a class has too few examples for 5 and a query."""
+    return [shots for shots in USUAL_TEST_SHOTS if shots < int(part.sizes.min())] or [1]
 
 
 def _write(measured: dict[str, Measured], out: Path) -> None:

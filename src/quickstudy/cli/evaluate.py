@@ -14,6 +14,7 @@ from quickstudy.devices import usable_device
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.training import load
+from quickstudy.training.protocol import USUAL_SHOTS, USUAL_WAYS, Protocol
 from quickstudy.training.ranks import check_started, rank
 
 
@@ -30,10 +31,15 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--ways",
         type=int | tuple[int, int] | None,
-        help="classes a task, or a range such as [5,20]; as trained, at most 5, by default",
+        help="classes in a task, or a range such as [5,20]; by default as trained, "
+        "but at most 5 and at most the classes there are",
     )
     parser.add_argument("--shots", type=int | tuple[int, int] | None, help="as trained by default")
-    parser.add_argument("--queries", type=int, default=15, help="query examples a class")
+    parser.add_argument(
+        "--queries",
+        type=int | None,
+        help="query examples per class; by default 15, or as many as there are beside the shots",
+    )
     parser.add_argument(
         "--query_balance",
         type=QueryBalance,
@@ -61,18 +67,23 @@ def run(words: Sequence[str]) -> int:
         raise ValueError(
             f"{options.run} does not say which data it was trained on; name some with --data."
         )
-    ways, shots = options.ways, options.shots
-    if ways is None:
-        ways = trained.strategy.usual_ways(config.get("ways", 5))
-    if shots is None:
-        shots = config.get("shots", 1)
     part = choose_part(load_split(options, trained.inputs), options.part)
+    protocol = Protocol.suited(
+        trained.strategy,
+        part,
+        options.ways,
+        options.shots,
+        options.queries,
+        config.get("ways", USUAL_WAYS),
+        config.get("shots", USUAL_SHOTS),
+        options.query_balance,
+    )
     report = evaluate(
         trained.to(_place(options.device, options.devices, options.nodes)),
         part,
-        ways=ways,
-        shots=shots,
-        queries=options.queries,
+        ways=protocol.ways,
+        shots=protocol.shots,
+        queries=protocol.queries,
         episodes=options.episodes,
         seed=options.seed,
         query_balance=options.query_balance,

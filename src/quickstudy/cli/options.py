@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser
+from quickstudy.counts import Count, as_whole
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
@@ -174,7 +175,7 @@ def encoder_for(options: Namespace, kind: str = "image") -> Description:
 def build_strategy(
     options: Namespace,
     input_shape: Sequence[int],
-    ways: int,
+    ways: Count,
     classes: int,
     inputs: Inputs | None = None,
 ) -> Strategy:
@@ -197,6 +198,13 @@ def build_strategy(
     if learner := arguments.get("learner"):  # a network of its own, for the same inputs
         _fit_to_inputs(learner, input_shape, inputs)
     if "ways" in accepted:
+        if as_whole(ways) is None:
+            name = strategy["class_path"].rpartition(".")[2]
+            raise ValueError(
+                f"ways is {plain(ways)}, a range, and {name} has one output for each class of a "
+                "task. Give one number of ways, or choose a strategy that is free in them, such "
+                "as PrototypicalNetwork."
+            )
         arguments["ways"] = ways
     if "classes" in accepted:
         arguments["classes"] = classes

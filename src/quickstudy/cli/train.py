@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from quickstudy.cli.options import (
     training_parser,
 )
 from quickstudy.cli.parsing import parse
+from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
 from quickstudy.inputs import inputs_from_dict
+from quickstudy.strategies import Strategy
 from quickstudy.training import Run
 from quickstudy.training.ranks import rank
 from quickstudy.training.run import RunDirectory
@@ -73,9 +76,22 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     strategy = build_strategy(
         options, training.shape, options.ways, training.classes, training.inputs
     )
+    if validation is not None and _too_few_classes(strategy, validation, options):
+        warnings.warn(
+            f"This {type(strategy).__name__} is for tasks of {strategy.ways} ways, and "
+            f"{validation.name} has {validation.classes} classes: there is no validation.",
+            stacklevel=2,
+        )
+        validation = None
     return build_trainer(options).fit(
         strategy, training, validation, out, resume=resume, config=config, until=until
     )
+
+
+def _too_few_classes(strategy: Strategy, validation: ClassDataset, options: Namespace) -> bool:
+    """Whether there can be no validation, for which nobody has asked."""
+    asked = options.validation_ways or options.validation_part != "validation" or options.patience
+    return not asked and strategy.ways is not None and strategy.ways > validation.classes
 
 
 def data_from_anywhere(data: str) -> str:

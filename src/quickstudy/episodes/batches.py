@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quickstudy.episodes.episode import Episode, Examples
+from quickstudy.counts import whole_number
+from quickstudy.episodes.episode import Episode, Examples, unchecked_episode
 from quickstudy.episodes.sampler import ClassSource
 
 
@@ -27,9 +28,9 @@ class BatchSampler:
 
     def __init__(self, dataset: ClassSource, size: int, tasks: int = 1, seed: int = 0) -> None:
         self.dataset = dataset
-        self.size = size
-        self.tasks = tasks
-        self.seed = seed
+        self.size = whole_number(size, "size", least=1)
+        self.tasks = whole_number(tasks, "tasks", least=1)
+        self.seed = whole_number(seed, "seed")
         self._ends = dataset.sizes.numpy().cumsum()
         # Neighbouring batches are of one pass or two.
         self._order = functools.lru_cache(2)(self._shuffled)
@@ -57,6 +58,6 @@ class BatchSampler:
         targets, positions = torch.from_numpy(classes), torch.from_numpy(numbers - starts[classes])
         inputs = self.dataset.gather(targets, positions)
         targets = targets.to(inputs.device)
-        return Episode(
+        return unchecked_episode(
             Examples(inputs[:, :0], targets[:, :0]), Examples(inputs, targets), self.ways
         )

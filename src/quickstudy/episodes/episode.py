@@ -4,34 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.counts import whole_number
 from quickstudy.inputs import Inputs
+
+WHOLE = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.bool),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
+"""Types that class targets may have."""
 
 
 @dataclass(frozen=True)
 class Examples:
     """Inputs with their targets, for a batch of tasks.
 
+    Shapes and types are checked here. Arrays become tensors, and class targets of other widths
+    become int64.
+
     Args:
         inputs: ``[T, N, *shape]``: N inputs for each of T tasks.
         targets: ``[T, N]`` int64 (classification: labels 0..ways-1, which mean nothing outside
             their task) or ``[T, N, D]`` float (regression).
+
+    Raises:
+        ValueError: when they are of other shapes or types.
     """
 
     inputs: Tensor
     targets: Tensor
 
     def __post_init__(self) -> None:
-        if self.inputs.shape[:2] != self.targets.shape[:2]:
+        inputs, targets = self.inputs, self.targets
+        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+            inputs, targets = _as_tensor(inputs, "inputs"), _as_tensor(targets, "targets")
+            object.__setattr__(self, "inputs", inputs)
+            object.__setattr__(self, "targets", targets)
+        if inputs.ndim < 2 or inputs.shape[:2] != targets.shape[:2]:
             raise ValueError(
-                f"Examples need one target for each input: inputs are {list(self.inputs.shape)} "
-                f"and targets {list(self.targets.shape)}, whose first two axes (task, example) "
+                f"Examples need one target for each input: inputs are {list(inputs.shape)} "
+                f"and targets {list(targets.shape)}, whose first two axes (task, example) "
                 "should be equal. For a single task add a first axis of length 1."
+            )
+        if targets.dtype is torch.int64:
+            right = targets.ndim == 2
+        elif targets.dtype in WHOLE:
+            right = targets.ndim == 2
+            object.__setattr__(self, "targets", targets.long())
+        else:
+            right = targets.ndim == 3 and targets.is_floating_point()
+        if not right:
+            _refuse_targets(targets)
+        if inputs.device != targets.device:
+            raise ValueError(
+                f"The inputs of the examples are on {inputs.device} and their targets on "
+                f"{targets.device}; move both to one device."
             )
 
     @property
@@ -41,25 +74,76 @@ class Examples:
 
     def to(self, device: torch.device | str) -> Examples:
         """These examples on ``device``."""
-        return Examples(self.inputs.to(device), self.targets.to(device))
+        return unchecked_examples(self.inputs.to(device), self.targets.to(device))
 
     def __getitem__(self, tasks: slice) -> Examples:
-        return Examples(self.inputs[tasks], self.targets[tasks])
+        return unchecked_examples(self.inputs[tasks], self.targets[tasks])
 
 
 @dataclass(frozen=True)
 class Episode:
     """A batch of tasks: examples to learn from, and examples to be judged on.
 
+    That support and query fit together, and that class targets are in 0..ways-1, is checked here
+    and not again when tasks are sliced or moved.
+
     Args:
         support: what a strategy adapts to, ``[T, ways * shots, *shape]``.
         query: what it is then asked, ``[T, ways * queries, *shape]``.
-        ways: the number of classes in each task.
+        ways: the number of classes in each task; in regression D, the length of a target.
+
+    Raises:
+        ValueError: when they do not fit together.
     """
 
     support: Examples
     query: Examples
     ways: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ways", whole_number(self.ways, "The number of ways", 1))
+        support, query = self.support, self.query
+        for part, given in (("support", support), ("query", query)):
+            if not isinstance(given, Examples):
+                raise ValueError(
+                    f"The {part} is a {type(given).__name__}; an episode needs "
+                    "Examples(inputs, targets)."
+                )
+        if support.inputs.shape[0] != query.inputs.shape[0]:
+            raise ValueError(
+                f"The support is of {support.tasks} tasks and the query of {query.tasks}; their "
+                "first axis, the task, must be of one length."
+            )
+        if support.inputs.shape[2:] != query.inputs.shape[2:]:
+            raise ValueError(
+                f"Inputs of the support have the shape {list(support.inputs.shape[2:])} and those "
+                f"of the query {list(query.inputs.shape[2:])}; they must be of one shape."
+            )
+        if support.targets.shape[2:] != query.targets.shape[2:]:
+            raise ValueError(
+                f"The targets of the support are {list(support.targets.shape)} and those of the "
+                f"query {list(query.targets.shape)}; both must be classes [T, N] or both numbers "
+                "[T, N, D]."
+            )
+        if support.targets.device.type != "meta":
+            self._check_targets()
+
+    def _check_targets(self) -> None:
+        for part, examples in (("support", self.support), ("query", self.query)):
+            targets = examples.targets
+            if targets.is_floating_point():
+                if targets.shape[2] != self.ways:
+                    raise ValueError(
+                        f"The targets of the {part} are {targets.shape[2]} numbers long, and ways "
+                        f"is {self.ways}; in regression ways is the length of a target."
+                    )
+            elif targets.numel():
+                low, high = (int(end) for end in torch.aminmax(targets))
+                if low < 0 or high >= self.ways:
+                    raise ValueError(
+                        f"The targets of the {part} go from {low} to {high}; in a task of "
+                        f"{self.ways} ways classes are numbered from 0 to {self.ways - 1}."
+                    )
 
     @property
     def tasks(self) -> int:
@@ -68,22 +152,22 @@ class Episode:
 
     def to(self, device: torch.device | str) -> Episode:
         """This episode on ``device``."""
-        return Episode(self.support.to(device), self.query.to(device), self.ways)
+        return unchecked_episode(self.support.to(device), self.query.to(device), self.ways)
 
     @classmethod
     def joined(cls, episodes: Sequence[Episode]) -> Episode:
         """The tasks of several episodes in one; all are of the same ways, shots and queries."""
         support, query = (
-            Examples(
+            unchecked_examples(
                 torch.cat([examples.inputs for examples in parts]),
                 torch.cat([examples.targets for examples in parts]),
             )
             for parts in ([e.support for e in episodes], [e.query for e in episodes])
         )
-        return cls(support, query, episodes[0].ways)
+        return unchecked_episode(support, query, episodes[0].ways)
 
     def __getitem__(self, tasks: slice) -> Episode:
-        return Episode(self.support[tasks], self.query[tasks], self.ways)
+        return unchecked_episode(self.support[tasks], self.query[tasks], self.ways)
 
     def in_turns(self, turns: int) -> Episode:
         """The same tasks so many times over, each time with others of their examples as support.
@@ -126,10 +210,61 @@ class Episode:
         task = torch.arange(self.tasks, device=labels.device).repeat(turns)[:, None]
         inputs, targets = (whole[task, torch.cat(places)] for whole in (inputs, targets))
         support, query = (
-            Examples(inputs[:, part], targets[:, part])
+            unchecked_examples(inputs[:, part], targets[:, part])
             for part in (slice(shots), slice(shots, None))
         )
-        return Episode(support, query, self.ways)
+        return unchecked_episode(support, query, self.ways)
+
+
+def unchecked_examples(inputs: Tensor, targets: Tensor) -> Examples:
+    """Examples of tensors that were checked already, in another place or order."""
+    examples = object.__new__(Examples)
+    object.__setattr__(examples, "inputs", inputs)
+    object.__setattr__(examples, "targets", targets)
+    return examples
+
+
+def unchecked_episode(support: Examples, query: Examples, ways: int) -> Episode:
+    """An episode whose parts are known to fit together: nothing is read of its tensors.
+
+    To look at targets on a GPU would wait for it.
+    """
+    episode = object.__new__(Episode)
+    object.__setattr__(episode, "support", support)
+    object.__setattr__(episode, "query", query)
+    object.__setattr__(episode, "ways", ways)
+    return episode
+
+
+def _as_tensor(given: Any, called: str) -> Tensor:
+    if isinstance(given, Tensor):
+        return given
+    try:
+        return torch.as_tensor(np.asarray(given))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The {called} of the examples are a {type(given).__name__}, which is no tensor and no "
+            "array of numbers of one shape; give a tensor."
+        ) from error
+
+
+def _refuse_targets(targets: Tensor) -> None:
+    """Says (ValueError) what is wrong with targets that are neither classes nor numbers."""
+    found = f"The targets are {targets.dtype} of the shape {list(targets.shape)}"
+    if targets.is_floating_point() and targets.ndim == 2:
+        what_to_do = (
+            "In regression each has an axis of its own, [T, N, D]: use targets[..., None]. Numbers "
+            "of classes are int64 [T, N]: use targets.long()."
+        )
+    elif targets.dtype in WHOLE and targets.ndim == 3:
+        what_to_do = (
+            "Numbers of classes are int64 [T, N], without a third axis: use targets[..., 0], or "
+            "argmax(-1) if each target has a one at its class. In regression targets are floats: "
+            "use targets.float()."
+        )
+    else:
+        what_to_do = "They must be int64 [T, N] (classes) or floats [T, N, D] (numbers)."
+    raise ValueError(f"{found}. {what_to_do}")
 
 
 class TaskSource(Protocol):

@@ -8,8 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from quickstudy.counts import whole_number
 from quickstudy.episodes.episode import Episode, TaskSource
 from quickstudy.episodes.sampler import ClassSource, EpisodeSampler
+from quickstudy.episodes.sinusoids import Sinusoids
+from quickstudy.episodes.source import as_source
 from quickstudy.inputs import Inputs
 
 
@@ -49,6 +52,11 @@ class Mixture:
                 f"The weights {weights} do not fit {len(sources)} sources: give a number of 0 or "
                 "more for each, not all 0."
             )
+        # Sources of this package are known to keep to what they state.
+        sources = [
+            each if isinstance(each, EpisodeSampler | Sinusoids | Mixture) else as_source(each)
+            for each in sources
+        ]
         counts = sorted({source.tasks for source in sources})
         if len(counts) > 1:
             raise ValueError(
@@ -64,7 +72,7 @@ class Mixture:
                 )
         self.sources = tuple(sources)
         self.weights = tuple(weights)
-        self.seed = seed
+        self.seed = whole_number(seed, "seed")
         self.inputs = every[0]
         self.tasks = counts[0]
         self.ways = max(_most_ways(source) for source in sources)
@@ -95,6 +103,9 @@ class Mixture:
         """
         sources: list[EpisodeSampler] = []
         weights: list[float] = []
+        ways = [whole_number(each, "ways", least=1) for each in ways]
+        shots = [whole_number(each, "shots", least=1) for each in shots]
+        queries = whole_number(queries, "queries", least=1)
         for dataset in datasets:
             most_ways, most_shots = len(dataset.sizes), int(dataset.sizes.min()) - queries
             pairs = [

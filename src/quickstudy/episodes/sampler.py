@@ -11,11 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.episodes.episode import Episode, Examples
+from quickstudy.counts import Count, as_whole, whole_number, whole_range
+from quickstudy.episodes.episode import Episode, Examples, unchecked_episode
 from quickstudy.episodes.imbalance import DRAWS_A_CLASS, apportioned, dirichlet_shares
-
-Count = int | Sequence[int]
-"""A fixed number, or an inclusive ``(low, high)`` range to draw it from."""
 
 QueryBalance = Literal["balanced", "dirichlet"]
 """How the queries of a task are spread over its classes; see :class:`EpisodeSampler`."""
@@ -145,13 +143,14 @@ class EpisodeSampler:
         query_balance: QueryBalance = "balanced",
     ) -> None:
         self.dataset = dataset
-        self.ways = _as_range(ways, "ways", least=1)
-        self.shots = _as_range(shots, "shots", least=1)
-        self.queries = _as_number(queries, "queries", least=1)
-        self.tasks = _as_number(tasks, "tasks", least=1)
-        if not 0 <= seed < 2**64:
+        self.ways = whole_range(ways, "ways", least=1)
+        self.shots = whole_range(shots, "shots", least=1)
+        self.queries = whole_number(queries, "queries", least=1)
+        self.tasks = whole_number(tasks, "tasks", least=1)
+        number = as_whole(seed)
+        if number is None or not 0 <= number < 2**64:
             raise ValueError(f"The seed is {seed}; it must be at least 0 and less than 2**64.")
-        self.seed = seed
+        self.seed = number
         if query_balance not in get_args(QueryBalance):
             raise ValueError(
                 f"The query_balance {query_balance!r} is unknown; choose balanced or dirichlet."
@@ -266,7 +265,7 @@ class EpisodeSampler:
 
     def read(self, chosen: EpisodeIndices) -> Episode:
         """The episode of the examples that ``chosen`` names."""
-        return Episode(
+        return unchecked_episode(
             support=self._examples(chosen.support_classes, chosen.support, None),
             query=self._examples(chosen.query_classes, chosen.query, chosen.query_ways),
             ways=chosen.classes.shape[1],
@@ -281,22 +280,6 @@ class EpisodeSampler:
         else:
             targets = targets_of.flatten(1).to(inputs.device)
         return Examples(inputs.flatten(1, 2), targets)
-
-
-def _as_range(count: Count, name: str, least: int) -> tuple[int, int]:
-    bounds = (count, count) if isinstance(count, int) else tuple(count)
-    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1]:
-        raise ValueError(
-            f"{name} is {count}; it must be a number of at least {least}, or a range (low, high) "
-            "with low <= high."
-        )
-    return bounds[0], bounds[1]
-
-
-def _as_number(count: int, name: str, least: int) -> int:
-    if not isinstance(count, int) or count < least:
-        raise ValueError(f"{name} is {count}; it must be a number of at least {least}.")
-    return count
 
 
 def _draw(bounds: tuple[int, int], uniform: float) -> int:

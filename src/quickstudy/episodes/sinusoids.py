@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from quickstudy.counts import whole_number
 from quickstudy.episodes.episode import Episode, Examples
 from quickstudy.inputs import FeatureInputs, Inputs
 
@@ -26,17 +27,12 @@ class Sinusoids:
     """
 
     def __init__(self, shots: int = 10, queries: int = 10, tasks: int = 1, seed: int = 0) -> None:
-        if min(shots, queries, tasks) < 1:
-            raise ValueError(
-                f"{tasks} tasks of {shots} shots and {queries} queries were asked for; each must "
-                "be at least 1."
-            )
         self.inputs: Inputs = FeatureInputs(1)
         self.ways = 1  # the length of a target
-        self.shots = shots
-        self.queries = queries
-        self.tasks = tasks
-        self.seed = seed
+        self.shots = whole_number(shots, "shots", least=1)
+        self.queries = whole_number(queries, "queries", least=1)
+        self.tasks = whole_number(tasks, "tasks", least=1)
+        self.seed = whole_number(seed, "seed")
 
     def episode(self, index: int, tasks: slice | None = None) -> Episode:
         """Episode ``index``, inputs and targets ``[T, N, 1]``; or those tasks ``tasks`` picks."""

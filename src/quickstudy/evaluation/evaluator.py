@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from quickstudy.counts import Count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.normalization import TaskBatchNorm
-from quickstudy.episodes.sampler import Count, QueryBalance
+from quickstudy.episodes import TaskSource
+from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation.report import Estimate, Report
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.description import differences
+from quickstudy.training.doors import checked_strategy, classes_or_tasks
+from quickstudy.training.protocol import Protocol
 from quickstudy.training.ranks import gathered, rank, ranks, sum_over_ranks
 from quickstudy.training.run import Run
-from quickstudy.training.validation import Outcome, mean_and_interval, outcomes
+from quickstudy.training.sources import check_source
+from quickstudy.training.validation import (
+    Outcome,
+    mean_and_interval,
+    outcomes,
+    outcomes_of_tasks,
+)
 from quickstudy.training.watch import Watch
 
 CALIBRATION_BINS = 15
@@ -27,18 +39,18 @@ CALIBRATION_BINS = 15
 
 def evaluate(
     strategy: Strategy | Run,
-    data: ClassDataset,
+    data: ClassDataset | TaskSource,
     *,
-    ways: Count = 5,
-    shots: Count = 1,
-    queries: int = 15,
+    ways: Count | None = None,
+    shots: Count | None = None,
+    queries: int | None = None,
     episodes: int = 1000,
     seed: int = 0,
     query_balance: QueryBalance = "balanced",
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Report:
-    """Measures a strategy on ``episodes`` tasks drawn from ``data``.
+    """Measures a strategy on ``episodes`` tasks drawn from ``data``, or on those of a source.
 
     In a process group (of ``torch.distributed``, as training on several devices leaves one) all
     ranks must call this together: they share the tasks, and each gets the report that one process
@@ -46,10 +58,13 @@ def evaluate(
 
     Args:
         strategy: a strategy or a run; it is not changed.
-        data: classes that the strategy was not trained on.
-        ways: classes in a task, or a range ``(low, high)``.
-        shots: support examples a class, or a range.
-        queries: query examples a class.
+        data: classes that the strategy was not trained on; or a source of tasks, any object with a
+            method ``episode(number)``, whose first ``episodes`` tasks are taken.
+        ways: classes in a task, or a range ``(low, high)``; by default those that the strategy was
+            made for, else 5, or as many as there are.
+        shots: support examples per class, or a range; by default 1.
+        queries: query examples per class; by default 15, or as many as the smallest class has
+            beside its shots.
         episodes: the number of tasks.
         seed: of the tasks: the same seed draws the same tasks for every strategy.
         query_balance: "balanced", or "dirichlet" for tasks whose classes have unequal numbers of
@@ -59,7 +74,8 @@ def evaluate(
         progress: show a progress bar.
 
     Returns:
-        Accuracy with its confidence interval, likelihood, calibration and times.
+        Accuracy with its confidence interval, likelihood, calibration and times; in regression the
+        mean squared error.
 
     Raises:
         ValueError: when the data has too few or too small classes, or inputs of another kind than
@@ -67,16 +83,37 @@ def evaluate(
         LostContactError: when another rank ends.
     """
     keep_freed_memory()
-    if isinstance(strategy, Run):
-        _check_inputs(strategy, data)
-        _warn_of_seen_classes(strategy, data)
-        strategy = strategy.strategy
+    run = strategy if isinstance(strategy, Run) else None
+    strategy = checked_strategy(strategy.strategy if isinstance(strategy, Run) else strategy)
+    data = classes_or_tasks(data, "evaluation")
+    episodes, seed = whole_number(episodes, "episodes"), whole_number(seed, "seed")
+    if run is not None:
+        _check_inputs(run, data)
     if episodes < 2:
         raise ValueError(
             f"{episodes} episodes were asked for; an interval needs at least 2, and 1000 are usual."
         )
-    if isinstance(ways, int):
-        strategy.check_ways(ways)
+    if isinstance(data, ClassDataset):
+        if run is not None:
+            _warn_of_seen_classes(run, data)
+        protocol = Protocol.suited(
+            strategy, data, ways, shots, queries, query_balance=query_balance
+        )
+    else:
+        check_source(strategy, data, to_train=False)
+        strategy.check_ways(data.ways)
+        given: dict[str, Any] = {
+            "ways": ways,
+            "shots": shots,
+            "queries": queries,
+            "seed": seed or None,
+        }
+        given["query_balance"] = None if query_balance == "balanced" else query_balance
+        if named := [name for name, value in given.items() if value is not None]:
+            raise ValueError(
+                f"{', '.join(named)} cannot be chosen for the tasks of {_name(data)}, which come "
+                "as they are; choose them where the source of tasks is made."
+            )
     if device is None:
         device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
     started = time.perf_counter()
@@ -86,47 +123,74 @@ def evaluate(
     with Watch(), Progress(console=console, disable=hidden, transient=True) as bar:
         embedding = bar.add_task("embedding the examples", total=None, visible=False)
         task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes // ranks())
-        for outcome in outcomes(
-            strategy,
-            data,
-            ways=ways,
-            shots=shots,
-            queries=queries,
-            episodes=episodes,
-            seed=seed,
-            device=device,
-            query_balance=query_balance,
-            embedded=lambda done, all_: bar.update(
-                embedding, completed=done, total=all_, visible=True
-            ),
-        ):
+        found = (
+            outcomes(
+                strategy,
+                data,
+                ways=protocol.ways,
+                shots=protocol.shots,
+                queries=protocol.queries,
+                episodes=episodes,
+                seed=seed,
+                device=device,
+                query_balance=query_balance,
+                embedded=lambda done, all_: bar.update(
+                    embedding, completed=done, total=all_, visible=True
+                ),
+            )
+            if isinstance(data, ClassDataset)
+            else outcomes_of_tasks(strategy, data, episodes, device)
+        )
+        for outcome in found:
             own.add(outcome)
             bar.advance(task, len(outcome.targets))
-        accuracies, losses, confidences, hits = (
-            gathered(each, device)
-            for each in (own.accuracies, own.losses, own.confidences, own.hits)
-        )
+        everything = own.gathered(device)
         seconds = sum_over_ranks([], [own.adapt_seconds, own.predict_seconds], device)
-    each = accuracies.float().cpu()
+    accuracies = everything["accuracies"].float().cpu()
+    errors = everything["errors"]
+    if not isinstance(data, ClassDataset):
+        protocol = _protocol_of(everything["counts"].view(-1, 4))
+    unknown = Estimate(math.nan, math.nan)
     return Report(
         strategy=type(strategy).__name__,
-        data=data.name,
-        ways=ways,
-        shots=shots,
-        queries=queries,
+        data=_name(data),
+        ways=_fixed_or_range(protocol.ways),
+        shots=_fixed_or_range(protocol.shots),
+        queries=protocol.queries,
         episodes=episodes,
         seed=seed,
-        accuracy=Estimate(*mean_and_interval(each)),
-        nll=float(losses.float().mean()),
-        ece=calibration_error(confidences, hits),
+        accuracy=Estimate(*mean_and_interval(accuracies)) if len(accuracies) else unknown,
+        nll=float(everything["losses"].float().mean()),
+        ece=calibration_error(everything["confidences"], everything["hits"]),
         transductive=strategy.transductive,
         normalization=normalization_policy(strategy),
         seconds=time.perf_counter() - started,
         adapt_seconds=seconds[0] / episodes,
         predict_seconds=seconds[1] / episodes,
         query_balance=query_balance,
-        accuracies=each,
+        squared_error=Estimate(*mean_and_interval(errors)) if len(errors) else None,
+        accuracies=accuracies if len(accuracies) else None,
     )
+
+
+def _name(data: ClassDataset | TaskSource) -> str:
+    """What reports call the data: a data set's own name, else that of the class of a source."""
+    given = getattr(data, "given", data)
+    named = getattr(given, "dataset", given)
+    name = getattr(named, "name", None)
+    return name if isinstance(name, str) else type(given).__name__
+
+
+def _fixed_or_range(count: Count) -> int | tuple[int, int]:
+    low, high = whole_range(count, "count")
+    return low if low == high else (low, high)
+
+
+def _protocol_of(counts: Tensor) -> Protocol:
+    """The protocol of tasks that came as they are, from ``_Found.counts``."""
+    low, high = counts.amin(0).long().tolist(), counts.amax(0).long().tolist()
+    queries = round(float(counts[:, 3].mean()))
+    return Protocol([low[0], high[0]], [low[1], high[2]], queries)
 
 
 class _Found:
@@ -137,10 +201,24 @@ class _Found:
         self.losses: list[Tensor] = []
         self.confidences: list[Tensor] = []
         self.hits: list[Tensor] = []
+        self.errors: list[Tensor] = []
+        self.counts: list[Tensor] = []  # of each task: ways, least and most shots, queries
         self.adapt_seconds = self.predict_seconds = 0.0
 
+    def gathered(self, device: torch.device | str) -> dict[str, Tensor]:
+        """What all ranks found, in order."""
+        names = ("accuracies", "losses", "confidences", "hits", "errors", "counts")
+        return {name: gathered(getattr(self, name), device) for name in names}
+
     def add(self, outcome: Outcome) -> None:
+        self.adapt_seconds += outcome.adapt_seconds
+        self.predict_seconds += outcome.predict_seconds
+        if outcome.support_targets is not None:
+            self.counts.append(_counts(outcome, outcome.support_targets).flatten())
         targets = outcome.targets
+        if targets.is_floating_point():
+            self.errors.append(outcome.squared_errors)
+            return
         # Several times faster over an axis that is not the last, when it is short.
         log_probabilities = outcome.logits.transpose(1, 2).log_softmax(1)  # [T, ways, Q]
         self.accuracies.append(outcome.accuracies)
@@ -148,8 +226,20 @@ class _Found:
         confidence, answer = log_probabilities.max(1)
         self.confidences.append(confidence.exp().flatten())
         self.hits.append((answer == targets).flatten())
-        self.adapt_seconds += outcome.adapt_seconds
-        self.predict_seconds += outcome.predict_seconds
+
+
+def _counts(outcome: Outcome, support: Tensor) -> Tensor:
+    """``[T, 4]`` float64: ways, the least and the most shots of a class, queries per class."""
+    ways, tasks = outcome.logits.shape[2], len(support)
+    queries = float(outcome.targets.shape[1])
+    if support.is_floating_point():
+        shots = torch.full((tasks, 1), support.shape[1], device=support.device)
+    else:
+        shots, queries = nn.functional.one_hot(support, ways).sum(1), queries / ways
+    fixed = torch.tensor([[ways, queries]], dtype=torch.float64, device=support.device)
+    fixed = fixed.expand(tasks, 2)
+    least, most = shots.amin(1, keepdim=True), shots.amax(1, keepdim=True)
+    return torch.cat([fixed[:, :1], least.double(), most.double(), fixed[:, 1:]], dim=1)
 
 
 def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION_BINS) -> float:
@@ -167,7 +257,7 @@ def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION
     number = (confidences * bins).long().clamp(0, bins - 1)
     gaps = torch.zeros(bins, dtype=torch.float64, device=hits.device)
     gaps.index_add_(0, number, hits - confidences)
-    return float(gaps.abs().sum() / len(hits))
+    return float(gaps.abs().sum() / len(hits)) if len(hits) else math.nan
 
 
 def normalization_policy(strategy: nn.Module) -> str:
@@ -194,11 +284,11 @@ def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:
         )
 
 
-def _check_inputs(run: Run, data: ClassDataset) -> None:
+def _check_inputs(run: Run, data: ClassDataset | TaskSource) -> None:
     other = differences(run.inputs.to_dict(), data.inputs.to_dict())
     if other:
         raise ValueError(
-            f"{data.name} was not read as the inputs that the run was trained on. There and here "
+            f"{_name(data)} was not read as the inputs that the run was trained on. There and here "
             f"differ: {'; '.join(other)}. Read it the way the run was trained: load_dataset(..., "
             "inputs=run.inputs)."
         )

@@ -62,6 +62,8 @@ class Report:
         adapt_seconds: of adaptation, an episode.
         predict_seconds: of prediction, an episode.
         query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
+        squared_error: in regression, where there is no accuracy (it is not a number, and neither
+            are nll and ece): the mean over a task's queries, over episodes.
         accuracies: ``[episodes]`` float32, the accuracy of each episode, in the order of their
             numbers; None in a report whose file does not hold them.
     """
@@ -82,6 +84,7 @@ class Report:
     adapt_seconds: float
     predict_seconds: float
     query_balance: str = "balanced"
+    squared_error: Estimate | None = None
     accuracies: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class Report:
         ways, shots = (
             str(n) if isinstance(n, int) else "-".join(map(str, n)) for n in (self.ways, self.shots)
         )
+        if self.squared_error is not None:
+            return f"regression, {shots} examples per task"
         unbalanced = "" if self.query_balance == "balanced" else ", unbalanced queries"
         return f"{ways}-way {shots}-shot{unbalanced}"
 
@@ -102,6 +107,10 @@ class Report:
         """The report, JSON-ready; with the accuracy of each episode if ``accuracies`` is true."""
         values = asdict(replace(self, accuracies=None))
         del values["accuracies"]
+        if self.squared_error is None:
+            del values["squared_error"]
+        else:  # what is not a number is null in JSON
+            values |= {"accuracy": None, "nll": None, "ece": None}
         if accuracies and self.accuracies is not None:
             # Nine digits tell all float32 numbers apart.
             each = self.accuracies.float().tolist()
@@ -132,6 +141,11 @@ class Report:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
         """The report that :meth:`to_dict` described."""
+        values = dict(values)
+        if values["accuracy"] is None:  # in regression
+            values |= {"accuracy": {"mean": math.nan, "ci95": math.nan}}
+            values |= {"nll": math.nan, "ece": math.nan}
+            values["squared_error"] = Estimate(**values["squared_error"])
         changed: dict[str, Any] = {"accuracy": Estimate(**values["accuracy"])}
         if values.get("accuracies") is not None:
             changed["accuracies"] = torch.tensor(values["accuracies"], dtype=torch.float32)
@@ -157,6 +171,11 @@ class Report:
             "prediction": f"{1000 * self.predict_seconds:.2f} ms an episode",
             "in all": f"{self.seconds:.1f} s",
         }
+        if (error := self.squared_error) is not None:
+            for name in ("accuracy", "negative log-likelihood", "expected calibration error"):
+                del rows[name]
+            rows["protocol"] = f"{self.protocol}, {self.queries} queries"
+            rows["squared error"] = f"{error.mean:.4g} ± {error.ci95:.4g} (95 % confidence)"
         for name, value in rows.items():
             table.add_row(name, value)
         return table

@@ -9,8 +9,10 @@ from typing import ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.task_normalization import follow
 from quickstudy.episodes import Episode, Examples
+from quickstudy.episodes.episode import unchecked_episode
 from quickstudy.strategies.functional import task_loss
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -60,18 +62,31 @@ class Strategy(nn.Module, ABC):
             follow(given, own, fn)
         return self
 
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, ways: Count) -> None:
         """Refuses tasks of more or fewer classes than the strategy was made for (ValueError)."""
-        if self.ways is not None and ways != self.ways:
+        if self.ways is None or ways == self.ways:
+            return
+        low, high = whole_range(ways, "ways")
+        if low < high:
+            raise ValueError(
+                f"Tasks of {low} to {high} ways were asked for, and this {type(self).__name__} was "
+                f"made for tasks of {self.ways} ways: it has one output for each. Ask for "
+                f"ways={self.ways}, or use a strategy that is free in them, such as "
+                "PrototypicalNetwork."
+            )
+        if low != self.ways:
             raise ValueError(
                 f"This {type(self).__name__} was made for tasks of {self.ways} ways: it has one "
-                f"output for each. The task has {ways} ways; ask for {self.ways}, or make and "
+                f"output for each. The task has {low} ways; ask for {self.ways}, or make and "
                 "train another."
             )
 
-    def usual_ways(self, trained_ways: int) -> int:
-        """How many ways to test where nothing is said: as in training, but 5 at most if free."""
-        return self.ways or min(trained_ways, 5)
+    def usual_ways(self, trained_ways: Count) -> int:
+        """How many ways to test where nothing is said: as in training, but 5 at most if free.
+
+        Of a range the upper end.
+        """
+        return self.ways or min(whole_range(trained_ways, "ways")[1], 5)
 
     @abstractmethod
     def adapt(self, support: Examples, ways: int) -> Theta:
@@ -202,5 +217,5 @@ class EmbeddingStrategy(Strategy):
         vectors, shots = self.embed(episode, theta), episode.support.targets.shape[1]
         support = Examples(vectors[:, :shots], episode.support.targets)
         query = Examples(vectors[:, shots:], episode.query.targets)
-        turned = Episode(support, query, episode.ways).in_turns(turns)
+        turned = unchecked_episode(support, query, episode.ways).in_turns(turns)
         return self.loss(turned, torch.cat([turned.support.inputs, turned.query.inputs], dim=1))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
@@ -13,6 +16,8 @@ from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.description import differences
+from quickstudy.training.doors import is_regression
+from quickstudy.training.protocol import USUAL_QUERIES
 
 MAY_CHANGE_ON_RESUME = {
     "steps", "max_minutes", "patience", "accelerator", "devices", "nodes",
@@ -20,13 +25,40 @@ MAY_CHANGE_ON_RESUME = {
 }  # fmt: skip
 
 
-def check_validation(train: ClassDataset | TaskSource, validation: ClassDataset) -> None:
-    """Refuses validation on classes that are trained on; rotations of one class count as it."""
-    if not isinstance(train, ClassDataset):
+def check_validation(
+    train: ClassDataset | TaskSource, validation: ClassDataset | TaskSource
+) -> None:
+    """Refuses validation on what is trained on, and on inputs or targets of another kind.
+
+    Rotations of one class count as it.
+    """
+    other = differences(train.inputs.to_dict(), validation.inputs.to_dict())
+    if not isinstance(train, ClassDataset) and is_regression(train) != (
+        not isinstance(validation, ClassDataset) and is_regression(validation)
+    ):
+        kind = "not drawn from classes; there is no validation on classes for them"
+        if not is_regression(train):
+            kind = "of classes; there is no validation on numbers for them"
         raise ValueError(
-            f"The training tasks are {type(train).__name__}, not drawn from classes; there is no "
-            "validation on classes for them. Leave the validation data out."
+            f"The training tasks are {_source_name(train)}, {kind}. Give another source of such "
+            "tasks, or leave the validation data out."
         )
+    if other:
+        raise ValueError(
+            "The validation data were not read as the training data. There and here differ: "
+            f"{'; '.join(other)}. Load both with the same inputs: load_dataset(..., "
+            "inputs=train.inputs)."
+        )
+    if not (isinstance(train, ClassDataset) or isinstance(validation, ClassDataset)):
+        first, same = (source.episode(0, slice(1)) for source in (train, validation))
+        a, b = first.query.inputs, same.query.inputs
+        if a.shape == b.shape and torch.equal(a, b.to(a.device)):
+            raise ValueError(
+                f"The validation tasks are the training tasks: episode 0 of both "
+                f"{_source_name(train)} is the same. Give the validation another seed."
+            )
+    if not (isinstance(train, ClassDataset) and isinstance(validation, ClassDataset)):
+        return
     if train.examples is not validation.examples:
         return  # other data: names may be the same by chance
     shared = set(train.groups) & set(validation.groups)
@@ -36,6 +68,10 @@ def check_validation(train: ClassDataset | TaskSource, validation: ClassDataset)
             "them. Validate on others, or not at all (--validation_part null; in Python no "
             "validation data)."
         )
+
+
+def _source_name(source: TaskSource) -> str:
+    return type(getattr(source, "given", source)).__name__
 
 
 def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
@@ -74,8 +110,8 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
         )
     settings = json.loads(json.dumps(now.settings))  # as the file holds them
     changed = differences(
-        {k: v for k, v in saved.settings.items() if k not in MAY_CHANGE_ON_RESUME},
-        {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME},
+        _fixed_settings(saved.settings),
+        _fixed_settings(settings),
     )
     changed += differences(saved.inputs, now.inputs, "inputs")
     if changed:
@@ -145,3 +181,11 @@ def _check_same_data(
         f"The run in {path} was started with other {called} data: classes of the same names, and "
         f"{what}. Use the data that it was started with, or another folder."
     )
+
+
+def _fixed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a resumed run may not change, whichever version wrote them."""
+    fixed = {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME}
+    if fixed.get("validation_queries") is None:  # the number was written once
+        fixed["validation_queries"] = USUAL_QUERIES
+    return fixed

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.episodes import Episode, EpisodeSampler, Examples, TaskSource
+from quickstudy.episodes import Episode, Examples, TaskSource
+from quickstudy.episodes.episode import unchecked_episode
 from quickstudy.inputs import described_inputs
 from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
@@ -36,6 +37,7 @@ from quickstudy.training.lock import locked
 from quickstudy.training.memory import deep_loop_warning, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
+from quickstudy.training.protocol import Protocol
 from quickstudy.training.ranks import (
     barrier,
     gathered,
@@ -48,9 +50,9 @@ from quickstudy.training.ranks import (
 from quickstudy.training.rebuilding import frozen_names
 from quickstudy.training.run import Run, RunDirectory, take_over
 from quickstudy.training.signals import StopRequest, stop_requests
-from quickstudy.training.sources import task_source
+from quickstudy.training.sources import check_source, task_source
 from quickstudy.training.tasks import MetaGradient, StrategyState
-from quickstudy.training.validation import mean_and_interval, outcomes
+from quickstudy.training.validation import mean_and_interval, validated
 from quickstudy.training.verifying import answers_to, verified
 from quickstudy.training.watch import Watch
 
@@ -66,7 +68,7 @@ class Fit:
         settings: Trainer,
         strategy: Strategy,
         train: ClassDataset | TaskSource,
-        validation: ClassDataset | None,
+        validation: ClassDataset | TaskSource | None,
         out: str | os.PathLike[str] | None,
         config: Mapping[str, Any] | None,
         until: int | None = None,
@@ -83,21 +85,28 @@ class Fit:
         if isinstance(train, ClassDataset):
             self.classes["train"] = list(train.class_names)
         if validation is not None:
-            self.classes["validation"] = list(validation.class_names)
             check_validation(train, validation)
+        if isinstance(validation, ClassDataset):
+            self.classes["validation"] = list(validation.class_names)
         self.directory = None if out is None else RunDirectory(out)
         self.description: Description | None = None
         self.sampler = task_source(strategy, train, settings)
         if strategy.episodic:
             strategy.check_ways(settings.ways if isinstance(train, ClassDataset) else train.ways)
-        self.validation_protocol: dict[str, Any] = {
-            "ways": settings.validation_ways or strategy.usual_ways(settings.ways),
-            "shots": settings.validation_shots or settings.shots,
-            "queries": settings.validation_queries,
-        }
-        if validation is not None:  # what does not fit is better found now than after an hour
-            strategy.check_ways(self.validation_protocol["ways"])
-            EpisodeSampler(validation, **self.validation_protocol)
+        self.validation_protocol: Protocol | None = None
+        if isinstance(validation, ClassDataset):  # what does not fit is better found now
+            self.validation_protocol = Protocol.suited(
+                strategy,
+                validation,
+                settings.validation_ways,
+                settings.validation_shots,
+                settings.validation_queries,
+                settings.ways,
+                settings.shots,
+            )
+        elif validation is not None:
+            check_source(strategy, validation, to_train=False)
+            strategy.check_ways(validation.ways)
         self.fabric = launch(
             settings.accelerator, settings.devices, settings.nodes, settings.precision
         )
@@ -317,26 +326,26 @@ class Fit:
             Examples(augmentation(e.inputs.flatten(0, 1)).view_as(e.inputs), e.targets)
             for e in (task.support, task.query)
         )
-        return Episode(support, query, task.ways)
+        return unchecked_episode(support, query, task.ways)
 
     def _validate(self) -> bool:
-        """Measures the accuracy on validation classes, each rank on its share of the episodes.
+        """Measures the score on validation tasks, each rank on its share of the episodes.
 
         Returns:
             Whether it is the best so far.
         """
         assert self.validation is not None
         with self.average.in_place(self.strategy) if self.average else nullcontext():
-            own = outcomes(
+            own = validated(
                 self.strategy,
                 self.validation,
-                **self.validation_protocol,
+                self.validation_protocol,
                 episodes=self.settings.validation_episodes,
                 seed=self.settings.seed,
                 device=self.fabric.device,
             )
-            accuracies = gathered([outcome.accuracies for outcome in own], self.fabric.device)
-        self.validated = mean_and_interval(accuracies)
+            scores = gathered([outcome.scores for outcome in own], self.fabric.device)
+        self.validated = mean_and_interval(scores)
         mean = self.validated[0]
         best = self.progress["best_accuracy"]
         if best is not None and mean <= best:
@@ -467,10 +476,9 @@ class Fit:
         elif progress["step"] < self.settings.steps:
             show.say(f"Ended after step {progress['step']}, before all {self.settings.steps}.")
         if progress["best_accuracy"] is not None:
-            show.say(
-                f"Best validation accuracy {progress['best_accuracy']:.2%}, "
-                f"after step {progress['best_step']}."
-            )
+            best = progress["best_accuracy"]
+            found = f"accuracy {best:.2%}" if best >= 0 else f"squared error {-best:.4g}"
+            show.say(f"Best validation {found}, after step {progress['best_step']}.")
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
 

@@ -9,16 +9,21 @@ from typing import Any, Literal
 
 import torch
 
+from quickstudy.counts import plain_count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
 from quickstudy.inputs import Augmentation
 from quickstudy.strategies import Strategy
+from quickstudy.training.doors import checked_strategy, classes_or_tasks
 from quickstudy.training.loop import Fit
 from quickstudy.training.optimizer import OptimizerName, Schedule
 from quickstudy.training.run import Run
 
 Precision = Literal["32-true", "bf16-mixed"]
 
+
+RANGES = ("ways", "shots")
+"""Settings that may be a range (low, high)."""
 
 LEAST = {
     "ways": 2,
@@ -29,7 +34,6 @@ LEAST = {
     "batch_size": 1,
     "tasks_at_once": 1,
     "steps": 0,
-    "weight_decay": 0,
     "warmup_steps": 0,
     "validate_every": 1,
     "validation_episodes": 2,
@@ -54,8 +58,9 @@ class Trainer:
     what they computed, so their number changes the result by rounding only.
 
     Args:
-        ways: classes in a training task.
-        shots: support examples a class.
+        ways: classes in a training task, or an inclusive range (low, high). All tasks of a step
+            have the same ways and shots, which are drawn anew for each step from (seed, step).
+        shots: support examples per class, or a range.
         queries: query examples a class.
         turns: how often the examples of a task take turns at being its support. Each is encoded
             once, so that more turns learn more from it at little cost; at most
@@ -83,10 +88,12 @@ class Trainer:
             such a run depends on the machine's speed too.
         validate_every: steps between meta-validations.
         validation_episodes: tasks a meta-validation.
-        validation_ways: classes in them; by default as in training but at most 5.
+        validation_ways: classes in them; by default as in training (of a range the upper end) but
+            at most 5, and at most the classes there are.
         validation_shots: by default as in training.
-        validation_queries: query examples a class in them.
-        patience: stop after so many validations without a better one.
+        validation_queries: query examples per class in them; by default 15, or as many as the
+            smallest class has beside its shots.
+        patience: stop after so many validations without a better one; needs validation data.
         log_every: steps between rows of the metrics.
         checkpoint_every: steps between checkpoints.
         start_from: a run (its directory or a checkpoint) whose encoder this one starts with, and
@@ -98,8 +105,8 @@ class Trainer:
         show_progress: print what happens.
     """
 
-    ways: int = 5
-    shots: int = 1
+    ways: int | tuple[int, int] = 5
+    shots: int | tuple[int, int] = 1
     queries: int = 15
     turns: int = 1
     tasks: int = 1
@@ -121,7 +128,7 @@ class Trainer:
     validation_episodes: int = 200
     validation_ways: int | None = None
     validation_shots: int | None = None
-    validation_queries: int = 15
+    validation_queries: int | None = None
     patience: int | None = None
     log_every: int = 50
     checkpoint_every: int = 250
@@ -135,8 +142,13 @@ class Trainer:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+            if value is None and Trainer.__dataclass_fields__[name].default is None:
+                continue
+            # As files hold them, so that a resumed run finds its own settings.
+            read = plain_count if name in RANGES else whole_number
+            setattr(self, name, read(value, name, least))
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0.")
         for name in ("learning_rate", "max_minutes", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -148,11 +160,12 @@ class Trainer:
             )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be at least 0 and less than 1.")
-        most = (self.shots + self.queries) // self.shots
+        shots = whole_range(self.shots, "shots")[1]
+        most = (shots + self.queries) // shots
         if self.turns > most:
             raise ValueError(
-                f"turns is {self.turns}, and of {self.shots + self.queries} examples a class "
-                f"{self.shots} at a time can be the support {most} times before it repeats; ask "
+                f"turns is {self.turns}, and of {shots + self.queries} examples a class "
+                f"{shots} at a time can be the support {most} times before it repeats; ask "
                 f"for at most {most}."
             )
         ranks = self.devices * self.nodes
@@ -166,7 +179,7 @@ class Trainer:
         self,
         strategy: Strategy,
         train: ClassDataset | TaskSource,
-        validation: ClassDataset | None = None,
+        validation: ClassDataset | TaskSource | None = None,
         out: str | os.PathLike[str] | None = None,
         *,
         resume: bool = False,
@@ -179,8 +192,13 @@ class Trainer:
 
         Args:
             strategy: whose parameters are learned, in place.
-            train: the training classes, or where else tasks come from (``Sinusoids``).
-            validation: classes that choose the best checkpoint and stop early.
+            train: the training classes, or a source of tasks: any object with a method
+                ``episode(number)`` that returns the same :class:`Episode` each time it is asked.
+                Its attributes ``tasks``, ``ways`` and ``inputs`` are those of the first episode
+                unless it states them.
+            validation: classes or a source of tasks that choose the best checkpoint and stop early:
+                by accuracy, in regression by minus the mean squared error, which then stands in
+                the place of accuracy.
             out: the run directory; without it nothing is written.
             resume: go on where the run in ``out`` stands.
             config: what to write into ``config.yaml``; by default the strategy and these settings.
@@ -191,9 +209,18 @@ class Trainer:
             The run, its strategy with the best φ found, in evaluation mode.
 
         Raises:
-            ValueError: when the data is too small for the tasks, ``out`` holds a run already, or a
+            ValueError: when something else than a strategy or data is given, the data is too small
+                for the tasks, ``out`` holds a run already, or a
                 run of another strategy or other settings is to be resumed.
         """
+        strategy, train = checked_strategy(strategy), classes_or_tasks(train, "training")
+        if validation is not None:
+            validation = classes_or_tasks(validation, "validation")
+        elif self.patience is not None:
+            raise ValueError(
+                f"patience is {self.patience}, but there are no validation data, without which "
+                "nothing can stop the training early. Give some, or leave patience out."
+            )
         with torch.random.fork_rng(devices=[]):
             return Fit(self, strategy, train, validation, out, config, until).run(resume)
 
@@ -201,7 +228,7 @@ class Trainer:
 def fit(
     strategy: Strategy,
     train: ClassDataset | TaskSource,
-    validation: ClassDataset | None = None,
+    validation: ClassDataset | TaskSource | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
     resume: bool = False,

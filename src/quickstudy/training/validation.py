@@ -12,6 +12,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from quickstudy.counts import Count, as_whole
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.features import (
     EXAMPLES_AT_ONCE,
@@ -21,11 +22,12 @@ from quickstudy.datasets.features import (
     every_example,
     now,
 )
-from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples
-from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, Count, QueryBalance
+from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples, TaskSource
+from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, QueryBalance
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.training.protocol import Protocol
 from quickstudy.training.ranks import gathered_rows, rank, ranks, sum_over_ranks
 
 IMAGES_AT_ONCE = 640
@@ -43,23 +45,35 @@ class Outcome:
     """What a strategy said of a batch of T tasks.
 
     Args:
-        logits: ``[T, Q, ways]`` float32.
-        targets: ``[T, Q]`` int64.
+        logits: ``[T, Q, ways]`` float32; in regression what was predicted, ``[T, Q, D]``.
+        targets: ``[T, Q]`` int64; in regression ``[T, Q, D]`` float.
         adapt_seconds: of ``adapt``, for all T. Where features were computed once for many
             episodes, the time of adapting to them and, for each support example, the encoder's
             mean time an example: what new tasks would take.
         predict_seconds: of ``predict``, for all T; likewise.
+        support_targets: ``[T, N]`` or ``[T, N, D]``, of tasks that were not drawn by a protocol.
     """
 
     logits: Tensor
     targets: Tensor
     adapt_seconds: float
     predict_seconds: float
+    support_targets: Tensor | None = None
 
     @property
     def accuracies(self) -> Tensor:
         """``[T]``: the fraction of each task's queries that were right."""
         return (self.logits.argmax(-1) == self.targets).float().mean(-1)
+
+    @property
+    def squared_errors(self) -> Tensor:
+        """``[T]``: the mean squared error of each regression task."""
+        return (self.logits - self.targets).square().flatten(1).mean(1)
+
+    @property
+    def scores(self) -> Tensor:
+        """``[T]``: the higher the better: accuracy, in regression minus the squared error."""
+        return -self.squared_errors if self.targets.is_floating_point() else self.accuracies
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,8 @@ def outcomes(
         embedded: is told (examples that this rank encoded so far, those that it is to encode).
         query_balance: how queries are spread over the classes of a task, as the sampler has it.
     """
-    fixed = isinstance(ways, int) and isinstance(shots, int)
     # Tasks of different ways or shots cannot share a tensor.
+    fixed = as_whole(ways) is not None and as_whole(shots) is not None
     drawn = min(episodes, TASKS_AT_ONCE) if fixed else 1
     sampler = EpisodeSampler(data, ways, shots, queries, drawn, seed, query_balance)
     adapt: Callable[[Examples, int], Theta] = strategy.adapt
@@ -154,6 +168,62 @@ def outcomes(
                 adapted - started + seconds * support.targets.numel(),
                 now(device) - adapted + seconds * query.targets.numel(),
             )
+
+
+def outcomes_of_tasks(
+    strategy: Strategy, source: TaskSource, episodes: int, device: torch.device | str = "cpu"
+) -> Iterator[Outcome]:
+    """Adapts to and predicts the first ``episodes`` tasks of a source, in its order.
+
+    In a process group ranks take its episodes by turns, as in :func:`outcomes`.
+    """
+    with evaluating(strategy):
+        for index in islice(range(math.ceil(episodes / source.tasks)), rank(), None, ranks()):
+            left = episodes - index * source.tasks
+            episode = source.episode(index, slice(min(left, source.tasks))).to(device)
+            support, query = episode.support, episode.query
+            started = now(device)
+            theta = strategy.adapt(support, episode.ways)
+            adapted = now(device)
+            predicted = strategy.predict(theta, query.inputs).float()
+            if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
+                raise ValueError(
+                    f"{type(strategy).__name__} predicts {list(predicted.shape)} where the targets "
+                    f"are {list(query.targets.shape)}; in regression it must predict one number "
+                    "for each of the target's."
+                )
+            yield Outcome(
+                predicted,
+                query.targets,
+                adapted - started,
+                now(device) - adapted,
+                support.targets,
+            )
+
+
+def validated(
+    strategy: Strategy,
+    data: ClassDataset | TaskSource,
+    protocol: Protocol | None,
+    *,
+    episodes: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Outcome]:
+    """The outcomes of tasks drawn from classes by a protocol, or of a source's own tasks."""
+    if not isinstance(data, ClassDataset):
+        return outcomes_of_tasks(strategy, data, episodes, device)
+    assert protocol is not None
+    return outcomes(
+        strategy,
+        data,
+        ways=protocol.ways,
+        shots=protocol.shots,
+        queries=protocol.queries,
+        episodes=episodes,
+        seed=seed,
+        device=device,
+    )
 
 
 def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.strategies.functional import (
@@ -84,12 +85,13 @@ class InContextLearner(EmbeddingStrategy):
         # Outputs have a squared length of about the width; their cosines begin with a factor of 10.
         self.log_feature_scale = nn.Parameter(torch.tensor(math.log(5.0 / width)))
 
-    def check_ways(self, ways: int) -> None:
+    def check_ways(self, ways: Count) -> None:
         super().check_ways(ways)
-        if ways > self.max_ways:
+        most = whole_range(ways, "ways")[1]
+        if most > self.max_ways:
             raise ValueError(
                 f"This InContextLearner has label embeddings for {self.max_ways} ways; the task "
-                f"has {ways}. Make and train one with a larger max_ways."
+                f"has {most}. Make and train one with a larger max_ways."
             )
 
     def embedded(self, features: Tensor, theta: Theta) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
+from quickstudy.episodes.episode import unchecked_episode, unchecked_examples
 from quickstudy.strategies.functional import class_means
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
@@ -81,12 +82,12 @@ class ProtoMAML(GradientStrategy):
 
     def forward(self, episode: Episode) -> Tensor:
         support = with_members(episode.support, episode.ways)
-        return super().forward(Episode(support, episode.query, episode.ways))
+        return super().forward(unchecked_episode(support, episode.query, episode.ways))
 
 
 def with_members(support: Examples, ways: int) -> Examples:
     """The support with memberships ``[T, N, ways]`` for targets: a task then shows its ways."""
-    return Examples(support.inputs, F.one_hot(support.targets, ways))
+    return unchecked_examples(support.inputs, F.one_hot(support.targets, ways))
 
 
 class HeadOfTask(nn.Module):

@@ -1,0 +1,169 @@
+"""Sources of tasks as people write them: anything that has an ``episode(number)``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from quickstudy.counts import as_whole, whole_range
+from quickstudy.episodes.batches import BatchSampler
+from quickstudy.episodes.episode import Episode, TaskSource
+from quickstudy.inputs import FeatureInputs, Inputs
+
+_HOW = (
+    "A source of tasks is an object whose method episode(number) returns the Episode of that "
+    "number, the same one each time it is asked"
+)
+
+
+class CheckedSource:
+    """A source of tasks of somebody's own, with what it leaves unsaid found out.
+
+    What it does not state as attributes (``tasks``, ``ways``, ``inputs``) is that of its first
+    episode. Where its method takes only the number, a part of an episode is cut out of the whole.
+    Every episode is checked.
+
+    Args:
+        given: has a method ``episode(number)`` or ``episode(number, tasks)``.
+
+    Attributes:
+        inputs: how raw things become its inputs.
+        ways: classes in a task, the most where they vary, or the length of a target.
+        tasks: tasks in an episode.
+        regression: whether targets are numbers.
+
+    Raises:
+        ValueError: when ``given`` is no such object, or what it states is not what it gives.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+        self.name = type(given).__name__
+        self._slices = _takes_tasks(given, self.name)
+        first = self._whole(0)
+        stated = getattr(given, "tasks", None)
+        self.tasks = first.tasks
+        if stated is not None and as_whole(stated) != first.tasks:
+            raise ValueError(self._of_other_tasks(0, first.tasks, stated))
+        ways = getattr(given, "ways", None)
+        self.ways = first.ways if ways is None else whole_range(ways, f"{self.name}.ways", 1)[1]
+        self._check_ways(0, first)
+        self.regression = first.query.targets.is_floating_point()
+        self.inputs = _inputs(given, first, self.name)
+
+    def episode(self, index: int, tasks: slice | None = None) -> Episode:
+        """Episode ``index``, or those tasks of it that ``tasks`` picks."""
+        if tasks is None or not self._slices:
+            whole = self._whole(index)
+            if whole.tasks != self.tasks:
+                raise ValueError(self._of_other_tasks(index, whole.tasks, self.tasks))
+            found = whole if tasks is None else whole[tasks]
+        else:
+            found = self._checked(index, self.given.episode(index, tasks=tasks))
+            wanted = len(range(self.tasks)[tasks])
+            if found.tasks != wanted:
+                raise ValueError(
+                    f"{self.name}.episode({index}, tasks={tasks}) gave {found.tasks} tasks; of "
+                    f"{self.tasks} tasks that slice picks {wanted}. Leave the argument `tasks` out "
+                    "of the method, and it is done for you."
+                )
+        self._check_ways(index, found)
+        return found
+
+    def _whole(self, index: int) -> Episode:
+        return self._checked(index, self.given.episode(index))
+
+    def _checked(self, index: int, found: Any) -> Episode:
+        if not isinstance(found, Episode):
+            raise ValueError(
+                f"{self.name}.episode({index}) gave a {type(found).__name__}; it must return an "
+                "Episode(support, query, ways) of Examples(inputs, targets)."
+            )
+        if not found.tasks or not found.query.inputs.shape[1]:
+            raise ValueError(f"{self.name}.episode({index}) gave no tasks, or tasks of no queries.")
+        return found
+
+    def _check_ways(self, index: int, found: Episode) -> None:
+        if found.ways > self.ways:
+            raise ValueError(
+                f"{self.name}.episode({index}) has {found.ways} ways, and {self.name} states "
+                f"{self.ways}. Where they vary, give it an attribute `ways`: the most there are."
+            )
+
+    def _of_other_tasks(self, index: int, found: int, stated: Any) -> str:
+        return (
+            f"{self.name}.episode({index}) has {found} tasks, and {self.name} states {stated}. "
+            "Every episode must have the number of tasks of its attribute `tasks`, or of the first."
+        )
+
+
+def is_source(given: Any) -> bool:
+    """Whether ``given`` is an object with a method ``episode``, and no class."""
+    return callable(getattr(given, "episode", None)) and not isinstance(given, type)
+
+
+def as_source(given: Any) -> TaskSource:
+    """``given`` as a source of tasks whose episodes are checked.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if isinstance(given, type) and hasattr(given, "episode"):
+        raise ValueError(
+            f"{given.__name__} is a class of sources of tasks; give an object of it, such as "
+            f"{given.__name__}()."
+        )
+    if not is_source(given):
+        raise ValueError(f"A {type(given).__name__} is no source of tasks. {_HOW}.")
+    return given if isinstance(given, CheckedSource) else CheckedSource(given)
+
+
+def _takes_tasks(given: Any, name: str) -> bool:
+    """Whether its method takes a slice of tasks, by an argument of that name."""
+    try:
+        parameters = inspect.signature(given.episode).parameters
+    except (TypeError, ValueError):  # of a builtin
+        return False
+    required = [
+        each.name
+        for each in list(parameters.values())[1:]
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if required and required != ["tasks"]:
+        raise ValueError(
+            f"{name}.episode needs more than the number of an episode ({', '.join(required)}); "
+            "give these arguments defaults."
+        )
+    if not parameters:
+        raise ValueError(f"{name}.episode takes no number. {_HOW}.")
+    found = parameters.get("tasks")
+    takes = found is not None and found.kind is not found.POSITIONAL_ONLY
+    if required and not takes:
+        raise ValueError(f"{name}.episode must take `tasks` by its name, or not at all.")
+    return takes and next(iter(parameters)) != "tasks"
+
+
+def _inputs(given: Any, first: Episode, name: str) -> Inputs:
+    """How the inputs of a source were made: as it says, or vectors that are read as they are."""
+    holder = given if hasattr(given, "inputs") else getattr(given, "dataset", None)
+    inputs = getattr(holder, "inputs", None)
+    if inputs is not None and not isinstance(inputs, Inputs):
+        raise ValueError(
+            f"{name}.inputs is a {type(inputs).__name__}; it must say how inputs are made, such "
+            "as quickstudy.inputs.FeatureInputs(16) or quickstudy.ImageInputs(84)."
+        )
+    if inputs is not None:
+        return inputs
+    shape = first.query.inputs.shape[2:]
+    if len(shape) != 1:
+        raise ValueError(
+            f"{name} gives inputs of the shape {list(shape)} and does not say how they are made, "
+            "which is kept with what is trained. Give it an attribute `inputs`, such as "
+            "quickstudy.ImageInputs(size, channels) for images."
+        )
+    return FeatureInputs(shape[0])
+
+
+def is_of_batches(source: TaskSource | BatchSampler) -> bool:
+    """Whether a source gives ordinary batches, which are tasks without support."""
+    return isinstance(getattr(source, "given", source), BatchSampler)
