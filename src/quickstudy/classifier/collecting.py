@@ -96,6 +96,9 @@ def labelled(
     for note in place.notes(kind):
         warnings.warn(note, stacklevel=2)
     with place.read(kind) as found:
+        for note in [*found.notes, found.pooling]:
+            if note:
+                warnings.warn(note, stacklevel=2)
         rows = list(found.rows(0))
         labels = [found.class_names[number] for number in found.class_of_rows()]
     empty = [isinstance(raw, str) and not raw.strip() for _, raw in rows]

@@ -9,6 +9,7 @@ from typing import Any
 
 from quickstudy.datasets.class_splits import read_class_splits
 from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.parts import training_parts
 from quickstudy.datasets.table import Table, codes, first_values
 
 LABEL_COLUMNS = (
@@ -77,10 +78,14 @@ class Tables:
     strings_are_paths: bool = True
 
     @property
+    def main(self) -> Table:
+        """The table that is looked into: that for training, as others may lack labels."""
+        return self.parts[training_parts([*self.parts])[0]]
+
+    @property
     def features(self) -> Mapping[str, Any]:
-        """The columns' types in the first table."""
-        features: Mapping[str, Any] = next(iter(self.parts.values())).features
-        return features
+        """The columns' types in the main table."""
+        return self.main.features
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,7 @@ def _is_encoded(feature: Any) -> bool:
 
 
 def _kind_of_paths(tables: Tables, column: str) -> str | None:
-    first = next(iter(tables.parts.values()))
-    values = first_values(first, column, _LOOKED_AT)
+    values = first_values(tables.main, column, _LOOKED_AT)
     paths = [value for value in values if value and isinstance(value, str)]
     kinds = {kind_of_file(path) for path in paths}
     kind = kinds.pop() if len(kinds) == 1 else None

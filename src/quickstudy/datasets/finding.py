@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, Benchmark
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.decoding import RawExamples
+from quickstudy.datasets.described import DescribedFolder, described_files
 from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.hub import LocalRepository, find_on_hub
 from quickstudy.datasets.kinds import kind_of_file, what_to_do_about
@@ -186,6 +187,10 @@ def _in_folder(folder: Path, columns: Columns) -> tuple[Source, Path]:
     if _is_repository(listing):
         return LocalRepository(listing, columns=columns), listing.folder
     class_folders = ClassFolders(listing)
+    if metadata := described_files(listing):
+        described = DescribedFolder(listing, metadata, columns=columns)
+        if columns != Columns() or not class_folders.holds_classes or described.says_classes():
+            return described, listing.folder
     # Files ending in .json beside data are rarely tables.
     tables = [
         listing.folder / file.path
@@ -211,7 +216,7 @@ def _without_wrapping(listing: Listing) -> Listing:
         inner = listing.inside(*tops)
         directly = [file.path for file in inner.files if "/" not in file.path]
         is_class = any(kind_of_file(path) and not is_about_the_data(path) for path in directly)
-        if is_class:
+        if is_class and not described_files(inner):
             return listing
         listing = inner
 

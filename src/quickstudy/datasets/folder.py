@@ -180,6 +180,14 @@ class ClassFolders:
         tops = {f.path.partition("/")[0] for f in self._files if "/" in f.path}
         return len(tops) > 1 and not all(map(part_of, tops))
 
+    @property
+    def holds_classes(self) -> bool:
+        """Whether files of some kind lie in two class folders or more."""
+        try:
+            return len(self._layout(None).class_names) > 1
+        except ValueError:
+            return False
+
     @cached_property
     def _files(self) -> list[FoundFile]:
         return [file for file in self.listing.files if kind_of_file(file.path)]

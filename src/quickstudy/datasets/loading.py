@@ -26,7 +26,7 @@ from quickstudy.datasets.tables import TableSource
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 
 DECODING_VERSION = 2
-"""Of images and sounds; what was decoded by other rules is decoded again."""
+"""What was decoded by other rules, or without their notes, is decoded again."""
 
 
 def load_dataset(
@@ -120,11 +120,12 @@ def load_dataset(
     for note in place.notes(kind):
         warnings.warn(note, stacklevel=2)
     identity = dict(place.identity())
-    if not benchmark and kind != "text":  # benchmarks hold nothing that was decoded otherwise
+    if kind == "audio" or not benchmark:  # images and texts of benchmarks are what they were
         identity["decoding"] = DECODING_VERSION
     decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(kind), unreadable)
-    # How the examples of a benchmark are pooled is a part of its protocol.
-    for note in [*decoded.notes, *([decoded.pooling] if not benchmark else [])]:
+    # Where the classes are divided in a published way, pooling their examples is a part of that.
+    pooling = "" if benchmark or written else decoded.pooling
+    for note in [*decoded.notes, pooling]:
         if note:
             warnings.warn(note, stacklevel=2)
     dataset = ClassDataset.contiguous(
@@ -182,6 +183,8 @@ class _Published:
             check_class_splits(self.folder, self.written, class_names, in_tables)
         # Divisions beside the data count before those that a catalogue remembers.
         remembered_ones = self.benchmark.class_splits if self.benchmark else {}
+        if in_tables and (self.benchmark or self.written):
+            found = {}  # the parts of tables count where nothing is published
         splits = splits_of({**remembered_ones, **found, **self.written}, class_names)
         usual = [self.default_split] if self.default_split else []
         usual += self.benchmark.splits if self.benchmark else ()

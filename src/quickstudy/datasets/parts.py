@@ -95,6 +95,12 @@ def _meaning(name: str) -> str | None:
     return part_of(name) or part_of_table(name)
 
 
+def known_parts(names: Sequence[str]) -> list[str]:
+    """Those names of tables that stand for parts, in order; none if all stand for the same."""
+    known = in_order([name for name in names if _meaning(name)])
+    return known if len({_meaning(name) for name in known}) > 1 else []
+
+
 def training_parts(parts: Sequence[str]) -> list[str]:
     """Those to learn from where some are kept for testing; all of them where none is for training.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +14,15 @@ from numpy.typing import NDArray
 from quickstudy.datasets.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.decoding import RawExamples, Splits
 from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.parts import known_parts
 from quickstudy.datasets.table import Table, codes, plain_values
+from quickstudy.datasets.table_parts import (
+    PartOfRows,
+    of_data_split,
+    part_of_rows,
+    rows_of_data_split,
+    split_and_pooling,
+)
 
 Where = Mapping[str, Sequence[str | int] | str]
 """For columns the values that are wanted: a list, or "split/part" of ``class_splits.json``."""
@@ -69,23 +75,6 @@ def _named_values(column: str, name: str, splits: Splits) -> list[str]:
     )
 
 
-def of_data_split(tables: Tables, data_split: str | None) -> Tables:
-    """The tables of one data split, or of several joined by "+".
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if data_split is None:
-        return tables
-    wanted = data_split.split("+")
-    missing = [each for each in wanted if each not in tables.parts]
-    if missing:
-        raise ValueError(
-            f"{tables.name} has no data split {missing[0]!r}; it has {', '.join(tables.parts)}."
-        )
-    return dataclasses.replace(tables, parts={each: tables.parts[each] for each in wanted})
-
-
 def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> RawExamples:
     """Pools the data splits that are wanted and says of which class each of their examples is.
 
@@ -101,6 +90,53 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None)
     Raises:
         ValueError: there are no such columns, data splits, values or files.
     """
+    chosen = _choose(tables, columns, rows, kind)
+    parts, found, numbers = chosen.tables, chosen.found, chosen.numbers
+    splits, pooling = split_and_pooling(chosen.classes_of_parts(), tables.name, rows.data_split)
+    sizes = np.bincount(chosen.classes, minlength=len(chosen.names)).tolist()
+
+    def some(start: int) -> Iterator[tuple[str, Any]]:
+        return _rows(parts, found, numbers[start:], tables)
+
+    return RawExamples(chosen.names, sizes, some, splits, chosen.classes, chosen.notes, pooling)
+
+
+def labelled_parts(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> list[str]:
+    """The names of the parts, such as train and test, that have labelled rows; in order.
+
+    Args, Raises: as :func:`raw_examples`.
+    """
+    return known_parts([*_choose(tables, columns, rows, kind).classes_of_parts()])
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The rows that are wanted.
+
+    Args:
+        tables: that have all columns.
+        found: the columns.
+        part: of each row of the tables.
+        numbers: of the wanted rows with a class.
+        names: of the classes.
+        classes: the number of the class of each wanted row.
+        notes: what should be said.
+    """
+
+    tables: Sequence[Table]
+    found: Found
+    part: PartOfRows
+    numbers: NDArray[np.int64]
+    names: Sequence[str]
+    classes: NDArray[np.int32]
+    notes: Sequence[str]
+
+    def classes_of_parts(self) -> dict[str, set[str]]:
+        """The classes in each part."""
+        return self.part.classes(self.numbers, self.classes, self.names)
+
+
+def _choose(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> _Chosen:
     tables = of_data_split(tables, rows.data_split)
     found = find_columns(tables, columns, kind)
     needed = list(dict.fromkeys([found.input, found.label, *rows.where]))
@@ -109,27 +145,23 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None)
         raise ValueError(
             f"{tables.name} has no column {unknown[0]!r}. {described(tables.features)}"
         )
-    parts = _with_columns(tables, needed)
-    wanted = np.ones(sum(map(len, parts)), dtype=bool)
+    notes: list[str] = []
+    parts = _with_columns(tables, needed, notes)
+    part = part_of_rows(tables, parts)
+    wanted = rows_of_data_split(tables, part, rows.data_split)
     for column, values in rows.where.items():
         wanted &= _with_values(_Values.of(parts, column, tables.name), values)
     labels = _Values.of(parts, found.label, tables.name)
-    numbers, names, classes = _labelled(labels, wanted)
-    sizes = np.bincount(classes, minlength=len(names)).tolist()
-
-    def some(start: int) -> Iterator[tuple[str, Any]]:
-        return _rows(parts, found, numbers[start:], tables)
-
-    return RawExamples(names, sizes, some, {}, classes)
+    numbers, names, classes = _labelled(labels, wanted, notes)
+    return _Chosen(parts, found, part, numbers, names, classes, notes)
 
 
-def _with_columns(tables: Tables, needed: Sequence[str]) -> list[Table]:
+def _with_columns(tables: Tables, needed: Sequence[str], notes: list[str]) -> list[Table]:
     lacking = [split for split, table in tables.parts.items() if not {*needed} <= {*table.features}]
     if lacking:
-        warnings.warn(
-            f"The data split {lacking[0]!r} of {tables.name} lacks one of the columns "
-            f"{', '.join(map(repr, needed))} and is left out.",
-            stacklevel=3,
+        notes.append(
+            f"The data split {' and '.join(map(repr, lacking))} of {tables.name} lacks one of the "
+            f"columns {', '.join(map(repr, needed))} and is left out."
         )
     return [table for split, table in tables.parts.items() if split not in lacking]
 
@@ -213,7 +245,7 @@ def _with_values(column: _Values, wanted: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _labelled(
-    labels: _Values, wanted: NDArray[np.bool_]
+    labels: _Values, wanted: NDArray[np.bool_], notes: list[str]
 ) -> tuple[NDArray[np.int64], list[str], NDArray[np.int32]]:
     """The numbers of the wanted rows with a class, the classes' names, and each row's class."""
     has_label = labels.codes >= 0
@@ -224,10 +256,9 @@ def _labelled(
         )
     missing = int((wanted & ~has_label).sum())
     if missing:
-        warnings.warn(
+        notes.append(
             f"{missing} examples of {labels.data} have no label in the column {labels.column!r} "
-            "and are left out.",
-            stacklevel=3,
+            "and are left out."
         )
     own = labels.codes[numbers]
     values = labels.values

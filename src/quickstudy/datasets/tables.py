@@ -22,10 +22,11 @@ from quickstudy.datasets.notes import remembered
 from quickstudy.datasets.rows import (
     Rows,
     file_inside,
-    of_data_split,
+    labelled_parts,
     raw_examples,
 )
 from quickstudy.datasets.table import LibraryTable, ParquetTable, Table, unique_values
+from quickstudy.datasets.table_parts import of_data_split
 from quickstudy.messages import reason
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -77,8 +78,13 @@ class TableSource(ABC):
         return ()
 
     def parts(self, kind: str) -> Sequence[str]:
-        """None yet."""
-        return ()
+        """The names of the parts, such as train and test, that have labelled rows.
+
+        Raises:
+            ValueError: as :func:`raw_examples`.
+        """
+        with self.opened() as tables:
+            return labelled_parts(tables, self.columns, self.rows, kind)
 
     def chosen(self, data_split: str) -> Self:
         """The same with the rows of some data splits alone; see :class:`Source`."""
@@ -116,7 +122,7 @@ class TableFiles(TableSource):
         own = {"tables": [[file.name, file_digest(file)] for file in self.files]} | self.wanted
         # Other tables of the same content may lie beside other files.
         named = remembered({"files of": own, "folder": str(self.folder.resolve())}, self._named)
-        return own | {"files": [[path, *_state(self.folder / path)] for path in named]}
+        return own | {"files": [[path, *state(self.folder / path)] for path in named]}
 
     @contextmanager
     def opened(self) -> Iterator[Tables]:
@@ -132,15 +138,24 @@ class TableFiles(TableSource):
     def _named(self) -> list[str]:
         """The files that the tables name."""
         with self.opened() as tables:
-            found: set[str] = set()
-            for column, held in held_by_columns(tables).items():
-                if held.are_paths:
-                    for table in tables.parts.values():
-                        if column in table.features:
-                            found |= {path for path in unique_values(table, column) if path}
-            for path in found:
-                file_inside(path, tables.roots)
-            return sorted(found)
+            return named_files(tables)
+
+
+def named_files(tables: Tables) -> list[str]:
+    """The files that tables name.
+
+    Raises:
+        ValueError: one of them is outside the tables' folder.
+    """
+    found: set[str] = set()
+    for column, held in held_by_columns(tables).items():
+        if held.are_paths:
+            for table in tables.parts.values():
+                if column in table.features:
+                    found |= {path for path in unique_values(table, column) if path}
+    for path in found:
+        file_inside(path, tables.roots)
+    return sorted(found)
 
 
 def read_table(path: Path) -> Table:
@@ -229,7 +244,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _state(path: Path) -> list[int]:
+def state(path: Path) -> list[int]:
+    """A file's size and time of change; nothing where there is none."""
     try:
         status = path.stat()
     except OSError:
