@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 
+class UsageError(ValueError):
+    """The words of a command line are wrong; the command ends with the exit code 2."""
+
+
 def reason(error: BaseException) -> str:
     """The first line of the error at the bottom, as a sentence: libraries wrap what went wrong."""
     while error.__cause__ is not None:

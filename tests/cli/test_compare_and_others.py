@@ -39,7 +39,7 @@ def test_compare_ranks_and_resumes(quickstudy, pictures, tmp_path):
 
 def test_compare_without_contenders(quickstudy):
     code, _, err = quickstudy("compare")
-    assert code == 1
+    assert code == 2
     assert "Name the strategies" in err
 
 

@@ -167,7 +167,7 @@ def test_a_smaller_share_is_kept_when_asked(quickstudy, learned, ten_classes):
 )
 def test_a_share_that_means_nothing_is_refused(quickstudy, learned, ten_classes, options, told):
     code, out, err = quickstudy("predict", learned, ten_classes / "new", *options)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert told in err
 
 

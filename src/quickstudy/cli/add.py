@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,11 @@ import numpy as np
 from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.labels import as_typed
+from quickstudy.cli.output import lines_of_input, say
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.cli.predict import kind
+from quickstudy.file_lock import changing
+from quickstudy.files import check_writable
 
 
 def run(words: Sequence[str]) -> int:
@@ -35,17 +37,20 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
 
     path = Path(options.file)
-    model = load_model(path)
-    examples = new_inputs(options.inputs, kind(model), sys.stdin)
-    if options.unreadable == "skip":
-        examples = examples.readable(model.parts.reader)
-    typed = options.label if options.label in model.sizes else options.label.strip()
-    label = as_typed(typed, model.classes)
-    prefix = "" if label in model.sizes else "the new class "
-    labels = np.array([label] * len(examples))
-    model = model.extended(examples.raw, labels, examples.names)
-    save_model(model, path)
-    print(
+    check_writable(path)
+    lines = [*lines_of_input()] if "-" in options.inputs else []  # others need not wait for them
+    with changing(path):
+        model = load_model(path)
+        examples = new_inputs(options.inputs, kind(model), lines)
+        if options.unreadable == "skip":
+            examples = examples.readable(model.parts.reader)
+        typed = options.label if options.label in model.sizes else options.label.strip()
+        label = as_typed(typed, model.classes)
+        prefix = "" if label in model.sizes else "the new class "
+        labels = np.array([label] * len(examples))
+        model = model.extended(examples.raw, labels, examples.names)
+        save_model(model, path)
+    say(
         f"Added {len(examples)} examples of {prefix}{str(label)!r}, which has "
         f"{model.sizes[label]} now; {len(model.classes)} classes in all. Written to {path}."
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from rich.console import Console
 from rich.table import Table
 
 from quickstudy.cli.options import choose_part, load_split, training_parser
+from quickstudy.cli.output import complain, say, show
 from quickstudy.cli.parsing import parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
@@ -21,6 +20,7 @@ from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
+from quickstudy.messages import UsageError
 from quickstudy.sweeps.executors import Executor
 from quickstudy.training.lock import locked
 from quickstudy.training.protocol import Protocol
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
     add_running_options(base)
     if not contenders:
         parse(base, rest)  # --help and --print_config end here
-        raise ValueError(
+        raise UsageError(
             "Name the strategies to compare, before the options: "
             "quickstudy compare PrototypicalNetwork MAML --max_minutes 2."
         )
@@ -91,7 +91,7 @@ def _measure(names: list[str], contestants: list[Contestant], runner: Executor, 
             return 130
         measured[names[number]] = found
         if runner.side_by_side:
-            print(f"{names[number]}: {found.reports[0].accuracy}", file=sys.stderr)
+            complain(f"{names[number]}: {found.reports[0].accuracy}")
     _write({name: measured[name] for name in names}, out)
     return 0
 
@@ -143,7 +143,7 @@ def _names(contenders: list[str]) -> list[str]:
     names = [Path(c).stem if c.endswith((".yaml", ".yml")) else c for c in contenders]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(
+        raise UsageError(
             f"Two contenders are called {twice[0]!r}. Give each variant a YAML file of its own."
         )
     return names
@@ -194,7 +194,6 @@ def _write(measured: dict[str, Measured], out: Path) -> None:
             f"{progress['seconds']:.0f} s",
             f"{1000 * task_seconds:.1f} ms",
         )
-    Console().print(table)
     results: list[dict[str, Any]] = [
         {
             "name": name,
@@ -210,4 +209,7 @@ def _write(measured: dict[str, Measured], out: Path) -> None:
         {name: measured[name].history for name in ranking},
         out / "comparison.png",
     )
-    print(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")
+    try:
+        show(table)
+    finally:
+        say(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from quickstudy.cli.output import show
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets import available_datasets
 
@@ -36,10 +36,9 @@ def run(words: Sequence[str]) -> int:
             ", ".join(benchmark.splits),
             entry.place,
         )
-    console = Console()
-    console.print(table)
+    show(table)
     for entry in available_datasets():
-        console.print(f"{entry.benchmark.name}: {entry.benchmark.citation}", highlight=False)
+        print(f"{entry.benchmark.name}: {entry.benchmark.citation}")
     return 0
 
 

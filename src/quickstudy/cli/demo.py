@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
@@ -16,7 +17,7 @@ from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_demo
 from quickstudy.evaluation.report import as_json
-from quickstudy.files import write_text_atomically
+from quickstudy.files import check_folder_writable, write_text_atomically
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
 from quickstudy.training.run import RunDirectory
@@ -38,6 +39,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--episodes", type=int, default=200, help="test tasks of each kind")
     options = parse(parser, words)
     out = Path(options.out)
+    check_folder_writable(out)
 
     console = Console(stderr=True)
     console.print("Loading the letters (drawn the first time, which takes a moment) ...")
@@ -74,15 +76,21 @@ def run(words: Sequence[str]) -> int:
     reports = {
         name: _measure(each, parts["test"], options.episodes) for name, each in contenders.items()
     }
-    _print_table(reports)
     results = {
         name: [report.to_dict(accuracies=True) for report in own] for name, own in reports.items()
     }
     write_text_atomically(out / "results.json", as_json(results))
     episode = EpisodeSampler(parts["test"], ways=5, shots=1, queries=6, seed=3).episode(0)
     plot_demo(strategy, episode, reports, {"trained": run.history}, out / "demo.png")
-    print(f"Picture: {out / 'demo.png'}\nNumbers: {out / 'results.json'}\nRun:     {out / 'run'}")
+    try:
+        show(_table(reports))
+    finally:
+        say(_places(out))
     return 0
+
+
+def _places(out: Path) -> str:
+    return f"Picture: {out / 'demo.png'}\nNumbers: {out / 'results.json'}\nRun:     {out / 'run'}"
 
 
 def _measure(strategy: Strategy, data: ClassDataset, episodes: int) -> list[Report]:
@@ -92,7 +100,7 @@ def _measure(strategy: Strategy, data: ClassDataset, episodes: int) -> list[Repo
     ]
 
 
-def _print_table(reports: dict[str, list[Report]]) -> None:
+def _table(reports: dict[str, list[Report]]) -> Table:
     first = next(iter(reports.values()))
     title = f"Accuracy on scripts never seen, {first[0].episodes} tasks, ± 95 % interval"
     table = Table(title=title)
@@ -101,4 +109,4 @@ def _print_table(reports: dict[str, list[Report]]) -> None:
         table.add_column(report.protocol, justify="right")
     for name, own in reports.items():
         table.add_row(name, *(str(report.accuracy) for report in own))
-    Console().print(table)
+    return table

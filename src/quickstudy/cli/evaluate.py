@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from quickstudy.cli.options import WHICH_DATA, add_data_options, choose_part, load_split
+from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import add_trust, new_parser, parse
 from quickstudy.devices import usable_device
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
+from quickstudy.files import check_writable
+from quickstudy.messages import UsageError
 from quickstudy.training import load
 from quickstudy.training.protocol import USUAL_SHOTS, USUAL_WAYS, Protocol
 from quickstudy.training.ranks import check_started, rank
@@ -56,6 +58,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", type=str | None, help="also write the report to this file")
     options = parse(parser, words)
 
+    if options.json and rank() == 0:
+        check_writable(Path(options.json))
     trained = load(options.run, options.checkpoint)
     config = trained.config
     if options.data is None or _same_place(options.data, config.get("data")):
@@ -64,7 +68,7 @@ def run(words: Sequence[str]) -> int:
             if options[name] is None:
                 setattr(options, name, config.get(name))
     if options.data is None:
-        raise ValueError(
+        raise UsageError(
             f"{options.run} does not say which data it was trained on; name some with --data."
         )
     part = choose_part(load_split(options, trained.inputs), options.part)
@@ -91,10 +95,13 @@ def run(words: Sequence[str]) -> int:
     )
     if rank() > 0:
         return 0
-    Console().print(report.table())
     if options.json:
         report.save(options.json)
-        print(f"Written to {options.json}.")
+    try:
+        show(report.table())
+    finally:
+        if options.json:
+            say(f"Written to {options.json}.")
     return 0
 
 
@@ -107,12 +114,12 @@ def _same_place(data: str, trained_on: str | None) -> bool:
 def _place(name: str | None, devices: int, nodes: int) -> torch.device:
     """Where this process computes; starts the others, if there are to be several."""
     if min(devices, nodes) < 1:
-        raise ValueError(
+        raise UsageError(
             f"{devices} devices on {nodes} nodes were asked for; at least 1 is needed."
         )
     name = name or "cpu"
     if devices * nodes > 1 and ":" in name:
-        raise ValueError(
+        raise UsageError(
             f"--device {name} is a single one; for {devices} devices say {name.partition(':')[0]}."
         )
     if devices * nodes > 1:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
+from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import add_trust, new_parser, parse
 
 
@@ -26,20 +26,21 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
 
     model = load_model(downloaded(options.file))
-    console = Console()
+    if options.plot:
+        from quickstudy.classifier.picture import plot_embedding
+
+        plot_embedding(model, Path(options.plot))
     table = Table(title=escape(options.file))
     table.add_column("class")
     table.add_column("examples", justify="right")
     for label, size in model.sizes.items():
         table.add_row(escape(str(label)), str(size))
-    console.print(table)
-    for line in facts(model):
-        console.print(line, highlight=False, markup=False)
-    if options.plot:
-        from quickstudy.classifier.picture import plot_embedding
-
-        plot_embedding(model, Path(options.plot))
-        print(f"Written to {options.plot}.")
+    try:
+        show(table)
+        print("\n".join(facts(model)))
+    finally:
+        if options.plot:
+            say(f"Written to {options.plot}.")
     return 0
 
 

@@ -10,8 +10,10 @@ from quickstudy.classifier.collecting import labelled
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
+from quickstudy.cli.output import say
 from quickstudy.cli.parsing import add_unreadable, new_parser, parse
-from quickstudy.files import check_writable
+from quickstudy.file_lock import changing
+from quickstudy.files import check_apart, check_writable
 
 
 def run(words: Sequence[str]) -> int:
@@ -63,6 +65,9 @@ def run(words: Sequence[str]) -> int:
 
     started = time.perf_counter()
     skips = options.unreadable == "skip"
+    out = Path(options.out)
+    check_writable(out)
+    check_apart(out, Path(options.source))
     examples = labelled(
         Path(options.source),
         options.input_column,
@@ -70,7 +75,6 @@ def run(words: Sequence[str]) -> int:
         skips,
         options.data_split,
     )
-    check_writable(Path(options.out))
     parts = assembled(
         options.encoder, options.strategy, None, examples.raw, options.device, cached=True
     )
@@ -78,8 +82,9 @@ def run(words: Sequence[str]) -> int:
         examples = examples.readable(parts.reader)
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
     model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
-    save_model(model, Path(options.out))
-    print(
+    with changing(out):  # an addition to the old file ends before
+        save_model(model, out)
+    say(
         f"Learned {len(model.classes)} classes from {len(examples)} examples in "
         f"{time.perf_counter() - started:.1f} s. Written to {options.out}."
     )

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import select
 import sys
 import warnings
 from collections.abc import Sequence
 
-from quickstudy.messages import did_you_mean, reason
+from quickstudy.cli.output import (
+    complain,
+    drop,
+    finished,
+    is_of_output,
+    make_streams_forgiving,
+    output_failed,
+)
+from quickstudy.messages import UsageError, did_you_mean, reason
 from quickstudy.trust import trusting_what_is_typed
 
 COMMANDS = {
@@ -28,45 +37,85 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command and exits: 0 if all went well, 1 after an error, 2 for bad arguments."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        sys.exit(0)
-    if words[0] == "--version":
-        from quickstudy import __version__
+    """Runs a command and exits.
 
-        print(f"quickstudy {__version__}")
-        sys.exit(0)
-    if words[0] not in COMMANDS:
-        hint = did_you_mean(words[0], COMMANDS)
-        fail(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", code=2)
-    if not os.environ.get("QUICKSTUDY_DEBUG"):
+    The exit code is 0 if all went well, or whoever reads the output wants no more of it; 1 after an
+    error, 2 where the words of the command line are wrong, and 130 after Ctrl-C.
+    """
+    make_streams_forgiving()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(with_underscores(words))
+    except SystemExit as ended:  # of --help
+        code = ended.code if isinstance(ended.code, int) else 0
+    sys.exit(finished(code))
+
+
+def _run(words: list[str]) -> int:
+    """Runs a command, and says its errors; returns the exit code."""
+    debugging = bool(os.environ.get("QUICKSTUDY_DEBUG"))
+    if not debugging:
         warnings.formatwarning = warning_sentence
     try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(usage())
+            return 0
+        if words[0] == "--version":
+            from quickstudy import __version__
+
+            print(f"quickstudy {__version__}")
+            return 0
+        if words[0] not in COMMANDS:
+            hint = did_you_mean(words[0], COMMANDS)
+            raise UsageError(
+                f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}."
+            )
         command = importlib.import_module(f"quickstudy.cli.{words[0]}")
         with trusting_what_is_typed(words):
-            sys.exit(command.run(words[1:]))
+            return int(command.run(words[1:]))
     except BrokenPipeError as error:
         if not output_is_closed():
-            fail(sentence(error))
-        # Whoever read the output has enough of it, as `| head` has.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+            return failed(sentence(error))
+        drop(sys.stdout)  # whoever read it has enough of it, as `| head` has
+        return 0
+    except UsageError as error:
+        if debugging:
+            raise
+        return failed(str(error), code=2)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        if os.environ.get("QUICKSTUDY_DEBUG"):
+        if debugging:
             raise
-        fail(sentence(error))
+        if isinstance(error, OSError) and is_of_output(error):
+            drop(sys.stdout)
+            return failed(output_failed(error))
+        return failed(sentence(error))
     except (MemoryError, RuntimeError) as error:
-        if os.environ.get("QUICKSTUDY_DEBUG") or not ran_out_of_memory(error):
+        if debugging or not ran_out_of_memory(error):
             raise
-        fail(
+        return failed(
             f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
             "(--tasks_at_once, --queries, --batch_size) or a smaller encoder "
             "need less. A run that has begun goes on from its last checkpoint (--resume)."
         )
     except KeyboardInterrupt:
-        fail("stopped.", code=130)
+        return failed("stopped.", code=130)
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """The words of a command line with options as the parser calls them.
+
+    Dashes in an option's name stand for underscores. The names of columns, which follow after
+    ``--where.``, and the values of options stay as they are, and so does all that follows ``--``.
+    """
+    until = words.index("--") if "--" in words else len(words)
+    return [_with_underscores(word) for word in words[:until]] + list(words[until:])
+
+
+def _with_underscores(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not re.fullmatch(r"--\w[\w.-]*", name) or name.startswith("--where."):
+        return word
+    return "--" + name[2:].replace("-", "_") + equals + value
 
 
 def usage() -> str:
@@ -89,7 +138,7 @@ def sentence(error: Exception) -> str:
 
 def output_is_closed() -> bool:
     """Whether nobody reads the standard output any more."""
-    if not hasattr(select, "poll"):  # Windows says so by another error
+    if sys.stdout is None or not hasattr(select, "poll"):  # Windows says so by another error
         return False
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
@@ -108,7 +157,7 @@ def warning_sentence(message: Warning | str, *_: object, **__: object) -> str:
     return f"quickstudy: warning: {message}\n"
 
 
-def fail(message: str, code: int = 1) -> None:
-    """Prints an error and exits."""
-    print(f"quickstudy: {message}", file=sys.stderr)
-    sys.exit(code)
+def failed(message: str, code: int = 1) -> int:
+    """Prints an error; returns the exit code."""
+    complain(f"quickstudy: {message}")
+    return code

@@ -17,6 +17,7 @@ from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
 from quickstudy.inputs import Augmentation, Inputs
+from quickstudy.messages import UsageError
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
 from quickstudy.training.description import Description, build, described_class
@@ -226,10 +227,17 @@ def _fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inp
 
 
 def build_trainer(options: Namespace) -> Trainer:
-    """The trainer that the options describe."""
+    """The trainer that the options describe.
+
+    Raises:
+        UsageError: when they are out of range.
+    """
     settings = {field.name: options[field.name] for field in fields(Trainer)}
-    settings["augmentation"] = Augmentation(**plain(options.augmentation))
-    return Trainer(**settings)
+    try:
+        settings["augmentation"] = Augmentation(**plain(options.augmentation))
+        return Trainer(**settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def plain(options: Any) -> Any:

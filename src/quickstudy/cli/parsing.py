@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from quickstudy.messages import did_you_mean
+from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.trust import check_config
 from quickstudy.yaml_text import read_yaml, read_yaml_file
 
@@ -60,7 +60,7 @@ def add_unreadable(parser: Any) -> None:
 def parse(
     parser: ArgumentParser, words: Sequence[str], config: Mapping[str, Any] | None = None
 ) -> Namespace:
-    """Parses a command's words; what is wrong with them becomes a ValueError.
+    """Parses a command's words; what is wrong with them becomes a UsageError.
 
     Args:
         parser: of the command.
@@ -68,7 +68,8 @@ def parse(
         config: options that hold where the words say nothing else.
 
     Raises:
-        ValueError: naming the option, or the configuration file that cannot be read.
+        UsageError: naming the option.
+        ValueError: naming the configuration file that cannot be read.
     """
     configs = [b for a, b in pairwise(words) if a == "--config"]
     configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
@@ -82,13 +83,13 @@ def parse(
             return parser.parse_args([*before, *_with_configs(words, contents)])
     except ArgumentError as error:
         if any(word.startswith("--encoder.") for word in words) and "--encoder" not in words:
-            raise ValueError(
+            raise UsageError(
                 "Options of an encoder were given without the encoder: name it too, as in "
                 "--encoder Conv4 --encoder.channels 32."
             ) from error
         said = _unknown_options(str(error), parser) or _in_words(str(error))
         where = f" (options typed and from {', '.join(configs)})" if configs else ""
-        raise ValueError(f"{said}{where}\nAll options: {parser.prog} --help") from error
+        raise UsageError(f"{said}{where}\nAll options: {parser.prog} --help") from error
 
 
 def _unknown_options(error: str, parser: ArgumentParser) -> str:

@@ -12,7 +12,9 @@ from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
+from quickstudy.cli.output import lines_of_input, print_json
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
+from quickstudy.messages import UsageError
 
 
 def run(words: Sequence[str]) -> int:
@@ -52,18 +54,21 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
     if options.json and options.csv:
-        raise ValueError("--json and --csv exclude each other.")
+        raise UsageError("--json and --csv exclude each other.")
     if options.keep is not None and not options.reject:
-        raise ValueError("--keep says what --reject keeps; give --reject too.")
+        raise UsageError("--keep says what --reject keeps; give --reject too.")
+    for name, share in (("keep", options.keep), ("coverage", options.coverage)):
+        if share is not None and not 0 < share < 1:
+            raise UsageError(f"--{name} is {share:g}; it must be between 0 and 1.")
 
     model = load_model(downloaded(options.file), device=options.device)
-    examples = new_inputs(options.inputs, kind(model), sys.stdin)
+    examples = new_inputs(options.inputs, kind(model), lines_of_input())
     if options.unreadable == "skip":
         examples = examples.readable(model.parts.reader)
     reject = options.reject if options.keep is None else options.keep
     rows = answers(model, examples.raw, examples.names, reject, options.coverage)
     if options.json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        print_json(rows)
     elif options.csv:
         _print_csv(rows)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.messages import UsageError
 from quickstudy.sweeps.executors import Executor, Here, Processes
 
 
@@ -31,18 +32,18 @@ def executor(options: Namespace) -> Executor:
     """Where the options say that runs are trained.
 
     Raises:
-        ValueError: when they contradict each other or are out of range.
+        UsageError: when they contradict each other or are out of range.
         ImportError: when Ray is asked for and not installed.
     """
     if options.jobs < 1 or options.cpus < 0 or options.gpus < 0:
-        raise ValueError(
+        raise UsageError(
             f"--jobs {options.jobs}, --cpus {options.cpus:g}, --gpus {options.gpus:g}: at least "
             "one job is needed, and neither CPUs nor GPUs can be fewer than none."
         )
     if options.ray is None:
         return Here() if options.jobs == 1 else Processes(options.jobs)
     if options.jobs != 1:
-        raise ValueError(
+        raise UsageError(
             "Say --jobs to train on this machine or --ray to train on Ray, not both: on Ray as "
             "many runs train at a time as its CPUs and GPUs allow (--cpus and --gpus of each)."
         )
@@ -54,7 +55,7 @@ def executor(options: Namespace) -> Executor:
 def alone(options: Namespace, command: str, whose: str = "contenders") -> None:
     """Refuses runs of several processes each."""
     if options.devices * options.nodes > 1:
-        raise ValueError(
+        raise UsageError(
             f"{command} trains with one process. Train {whose} on several devices with "
             "`quickstudy train`, then evaluate them."
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from quickstudy.cli.output import show
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.strategies.catalogue import FAMILIES, markdown, strategies
 
@@ -22,7 +22,6 @@ def run(words: Sequence[str]) -> int:
     if parse(parser, words).markdown:
         print(markdown(), end="")
         return 0
-    console = Console()
     entries = strategies()
     for family, idea in FAMILIES.items():
         table = Table(title=f"{family.replace('_', ' ')}: {idea}", title_justify="left")
@@ -39,5 +38,5 @@ def run(words: Sequence[str]) -> int:
                     "yes" if entry.regression else "no",
                     entry.trained_on,
                 )
-        console.print(table)
+        show(table)
     return 0

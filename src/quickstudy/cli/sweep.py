@@ -5,14 +5,12 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from rich.console import Console
 
 from quickstudy.cli.options import (
     DERIVED_FOR_ENCODER,
@@ -20,10 +18,11 @@ from quickstudy.cli.options import (
     plain,
     training_parser,
 )
+from quickstudy.cli.output import complain, say, show
 from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
-from quickstudy.messages import did_you_mean
+from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.sweeps.executors import Executor
 from quickstudy.sweeps.halving import Rung, halving_rungs
 from quickstudy.sweeps.results import (
@@ -65,7 +64,7 @@ def run(words: Sequence[str]) -> int:
     base = parse(parser, rest)
     alone(base, "sweep", "trials")
     if base.validation_part is None:
-        raise ValueError(
+        raise UsageError(
             "A sweep ranks trials by their accuracy on meta-validation classes: name the part of "
             "the split that has them (--validation_part)."
         )
@@ -108,15 +107,15 @@ def _search(
         about = f"trial {changed.trial.number:03} ({describe_values(changed.trial.values)})"
         steps = changed.outcome.steps if changed.outcome else 0
         said = changed.error or f"{accuracy_of(changed)} after {steps} steps"
-        print(f"{about}: {said}", file=sys.stderr)
+        complain(f"{about}: {said}")
 
-    print(f"{len(trials)} trials, in {directory.path}.", file=sys.stderr)
+    complain(f"{len(trials)} trials, in {directory.path}.")
     try:
         standings, complete = search(trials, rungs, runner, train_trial, _recall, tell)
     except KeyboardInterrupt:
         complete = False
     if not complete:
-        print("Stopped. The same command goes on.", file=sys.stderr)
+        complain("Stopped. The same command goes on.")
         return 130
     directory.write(standings, parameters)
     return _say(standings, parameters, directory)
@@ -171,12 +170,13 @@ def _parser() -> ArgumentParser:
 
 def _read_word(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
+    name = name.replace("-", "_")
     entry = read_yaml(text, f"What {name!r} is given")
     if not isinstance(entry, list | dict):
         parts = [part for part in text.split(",") if part.strip()]
         entry = [read_yaml(part, f"What {name!r} is given") for part in parts]
     if not equals or not entry:
-        raise ValueError(
+        raise UsageError(
             f"{word!r} names no values to try; expected NAME=VALUES, as in "
             "learning_rate=0.001,0.01 or strategy=PrototypicalNetwork,MAML."
         )
@@ -190,22 +190,22 @@ def _check_names(space: Iterable[str], base: Namespace) -> None:
         first = name.partition(".")[0]
         if first not in known:
             hint = did_you_mean(first, known)
-            raise ValueError(f"The sweep names {name!r}, which is no option of a run.{hint}")
+            raise UsageError(f"The sweep names {name!r}, which is no option of a run.{hint}")
         if base.search == "halving" and first in ("steps", "max_minutes"):
-            raise ValueError(f"Halving says how long trials train, so it cannot vary {first}.")
+            raise UsageError(f"Halving says how long trials train, so it cannot vary {first}.")
 
 
 def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> list[Values]:
     """Each trial's values, without those that its strategy or encoder has no argument for."""
     if base.trials is not None and base.trials < 1:
-        raise ValueError(f"{base.trials} trials were asked for; expected at least 1.")
+        raise UsageError(f"{base.trials} trials were asked for; expected at least 1.")
     if base.search == "grid" and base.trials is not None:
-        raise ValueError(
+        raise UsageError(
             "A grid tries all combinations, so --trials does not go with it. Draw some of them "
             "with --search random."
         )
     if base.search == "random" and base.trials is None:
-        raise ValueError("Say how many random trials to draw, as in --trials 20.")
+        raise UsageError("Say how many random trials to draw, as in --trials 20.")
 
     @cache
     def arguments(option: str, description: str | None) -> frozenset[str]:
@@ -228,7 +228,7 @@ def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> l
     for name in space:
         if not any(name in values for values in found):
             option = name.partition(".")[0]
-            raise ValueError(
+            raise UsageError(
                 f"The sweep varies {name}, which is no argument of any {option} in it"
                 f"{' (name the encoder too: --encoder)' if option == 'encoder' else ''}."
             )
@@ -258,7 +258,7 @@ def _rungs(base: Namespace, trials: int) -> list[Rung]:
     if base.search != "halving":
         return [Rung(trials, None)]
     if base.max_minutes is not None:
-        raise ValueError("Halving counts in steps: leave --max_minutes out, and say --steps.")
+        raise UsageError("Halving counts in steps: leave --max_minutes out, and say --steps.")
     return halving_rungs(trials, base.steps, base.eta, base.rungs)
 
 
@@ -275,15 +275,17 @@ def _config(base: Namespace, space: dict[str, Any]) -> dict[str, Any]:
 
 
 def _say(standings: list[Standing], parameters: list[str], directory: SweepDirectory) -> int:
-    Console().print(results_table(standings, parameters))
-    for standing in standings:
-        if standing.error:
-            print(f"Trial {standing.trial.number:03} failed: {standing.error}")
-    print(f"Written to {directory.csv} and {directory.json}.")
+    try:
+        show(results_table(standings, parameters))
+    finally:
+        for standing in standings:
+            if standing.error:
+                say(f"Trial {standing.trial.number:03} failed: {standing.error}")
+        say(f"Written to {directory.csv} and {directory.json}.")
     best = ranked(standings)[0]
     if best.score is None:
-        print("quickstudy: every trial failed.", file=sys.stderr)
+        complain("quickstudy: every trial failed.")
         return 1
-    print(f"Best is trial {best.trial.number:03}. {TEST_HINT}")
-    print(f"quickstudy evaluate {best.trial.out}")
+    say(f"Best is trial {best.trial.number:03}. {TEST_HINT}")
+    say(f"quickstudy evaluate {best.trial.out}")
     return 0

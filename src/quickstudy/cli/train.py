@@ -22,7 +22,9 @@ from quickstudy.cli.options import (
 from quickstudy.cli.parsing import parse
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
+from quickstudy.files import check_folder_writable
 from quickstudy.inputs import inputs_from_dict
+from quickstudy.messages import UsageError
 from quickstudy.strategies import Strategy
 from quickstudy.training import Run
 from quickstudy.training.ranks import rank
@@ -43,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
     options = parse(parser, words, _config_of_run(list(words)))
     if options.resume and options.out:
-        raise ValueError(
+        raise UsageError(
             "Say --resume RUN to go on with a run or --out RUN to begin one, not both."
         )
     finished = train(
@@ -58,6 +60,8 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
 
     ``until`` is the step to stop after, where not all are wanted yet (:meth:`Trainer.fit`).
     """
+    trainer = build_trainer(options)
+    check_folder_writable(Path(out))
     # A resumed run reads its data as it did: texts by the subwords it has learned, above all.
     saved = RunDirectory(out).newest(say=False) if resume else None
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
@@ -83,7 +87,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
             stacklevel=2,
         )
         validation = None
-    return build_trainer(options).fit(
+    return trainer.fit(
         strategy, training, validation, out, resume=resume, config=config, until=until
     )
 

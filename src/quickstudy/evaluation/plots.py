@@ -13,6 +13,7 @@ from torch import Tensor
 from quickstudy.datasets.features import evaluating
 from quickstudy.episodes import Episode
 from quickstudy.evaluation.report import Report
+from quickstudy.files import atomically
 from quickstudy.strategies import Strategy
 
 RIGHT, WRONG, GREY = "#2a7f4f", "#b3261e", "#777777"
@@ -169,5 +170,5 @@ def _canvas(panels: int, size: tuple[float, float]) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with atomically(Path(path)) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix.lower().lstrip(".") or "png", dpi=130)

@@ -1,0 +1,128 @@
+"""What commands print, whatever is at the other end: a terminal, a pipe, an old code page, a file.
+
+Standard output belongs to the command's answer. What has been saved is said on standard error where
+standard output takes nothing any more, so that nobody believes it lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from quickstudy.files import reason_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def make_streams_forgiving() -> None:
+    """Characters that an encoding lacks are written as escapes instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Prints what a command has done; on standard error if standard output fails."""
+    if sys.stdout is None:
+        complain(text)
+        return
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):  # a closed file raises ValueError
+        drop(sys.stdout)
+        complain(text)
+
+
+def show(*things: RenderableType) -> None:
+    """Prints tables and other things of the library rich on standard output.
+
+    Raises:
+        OSError: when it cannot be written; rich by itself would end the process.
+    """
+    from rich.console import Console
+
+    console = Console()
+    for thing in things:
+        with console.capture() as captured:
+            console.print(thing, highlight=False)
+        print(captured.get(), end="")
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON, in ASCII if standard output cannot hold all of its characters."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    print(text)
+
+
+def complain(text: str) -> None:
+    """Prints to standard error, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def lines_of_input() -> Iterable[str]:
+    """The lines of standard input, without the byte-order mark that some editors put first.
+
+    Raises:
+        ValueError: when they are not in the encoding that is expected.
+    """
+    if sys.stdin is None:  # closed
+        return
+    try:
+        for number, line in enumerate(sys.stdin):
+            yield line.removeprefix("\ufeff") if number == 0 else line
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Standard input is not text in {error.encoding}: its byte {error.object[error.start]} "
+            "cannot be read. Convert it to UTF-8 (iconv -t UTF-8)."
+        ) from error
+
+
+def finished(code: int) -> int:
+    """Writes what still waits to be printed; returns the exit code of the command."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        drop(sys.stdout)  # whoever read it has enough of it, as `| head` has
+    except (OSError, ValueError) as error:
+        drop(sys.stdout)
+        complain(f"quickstudy: {output_failed(error)}")
+        return code or 1
+    return code
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether writing to standard output has failed, rather than to a file."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what could not be written is tried again
+    except OSError as again:
+        return again.errno == error.errno
+    # Unbuffered, nothing is left to be tried; an error of a file would name it.
+    return error.filename is None and error.args[:1] in {(errno.ENOSPC,), (errno.EDQUOT,)}
+
+
+def output_failed(error: Exception) -> str:
+    """The sentence for standard output that cannot be written."""
+    return f"standard output cannot be written: {reason_of(error)}."
+
+
+def drop(stream: TextIO) -> None:
+    """Writes what is left to be printed nowhere: Python would complain of it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
