@@ -10,6 +10,7 @@ import pytest
 from quickstudy.files import (
     UnwritableError,
     atomically,
+    check_folder_writable,
     check_writable,
     explained,
     remove_abandoned,
@@ -78,6 +79,62 @@ def test_finding_out_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path)
     check_writable(path)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_links_stay_and_what_they_point_to_is_written(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "file").write_text("old")
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to(store / "file")
+    (tmp_path / "folder").symlink_to(store)
+    check_writable(tmp_path / "first")
+    write_text_atomically(tmp_path / "first", "new")
+    assert (tmp_path / "first").is_symlink()
+    assert (store / "file").read_text() == "new"
+    write_text_atomically(tmp_path / "folder" / "file", "newer")
+    assert (store / "file").read_text() == "newer"
+    assert [each.name for each in store.iterdir()] == ["file"]
+    (tmp_path / "new").symlink_to(store / "not yet")
+    write_text_atomically(tmp_path / "new", "begun")
+    assert (store / "not yet").read_text() == "begun"
+
+
+def test_links_that_lead_nowhere_are_refused(tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "lost").symlink_to(tmp_path / "gone" / "file")
+    for name, said in (("circle", "leads back to itself"), ("lost", "there is no folder")):
+        with pytest.raises(UnwritableError, match=said):
+            check_writable(tmp_path / name)
+        with pytest.raises(UnwritableError, match=said):
+            write_text_atomically(tmp_path / name, "")
+
+
+def test_permissions_and_copies_by_hard_links_stay(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o640)
+    os.link(path, tmp_path / "backup")
+    write_text_atomically(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "backup").read_text() == "old"
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    write_text_atomically(pipe, "all of it")
+    assert reader.communicate()[0] == "all of it"
+    assert pipe.is_fifo()
+
+
+def test_folders_that_cannot_be_made_are_noticed_and_none_is_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UnwritableError, match="is a file; choose another folder"):
+        check_folder_writable(tmp_path / "file" / "run")
+    check_folder_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
 
 
 WRITER = """

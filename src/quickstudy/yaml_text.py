@@ -25,9 +25,9 @@ def read_yaml(text: str, what: str) -> Any:
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
-    """The same of a file in UTF-8."""
+    """The same of a file in UTF-8, with or without a byte-order mark."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} is not readable YAML: {error}") from error
     return read_yaml(text, what)

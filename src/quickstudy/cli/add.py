@@ -37,6 +37,8 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
 
     path = Path(options.file)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no classifier {str(path)!r}.")
     check_writable(path)
     lines = [*lines_of_input()] if "-" in options.inputs else []  # others need not wait for them
     with changing(path):

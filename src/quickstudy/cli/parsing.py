@@ -175,12 +175,12 @@ def _as_word(config: Mapping[str, Any], words: Sequence[str]) -> str:
 
 
 def _with_configs(words: Sequence[str], contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The words, with the content of a file in its place where something in it does not hold."""
+    """The words, with what holds of the content of each file in the file's place."""
     found = list(words)
     for number, word in enumerate(words):
         path = word.partition("=")[2] if word.startswith("--config=") else word
         is_file = word.startswith("--config=") or words[number - 1 : number] == ["--config"]
-        if is_file and _of_same_classes(contents[path], words) != contents[path]:
+        if is_file:
             text = _as_word(contents[path], words)
             found[number] = f"--config={text}" if word.startswith("--config=") else text
     return found
@@ -221,5 +221,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"The configuration file {path} should hold lines like `steps: 1000`; it holds "
             f"{'nothing' if content is None else f'a {type(content).__name__}'}."
         )
+    content = _with_underscores(content)
     check_config(f"The configuration file {path}", content)
     return content
+
+
+def _with_underscores(content: Any, column: bool = False) -> Any:
+    """Options as the parser calls them, which may have dashes; the names of columns stay."""
+    if isinstance(content, list):
+        return [_with_underscores(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key if column else str(key).replace("-", "_"): _with_underscores(value, key == "where")
+        for key, value in content.items()
+    }

@@ -28,7 +28,7 @@ def read_class_splits(folder: Path) -> dict[str, dict[str, list[str]]]:
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB. {expected}")
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
+        splits = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}. {expected}") from error
     if not isinstance(splits, dict):
