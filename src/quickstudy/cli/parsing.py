@@ -221,9 +221,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"The configuration file {path} should hold lines like `steps: 1000`; it holds "
             f"{'nothing' if content is None else f'a {type(content).__name__}'}."
         )
-    content = _with_underscores(content)
-    check_config(f"The configuration file {path}", content)
-    return content
+    options: dict[str, Any] = _with_underscores(content)
+    check_config(f"The configuration file {path}", options)
+    return options
 
 
 def _with_underscores(content: Any, column: bool = False) -> Any:
