@@ -12,6 +12,7 @@ from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
+from quickstudy.cli.foreign_output import printing_to_stderr
 from quickstudy.cli.output import lines_of_input, print_json
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.messages import UsageError
@@ -61,12 +62,13 @@ def run(words: Sequence[str]) -> int:
         if share is not None and not 0 < share < 1:
             raise UsageError(f"--{name} is {share:g}; it must be between 0 and 1.")
 
-    model = load_model(downloaded(options.file), device=options.device)
-    examples = new_inputs(options.inputs, kind(model), lines_of_input())
-    if options.unreadable == "skip":
-        examples = examples.readable(model.parts.reader)
-    reject = options.reject if options.keep is None else options.keep
-    rows = answers(model, examples.raw, examples.names, reject, options.coverage)
+    with printing_to_stderr():
+        model = load_model(downloaded(options.file), device=options.device)
+        examples = new_inputs(options.inputs, kind(model), lines_of_input())
+        if options.unreadable == "skip":
+            examples = examples.readable(model.parts.reader)
+        reject = options.reject if options.keep is None else options.keep
+        rows = answers(model, examples.raw, examples.names, reject, options.coverage)
     if options.json:
         print_json(rows)
     elif options.csv:

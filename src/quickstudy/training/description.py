@@ -54,6 +54,8 @@ def described_modules(module: nn.Module) -> list[nn.Module]:
     found, waiting = [module], list(_arguments(module).values())
     while waiting:
         value = waiting.pop(0)
+        if isinstance(value, nn.ModuleList | nn.ModuleDict):
+            value = _contents(value)
         if isinstance(value, nn.Module):
             found.append(value)
             waiting += _arguments(value).values()
@@ -111,7 +113,14 @@ def _check_importable(cls: type) -> None:
         )
 
 
+def _contents(modules: nn.ModuleList | nn.ModuleDict) -> list[nn.Module] | dict[str, nn.Module]:
+    """The modules that were given as a list or dictionary, and are kept as one of torch's."""
+    return list(modules) if isinstance(modules, nn.ModuleList) else dict(modules.items())
+
+
 def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, nn.ModuleList | nn.ModuleDict):
+        value = _contents(value)
     if isinstance(value, nn.Module):
         return describe(value)
     if isinstance(value, Path):

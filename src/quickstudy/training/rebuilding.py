@@ -189,7 +189,9 @@ def _check_own_parts(description: Any, weights: Mapping[str, Tensor]) -> None:
 def _shapes(
     description: Mapping[str, Any], made: Mapping[int, nn.Module]
 ) -> dict[str, torch.Size] | None:
-    """The shapes of a module's tensors; None where a module that is there cannot be copied."""
+    """The shapes of a module's tensors; None where a module that is there does not tell them."""
+    if any(is_lazy(tensor) for module in made.values() for _, tensor in _tensors(module)):
+        return None
     try:
         copies = {key: copy.deepcopy(module).to("meta") for key, module in made.items()}
     except Exception:  # whatever somebody else's module keeps

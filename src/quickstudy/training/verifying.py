@@ -31,6 +31,8 @@ Answers = Callable[[nn.Module], Sequence[Tensor]]
 _SEED = 7_919
 """Other random numbers than people usually ask for, so that none are the same by chance."""
 
+_UNMADE = "cannot be made (files hold tuples as lists, and keys as strings)"
+
 _TOLERANCE, _NOISES = 1e-5, 10
 """Of answers: relative to the largest, and in differences between two passes of one module."""
 
@@ -74,7 +76,7 @@ def _made_again(module: nn.Module, description: Description, state: dict[str, Te
     except MemoryError:
         raise
     except Exception as error:  # whatever somebody else's constructor does
-        raise _refusal(_maker(error, module), "cannot be made") from error
+        raise _refusal(_maker(error, module), _UNMADE) from error
     if type(again) is not type(module):
         raise _refusal(_blamed(module), f"is a {type(again).__name__}")
     shapes = {
@@ -295,6 +297,9 @@ def answers_to(task: Episode, autocast: Callable[[], AbstractContextManager[Any]
                 strategy.eval()
                 with torch.no_grad():
                     seen.append(strategy(task) if strategy.episodic else strategy.loss(task))
+                    encoder = getattr(strategy, "encoder", None)  # it may be used by itself
+                    if isinstance(encoder, nn.Module):
+                        seen.append(encoder(task.query.inputs[0]))
         finally:
             hook.remove()
         return [each for each in seen if isinstance(each, Tensor)]
