@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from quickstudy.classifier.collecting import labelled
+from quickstudy.classifier.collecting import labelled, new_inputs
 from quickstudy.datasets import load_dataset
 from quickstudy.inputs import AudioInputs, UnreadableError
 
@@ -150,3 +150,24 @@ def test_tables_of_other_classes_are_a_split(tmp_path):
         "train": ("a", "b", "c"),
         "test": ("d", "e"),
     }
+
+
+def test_labels_that_look_the_same_are_one_class(tmp_path):
+    lines = ["hi,cat", "ho,cat ", "he,dog", "ha,Dog"]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        data = load_dataset(tmp_path / "t.csv")
+    assert sizes(data) == {"Dog": 1, "cat": 2, "dog": 1}
+    said = [str(each.message) for each in seen]
+    assert any("such as 'cat' (blanks at the end" in each for each in said)
+    assert any("'Dog' and 'dog' in" in each for each in said)
+
+
+def test_new_inputs_in_a_folder_leave_out_no_file_in_silence(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    (tmp_path / "b.m4a").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 files .* \(1 \.m4a\): 'b\.m4a' .* Convert them"):
+        assert len(new_inputs([str(tmp_path)], "audio")) == 1
+    with pytest.raises(ValueError, match=r"no files of kind 'image'. It holds 1 \.m4a, 1 \.wav"):
+        new_inputs([str(tmp_path)], "image")

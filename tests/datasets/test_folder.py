@@ -230,6 +230,14 @@ def test_a_folder_of_texts(letters):
     assert other.shape == (5,)
 
 
+def test_texts_in_utf_16_are_read_by_their_mark(letters):
+    before = load_dataset(letters)
+    for encoding in ("utf-16-le", "utf-16-be"):
+        (letters / "thanks" / "2.md").write_bytes(f"\ufeff{'Díky'}".encode(encoding))
+        data = load_dataset(letters, inputs=before.inputs)
+        assert data.examples[3].equal(before.inputs.decode("Díky"))
+
+
 def test_a_text_that_is_empty_or_in_another_encoding_is_refused_or_skipped(letters):
     (letters / "complaint" / "3.txt").write_bytes("Příliš pozdě".encode("cp1250"))
     with pytest.raises(UnreadableError, match=r"complaint/3\.txt.* is not in UTF-8"):

@@ -138,6 +138,8 @@ def test_wrong_settings_are_refused(settings, message):
     ("raw", "message"),
     [
         (b"not an image", "given as bytes cannot be read"),
+        ("film.mp4", "Videos are not read"),
+        ("scan.pdf", "Documents are not read"),
         ("nowhere/image.png", "'nowhere/image.png' cannot be read"),
         (None, "not NoneType"),
         (np.zeros((2, 2, 2, 2), np.uint8), r"its shape is \[2, 2, 2, 2\]"),

@@ -12,10 +12,11 @@ from quickstudy.classifier.reader import Reader
 from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.finding import find_source
 from quickstudy.datasets.folder import ClassFolders
-from quickstudy.datasets.kinds import kind_of_file
-from quickstudy.datasets.listing import list_folder
+from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.listing import counted_endings, is_about_the_data, list_folder
 from quickstudy.datasets.parts import learning_note, training_parts
 from quickstudy.datasets.tables import TABLE_ENDINGS
+from quickstudy.inputs.unreadable import what_to_do_about
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,17 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
         elif kind == "text" and not _is_path(word):
             some = [word]
         elif Path(word).is_dir():
-            some = [p for p in _files(Path(word)) if kind_of_file(str(p)) == kind]
+            some, left = _files_of_kind(Path(word), kind)
+            holds = f" It holds {counted_endings(left)}.{what_to_do_about(left)}" if left else ""
             if not some:
-                raise ValueError(f"The folder {word} holds no files of kind {kind!r}.")
+                raise ValueError(f"The folder {word} holds no files of kind {kind!r}.{holds}")
+            if left:
+                warnings.warn(
+                    f"{len(left)} files in the folder {word} are no {KINDS[kind].nouns} that are "
+                    f"read, and are left out ({counted_endings(left)}): {left[0]!r} is the first."
+                    f"{what_to_do_about(left)}",
+                    stacklevel=2,
+                )
         else:
             some = [Path(word)]
         for each in some:
@@ -184,5 +193,12 @@ def _is_path(word: str) -> bool:
     return ends_so and len(word.split()) == 1
 
 
-def _files(folder: Path) -> list[Path]:
-    return [folder / file.path for file in list_folder(folder).files]
+def _files_of_kind(folder: Path, kind: str) -> tuple[list[Path], list[str]]:
+    """The files of a kind in a folder, and the paths inside it of all others."""
+    found, left = [], []
+    for file in list_folder(folder).files:
+        if kind_of_file(file.path) == kind:
+            found.append(folder / file.path)
+        elif not is_about_the_data(file.path):
+            left.append(file.path)
+    return found, left

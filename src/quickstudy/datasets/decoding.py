@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import warnings
@@ -125,13 +126,16 @@ def read_text_file(path: Path) -> str:
     """The text in a file.
 
     Raises:
-        UnreadableError: it cannot be read, is not in UTF-8, or is longer than 16 MiB.
+        UnreadableError: it cannot be read, is in neither UTF-8 nor UTF-16 with its mark, or is
+            longer than 16 MiB.
     """
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST_TEXT_BYTES + 1)
         if len(content) <= _LONGEST_TEXT_BYTES:
-            return content.decode("utf-8-sig")  # editors may write a mark at the start of a file
+            marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            # Editors may write a mark at the start of a file.
+            return content.decode("utf-16" if marked else "utf-8-sig")
         problem = f"it is longer than {_LONGEST_TEXT_BYTES} bytes"
     except OSError as error:
         problem = str(error.strerror or error)

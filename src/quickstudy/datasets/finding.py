@@ -18,11 +18,12 @@ from quickstudy.datasets.decoding import RawExamples
 from quickstudy.datasets.described import DescribedFolder, described_files
 from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.hub import LocalRepository, find_on_hub
-from quickstudy.datasets.kinds import kind_of_file, what_to_do_about
+from quickstudy.datasets.kinds import kind_of_file
 from quickstudy.datasets.listing import Listing, is_about_the_data, list_folder
 from quickstudy.datasets.parts import part_of
 from quickstudy.datasets.tables import TABLE_ENDINGS, TableFiles
 from quickstudy.hub import is_hub_id
+from quickstudy.inputs.unreadable import what_to_do_about
 from quickstudy.messages import did_you_mean
 
 GLYPHS_SEED = 0

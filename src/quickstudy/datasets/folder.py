@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from quickstudy.datasets.decoding import RawExamples
-from quickstudy.datasets.kinds import KINDS, kind_of_file, what_to_do_about
+from quickstudy.datasets.kinds import KINDS, kind_of_file
 from quickstudy.datasets.layout import Layout, lay_out
 from quickstudy.datasets.listing import (
     FoundFile,
@@ -21,6 +21,7 @@ from quickstudy.datasets.listing import (
     is_about_the_data,
 )
 from quickstudy.datasets.parts import chosen_parts, part_of, pooling_note, split_by_parts
+from quickstudy.inputs.unreadable import what_to_do_about
 
 FOLDERS_SPLIT = "folders"
 """The published split of a folder whose classes lie in train, validation and test folders."""

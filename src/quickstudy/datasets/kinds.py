@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -80,30 +79,3 @@ def kind_of_file(path: str) -> str | None:
     """The kind of thing that a file holds, by its ending; None for any other file."""
     ending = PurePath(path).suffix.lower()
     return next((kind.name for kind in KINDS.values() if ending in kind.endings), None)
-
-
-_ADVICE: Mapping[str, str] = {
-    "Convert them to WAV, FLAC or Ogg, which are read.": "m4a aac wma amr mka caf 3gp ra",
-    "Videos are not read: save single frames as images, or the sound track as WAV.": (
-        "mp4 avi mov mkv webm mpg mpeg wmv m4v flv"
-    ),
-    "Documents are not read: save their text as .txt, or their pages as images.": (
-        "pdf doc docx odt rtf html htm ppt pptx epub"
-    ),
-    "Save them as PNG or TIFF, which are read.": "svg psd eps cr2 nef dng arw raw dcm exr xcf",
-    "Load arrays with numpy or torch and give them to ClassDataset.from_arrays.": (
-        "npy npz pt pth pkl mat h5 hdf5 safetensors"
-    ),
-    "Unpack archives first.": "zip tar gz tgz bz2 xz 7z rar",
-    "Save a spreadsheet as CSV.": "xls xlsx ods",
-}
-_ADVICE_BY_ENDING = {
-    f".{ending}": words for words, endings in _ADVICE.items() for ending in endings.split()
-}
-
-
-def what_to_do_about(paths: Iterable[str]) -> str:
-    """What to do with the most frequent files of unknown kinds: a sentence after a blank, or ""."""
-    endings = Counter(PurePath(path).suffix.lower() for path in paths)
-    known = [ending for ending, _ in endings.most_common() if ending in _ADVICE_BY_ENDING]
-    return f" {_ADVICE_BY_ENDING[known[0]]}" if known else ""

@@ -102,7 +102,7 @@ def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
     """
     rule = _rule([*folders], data, nouns)
     found = {folder: own for folder in sorted(folders) if (own := rule(folder))}
-    merged, notes = _same_names({name for name, _ in found.values()})
+    merged, notes = same_names({name for name, _ in found.values()}, data)
 
     def place(folder: str) -> Place | None:
         own = rule(folder)
@@ -204,11 +204,18 @@ def _level_of_parts(folders: Sequence[str]) -> int:
     return 0
 
 
-def _same_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
+def same_names(names: Collection[str], data: str) -> tuple[dict[str, str], list[str]]:
     """Which class names are spellings of one name, and what to say of similar ones.
 
     Letters with accents have two encodings, and file systems differ in which they write; that and
     blanks at the end cannot be seen. Other capitals can mean another class ("a" and "A").
+
+    Args:
+        names: of the classes.
+        data: what messages call the data.
+
+    Returns:
+        The one name for each that has several spellings, and sentences.
     """
     alike: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -218,8 +225,9 @@ def _same_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
     if merged:
         one = next(iter(merged.values()))
         notes.append(
-            f"Several folders are spellings of the one class {one!r} (blanks at the end, or other "
-            f"encodings of accents) and are read as one ({len(merged)} spellings in all)."
+            f"Class names in {data} are spellings of one name, such as {one!r} (blanks at the "
+            f"end, or other encodings of accents), and are read as one ({len(merged)} spellings "
+            "in all)."
         )
     folded: dict[str, list[str]] = {}
     for name in sorted({merged.get(name, name) for name in names}):
@@ -228,8 +236,8 @@ def _same_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
     similar = [same for same in folded.values() if len(same) > 1]
     if similar:
         notes.append(
-            f"The classes {' and '.join(map(repr, similar[0]))} differ only in capitals and are "
-            f"read as {len(similar[0])} classes; rename the folders if they are one."
+            f"The classes {' and '.join(map(repr, similar[0]))} in {data} differ only in capitals "
+            f"and are read as {len(similar[0])} classes; rename them if they are one."
         )
     return merged, notes
 

@@ -49,8 +49,11 @@ def load_dataset(
 
             - a benchmark's name (see ``available_datasets``): read from the folder
               ``$QUICKSTUDY_DATA/<name>`` where there is one, else downloaded;
-            - a path to a folder of images, of sounds or of texts (.txt or .md in UTF-8, one text a
-              file), one sub-folder a class;
+            - a path to a folder of images, of sounds or of texts (.txt or .md in UTF-8, one text
+              per file), with one sub-folder for each class. The classes may lie in parts (train,
+              val, dev, test, holdout, ...): ``train/cat`` or ``cat/train``;
+            - a path to a folder of images or sounds with a ``metadata.csv`` (or .jsonl) at the top
+              or in each part, which has the columns ``file_name`` and one of labels;
             - a path to a table with a column of inputs and one of labels (.csv, .tsv, .jsonl, .json
               or .parquet), or to a folder of such tables. The inputs are texts, or paths of images
               or sounds, relative to the table's folder and inside it;
@@ -75,8 +78,12 @@ def load_dataset(
         label_column: the column of class labels, where it cannot be told.
         configuration: which of a repository's several data sets.
         data_split: only the examples of this data split, such as "train" or "test" (or of several,
-            joined by "+"); a table's data split is called like its file. It divides examples; to
-            divide classes use :meth:`ClassDataset.split`.
+            joined by "+"). Data splits are parts of a folder, tables (called like their files), or
+            the values of a table's column ``split``; "train", "validation" and "test" also stand
+            for their other names, as "validation" does for ``dev``. By default all are taken: where
+            a class lies in several, a warning says that they are pooled, and where none does, they
+            are a published split. A data split divides examples; to divide classes use
+            :meth:`ClassDataset.split`.
         where: only the examples whose columns have one of these values:
             ``{"speaker": ["1", "2"]}``. A string in place of a list names a part of a split in
             ``class_splits.json``, one that divides the values of this column:
@@ -84,7 +91,7 @@ def load_dataset(
         division: the published split that :meth:`ClassDataset.split` divides the classes by where
             it is told nothing else; by default the benchmark's usual one, or the first.
 
-    Columns, ``configuration``, ``data_split`` and ``where`` are for repositories and tables.
+    Columns, ``configuration`` and ``where`` are for repositories and tables.
 
     Returns:
         The data set; its examples are uint8 ``[N, channels, size, size]`` (images), int32

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quickstudy.datasets.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.decoding import RawExamples, Splits
 from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.layout import same_names
 from quickstudy.datasets.parts import known_parts
 from quickstudy.datasets.table import Table, codes, plain_values
 from quickstudy.datasets.table_parts import (
@@ -263,9 +264,14 @@ def _labelled(
     own = labels.codes[numbers]
     values = labels.values
     used = sorted(np.unique(own).tolist(), key=lambda number: _sortable(values[number]))
+    names = [str(values[number]) for number in used]
+    merged, said = same_names({*names}, labels.data)
+    notes += said
+    own_names = [merged.get(name, name) for name in names]
+    distinct = list(dict.fromkeys(own_names)) if merged else own_names
     place = np.full(len(values), -1, np.int32)
-    place[used] = np.arange(len(used))
-    return numbers, [str(values[number]) for number in used], place[own]
+    place[used] = [distinct.index(name) for name in own_names] if merged else np.arange(len(used))
+    return numbers, distinct, place[own]
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:

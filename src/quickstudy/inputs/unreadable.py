@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 
@@ -28,4 +29,35 @@ def naming(raw: Any, noun: str, words: Callable[[Exception], object] = str) -> I
     # Damaged files make decoders raise nearly anything (struct.error, EOFError, ...).
     except Exception as error:
         named = repr(str(raw)) if isinstance(raw, str | Path) else f"given as {type(raw).__name__}"
-        raise UnreadableError(f"The {noun} {named} cannot be read: {words(error)}") from error
+        advice = what_to_do_about([str(raw)]) if isinstance(raw, str | Path) else ""
+        problem = f"The {noun} {named} cannot be read: {words(error)}"
+        raise UnreadableError(f"{problem}.{advice}" if advice else problem) from error
+
+
+_ADVICE: Mapping[str, str] = {
+    "Convert them to WAV, FLAC or Ogg, which are read.": "m4a aac wma amr mka caf 3gp ra",
+    "Videos are not read: save single frames as images, or the sound track as WAV.": (
+        "mp4 avi mov mkv webm mpg mpeg wmv m4v flv"
+    ),
+    "Documents are not read: save their text as .txt, or their pages as images.": (
+        "pdf doc docx odt rtf html htm ppt pptx epub"
+    ),
+    "Save them as PNG or TIFF, which are read.": "svg psd eps cr2 nef dng arw raw dcm exr xcf",
+    "Load arrays with numpy or torch and give them to ClassDataset.from_arrays.": (
+        "npy npz pt pth pkl mat h5 hdf5 safetensors"
+    ),
+    "Save them as JPEG or PNG, which are read without further packages.": "heic heif",
+    "A table is read by itself: give its path, and not that of a folder around it.": "csv tsv",
+    "Unpack archives first.": "zip tar gz tgz bz2 xz 7z rar",
+    "Save a spreadsheet as CSV.": "xls xlsx ods",
+}
+_ADVICE_BY_ENDING = {
+    f".{ending}": words for words, endings in _ADVICE.items() for ending in endings.split()
+}
+
+
+def what_to_do_about(paths: Iterable[str]) -> str:
+    """What to do with the most frequent files of unknown kinds: a sentence after a blank, or ""."""
+    endings = Counter(PurePath(path).suffix.lower() for path in paths)
+    known = [ending for ending, _ in endings.most_common() if ending in _ADVICE_BY_ENDING]
+    return f" {_ADVICE_BY_ENDING[known[0]]}" if known else ""
