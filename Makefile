@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help setup demo test lint security audit types format results leaderboard bench clean
+.PHONY: help setup demo test test-integration lint security audit types format results leaderboard bench clean
 
 help:  ## What there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 $(VENV)/.setup: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +23,10 @@ demo: setup  ## Learn to learn letters, and show it (a few minutes)
 	$(BIN)/quickstudy demo
 
 test: $(VENV)/.setup-dev lint types  ## Lint, types and tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not integration" --numprocesses auto --dist loadfile
+
+test-integration: $(VENV)/.setup-dev  ## Tests with a Ray cluster, which they start themselves
+	$(BIN)/python -m pytest -m integration
 
 lint: $(VENV)/.setup-dev security audit  ## Check style and security
 	$(BIN)/ruff check .

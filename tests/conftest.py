@@ -1,11 +1,32 @@
-"""What all tests share: the folder of real data, and a cache that is not the user's."""
+"""What all tests share: limits for what hangs, the folder of real data, a cache of their own."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+HANG = 600
+"""Seconds after which another process counts as hanging.
+
+No test asserts how long something takes: what needs seconds on a quiet machine needs minutes on one
+whose cores are shared with sixteen other processes. Tests wait for events (a line, a file, the end
+of a process), and this limit only ends the wait for an event that never comes. pytest's own limit
+(``timeout`` in pyproject.toml) is twice as long, so that whoever waits can report what was printed.
+"""
+
+# Hypothesis too measures time by the clock.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
@@ -31,3 +52,37 @@ def cache_of_the_tests(tmp_path_factory):
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("QUICKSTUDY_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def start_python():
+    """Starts Python in a process of its own, one thread each; none outlives the test."""
+    processes = []
+
+    def start(*words, environment=None, **more):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
+            text=True,
+            start_new_session=True,
+            # A shell that starts pytest in the background has it ignore Ctrl-C, and its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until(happened, process):
+    """Waits for what a process is to do; one that has ended does nothing any more."""
+    while not happened():
+        if process.poll() is not None:
+            assert happened(), process.communicate(timeout=HANG)
+            return
+        time.sleep(0.02)

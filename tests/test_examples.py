@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from .conftest import HANG
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -21,7 +23,7 @@ def run_script(*words, cwd):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=HANG,
         check=False,
     )
 

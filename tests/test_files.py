@@ -3,7 +3,6 @@
 import errno
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -138,21 +137,19 @@ def test_folders_that_cannot_be_made_are_noticed_and_none_is_made(tmp_path):
 
 
 WRITER = """
-import sys, time
+import sys
 from pathlib import Path
 from quickstudy.files import atomically
 with atomically(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print(temporary, flush=True)
-    time.sleep(100)
+    sys.stdin.read()  # until the test ends it
 """
 
 
-def test_temporary_files_go_when_their_writer_is_dead_and_not_before(tmp_path):
+def test_temporary_files_go_when_their_writer_is_dead_and_not_before(start_python, tmp_path):
     pytest.importorskip("fcntl")
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path / "file")], stdout=subprocess.PIPE, text=True
-    )
+    writer = start_python("-c", WRITER, tmp_path / "file", stdin=subprocess.PIPE)
     assert writer.stdout.readline()
     remove_abandoned(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1

@@ -12,6 +12,7 @@ import torch
 
 from quickstudy.training.run import RunDirectory
 
+from ..conftest import HANG
 from .conftest import TINY
 
 resource = pytest.importorskip("resource")
@@ -25,7 +26,7 @@ def limited(size, *words):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
         check=False,
     )
 

@@ -3,13 +3,10 @@
 import csv
 import io
 import json
-import os
-import resource
 import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -284,26 +281,6 @@ def test_the_same_image_in_two_classes_is_warned_of(quickstudy, ten_classes, run
     with pytest.warns(UserWarning, match=r"thing00/0\.png.*thing01/again\.png"):
         code, _, err = quickstudy("learn", folder, "-o", tmp_path / "a.qs", "--encoder", run)
     assert code == 0, err
-
-
-def seconds_of(*words):
-    """Processor time of a command in a process of its own, start-up included."""
-    command = [sys.executable, "-m", "quickstudy", *map(str, words)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-
-def test_cold_starts_are_quick(learned, ten_classes, run, tmp_path):
-    """In processor seconds, which do not depend on what else the machine does."""
-    learn = seconds_of("learn", ten_classes / "learn", "-o", tmp_path / "a.qs", "--encoder", run)
-    predict = seconds_of("predict", learned, next((ten_classes / "new").rglob("*.png")))
-    assert np.isfinite([learn, predict]).all()
-    assert learn < 10
-    assert predict < 3
 
 
 def test_predicting_imports_nothing_heavy(learned, ten_classes):

@@ -5,6 +5,7 @@ import sys
 
 import torch
 
+from ..conftest import HANG
 from .conftest import TINY
 
 
@@ -24,7 +25,7 @@ def test_two_processes_write_the_report_of_one(quickstudy, pictures, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("accuracy") == out.count("accuracy") == 1, "one rank prints"

@@ -6,9 +6,7 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ import yaml
 from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.lock import locked
 
+from ..conftest import HANG, wait_until
 from .conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -33,38 +32,6 @@ def results(out):
 
 def model_of(run):
     return Checkpoint.load(run / "checkpoints" / "last.safetensors").model
-
-
-def in_a_process(*words, **others):
-    return subprocess.Popen(
-        [sys.executable, "-m", "quickstudy", *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts pytest in the background has it ignore Ctrl-C, and its children too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **others,
-    )
-
-
-def steps_done(out):
-    """The most steps that any trial has logged."""
-    done = [0]
-    for metrics in out.glob("trials/*/metrics.csv"):
-        rows = metrics.read_text().splitlines()[1:]
-        step = rows[-1].partition(",")[0] if rows else ""
-        done.append(int(step) if step.isdigit() else 0)
-    return max(done)
-
-
-def wait_for_steps(process, out, steps):
-    """Waits until some trial has done so many steps."""
-    deadline = time.monotonic() + 300
-    while steps_done(out) < steps:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline, "no trial made progress"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -210,61 +177,80 @@ def test_a_trial_that_fails_is_a_row_with_its_error(quickstudy, pictures, tmp_pa
     assert "every trial failed" in err
 
 
-SLOW = """
+PAUSING = """
 import os, time
+from pathlib import Path
 import quickstudy
 
-class Slow(quickstudy.PrototypicalNetwork):
+class Pausing(quickstudy.PrototypicalNetwork):
+    calls = 0
+
     def loss(self, episode):
-        time.sleep(float(os.environ["SECONDS_A_STEP"]))
+        self.calls += 1
+        if self.calls == int(os.environ["PAUSES_IN"]):
+            here = Path(os.environ["PAUSES"])
+            (here / str(os.getpid())).touch()
+            while not (here / "go on").exists():
+                time.sleep(0.01)
         return super().loss(episode)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(pictures, tmp_path, monkeypatch):
+def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(start_python, pictures, tmp_path):
     """SIGKILL in the first start, Ctrl-C in the second; two processes, against one."""
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    (tmp_path / "slow.py").write_text(SLOW)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
-    monkeypatch.setenv("SECONDS_A_STEP", "0")
+    whole, stopped, said = tmp_path / "whole", tmp_path / "stopped", tmp_path / "said.txt"
+    (tmp_path / "pausing.py").write_text(PAUSING)
     options = [
-        "learning_rate=1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--strategy", "slow.Slow",
-        "--steps", 200, "--validate_every", 50, "--log_every", 5, "--checkpoint_every", 10,
+        "learning_rate=1e-3,1e-2,1e-1", "--data", pictures, *TINY, "--strategy", "pausing.Pausing",
+        "--steps", 100, "--validate_every", 50, "--log_every", 5, "--checkpoint_every", 5,
     ]  # fmt: skip
-    process = in_a_process("sweep", *options, "--out", whole)
-    _, err = process.communicate(timeout=400)
+
+    def sweep(*more, pauses=None, **streams):
+        """Starts the sweep; waits until both of its processes pause, if they do."""
+        path = os.pathsep.join([str(tmp_path), *sys.path])
+        environment = {"PYTHONPATH": path, "PAUSES_IN": "35" if pauses else "0"}
+        if pauses:
+            pauses.mkdir()
+            environment["PAUSES"] = str(pauses)
+        words = ["-m", "quickstudy", "sweep", *options, *more]
+        process = start_python(*words, environment=environment, **streams)
+        if pauses:
+            wait_until(lambda: len(list(pauses.iterdir())) == 2, process)
+        return process
+
+    process = sweep("--out", whole)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
 
-    monkeypatch.setenv("SECONDS_A_STEP", "0.05")
-    words = ["sweep", *options, "--out", stopped, "--jobs", 2]
-    process = in_a_process(*words)
-    wait_for_steps(process, stopped, 20)
+    words = ["--out", stopped, "--jobs", 2]
+    process = sweep(*words, pauses=tmp_path / "first pause")
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=100)  # ends when its children have ended too: they hold the pipes
-    process = in_a_process(*words)
-    wait_for_steps(process, stopped, steps_done(stopped) + 20)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 130, err
-    assert "The same command goes on" in err
-    assert "Traceback" not in err
+    process.communicate(timeout=HANG)  # ends when its children have ended too: they hold the pipes
+    with said.open("w") as file:
+        process = sweep(*words, pauses=tmp_path / "second pause", stderr=file)
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: said.read_text().count("Stopping after this step") == 2, process)
+        (tmp_path / "second pause" / "go on").touch()
+        process.communicate(timeout=HANG)
+    assert process.returncode == 130, said.read_text()
+    assert "The same command goes on" in said.read_text()
+    assert "Traceback" not in said.read_text()
     steps = [
         Checkpoint.load(path).progress["step"]
         for path in stopped.glob("trials/*/checkpoints/last.safetensors")
     ]
-    assert len(steps) < 3 or min(steps) < 200
-    monkeypatch.setenv("SECONDS_A_STEP", "0")
-    process = in_a_process(*words)
-    _, err = process.communicate(timeout=400)
+    assert len(steps) == 2
+    assert max(steps) < 100
+    process = sweep(*words)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     assert results(stopped) == results(whole)
     for trial in (f"trials/{number:03}" for number in range(3)):
         expected, found = model_of(whole / trial), model_of(stopped / trial)
         assert all(torch.equal(expected[name], found[name]) for name in expected)
     logs = "".join(path.read_text() for path in stopped.glob("trials/*/output.log"))
-    assert "Resuming after step" in logs
+    assert logs.count("Resuming after step") == 4  # two trials, twice
 
 
 @pytest.mark.parametrize(
@@ -358,14 +344,15 @@ def test_a_class_that_only_a_file_names_is_not_imported(
     assert marker.exists()
 
 
-def test_a_class_that_was_typed_is_trained_by_other_processes_too(config, tmp_path):
+def test_a_class_that_was_typed_is_trained_by_other_processes_too(start_python, config, tmp_path):
     (tmp_path / "foreign_code.py").write_text(
         "import quickstudy\n\n\nclass Mine(quickstudy.PrototypicalNetwork):\n    pass\n"
     )
     config.write_text(config.read_text().partition("sweep:")[0])
     words = ["sweep", "strategy=foreign_code.Mine,MAML", "--config", config, "--jobs", 2]
-    process = in_a_process(*words, "--out", tmp_path / "out", cwd=tmp_path)
-    _, err = process.communicate(timeout=120)
+    words = ["-m", "quickstudy", *words, "--out", tmp_path / "out"]
+    process = start_python(*words, cwd=tmp_path)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     assert {row["state"] for row in results(tmp_path / "out")} == {"finished"}
 

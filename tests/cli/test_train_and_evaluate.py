@@ -1,11 +1,8 @@
 import csv
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -14,7 +11,9 @@ import torch
 import yaml
 
 from quickstudy.training.checkpoint import Checkpoint
+from quickstudy.training.run import RunDirectory
 
+from ..conftest import HANG, wait_until
 from .conftest import TINY
 
 
@@ -108,69 +107,73 @@ def test_every_parameter_is_reachable(quickstudy):
     assert config["encoder"]["init_args"]["channels"] == 32
 
 
-def in_a_process(*words, **kwargs):
-    command = [sys.executable, "-m", "quickstudy", *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
+@pytest.fixture
+def in_a_process(start_python):
+    """Starts a command in a process of its own."""
+
+    def start(*words, **more):
+        return start_python("-m", "quickstudy", *words, **more)
+
+    return start
 
 
-def test_killed_run_resumes_to_the_same_weights(pictures, tmp_path):
-    """SIGKILL at random moments, resumed each time, against a run left alone."""
-    options = [*TINY, "--data", pictures, "--steps", 400]
+def finished(process):
+    """Waits for the end of a process that is to end well."""
+    _, err = process.communicate(timeout=HANG)
+    assert process.returncode == 0, err
+
+
+MORTAL = """
+import os, signal
+import quickstudy
+
+class Mortal(quickstudy.PrototypicalNetwork):
+    calls = 0
+
+    def loss(self, episode):
+        self.calls += 1
+        if self.calls == int(os.environ.get("DIES_IN", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(episode)
+"""
+
+
+def test_killed_run_resumes_to_the_same_weights(in_a_process, pictures, tmp_path):
+    """SIGKILL in two steps, resumed each time, against a run left alone."""
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    options = [*TINY, "--data", pictures, "--strategy", "mortal.Mortal", "--steps", 60]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = in_a_process("train", *options, "--out", whole)
-    assert process.wait(120) == 0, process.stderr.read()
-
-    moments = random.Random(7)
-    process = in_a_process("train", *options, "--out", killed)
-    kills = 0
+    finished(in_a_process("train", *options, "--out", whole, cwd=tmp_path))
+    words = [*options, "--out", killed]
+    begun = [0]
     for _ in range(2):
-        deadline = time.monotonic() + 60
-        before = (
-            rows_of(killed)[-1]["step"]
-            if (killed / "metrics.csv").exists() and rows_of(killed)
-            else "0"
-        )
-        while time.monotonic() < deadline and process.poll() is None:  # until it makes progress
-            if (killed / "metrics.csv").exists():
-                rows = rows_of(killed)
-                if rows and rows[-1]["step"] and int(rows[-1]["step"]) > int(before) + 30:
-                    break
-            time.sleep(0.01)
-        time.sleep(moments.random() * 0.2)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait(30)
-        process = in_a_process("train", "--resume", killed)
-    assert process.wait(120) == 0, process.stderr.read()
-    assert kills, "the run was over before it could be killed"
+        process = in_a_process("train", *words, cwd=tmp_path, environment={"DIES_IN": "41"})
+        _, err = process.communicate(timeout=HANG)
+        assert process.returncode == -signal.SIGKILL, err
+        begun.append(RunDirectory(killed).newest().progress["step"])
+        words = ["--resume", killed, "--trust", "mortal.Mortal"]
+    assert begun == sorted(set(begun)), "each time it went on from where it was"
+    finished(in_a_process("train", *words, cwd=tmp_path))
     assert rows_of(killed) == rows_of(whole)
     expected, found = model_of(whole), model_of(killed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(pictures, tmp_path):
+def test_ctrl_c_saves_and_the_run_goes_on(in_a_process, pictures, tmp_path):
     run = tmp_path / "run"
     process = in_a_process("train", *TINY, "--data", pictures, "--steps", 100000, "--out", run)
-    while not (run / "checkpoints" / "last.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+    wait_until((run / "checkpoints" / "last.safetensors").exists, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    _, err = process.communicate(timeout=HANG)
+    assert process.returncode == 130
     stopped = Checkpoint.load(run / "checkpoints" / "last.safetensors").progress["step"]
-    assert f"Stopped after step {stopped}." in process.stderr.read()
+    assert f"Stopped after step {stopped}." in err
 
 
 @pytest.mark.parametrize("launch", ["devices", "torchrun"])
-def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
+def test_two_processes_give_the_curve_of_one(
+    in_a_process, start_python, pictures, tmp_path, launch
+):
     options = [
         *TINY,
         "--data",
@@ -185,19 +188,15 @@ def test_two_processes_give_the_curve_of_one(pictures, tmp_path, launch):
         "cpu",
     ]
     one, two = tmp_path / "one", tmp_path / "two"
-    process = in_a_process("train", *options, "--out", one)
-    assert process.wait(120) == 0, process.stderr.read()
+    finished(in_a_process("train", *options, "--out", one))
     if launch == "devices":
         process = in_a_process("train", *options, "--devices", 2, "--out", two)
     else:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            "-m", "quickstudy", "train", *map(str, options), "--devices", "2", "--out", str(two),
-        ]  # fmt: skip
-        process = subprocess.Popen(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
-        )
-    assert process.wait(120) == 0, process.stderr.read()
+        process = start_python(
+            "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2,
+            "-m", "quickstudy", "train", *options, "--devices", 2, "--out", two,
+        )  # fmt: skip
+    finished(process)
     rows = list(zip(rows_of(one), rows_of(two), strict=True))
     assert rows
     for a, b in rows:

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import struct
-import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,8 @@ from quickstudy.datasets.cache import load_or_decode
 from quickstudy.datasets.decoding import RawExamples
 from quickstudy.files import atomically
 from quickstudy.inputs import ImageInputs, UnreadableError
+
+from ..conftest import HANG
 
 INPUTS = ImageInputs(size=6, channels=1)
 
@@ -183,14 +184,13 @@ def test_large_data_are_not_read_while_loading(folder):
             file.truncate(file.tell() + examples * 36)
         except OSError:
             pytest.skip("This file system has no sparse files of 7 GB.")
-    before, start = resident_bytes(), time.perf_counter()
+    before = resident_bytes()
     loaded = raw.load()
-    seconds, grown = time.perf_counter() - start, resident_bytes() - before
+    grown = resident_bytes() - before
     assert raw.times_read == 1
     assert loaded.examples.shape == (examples, 1, 6, 6)
     assert int(loaded.examples[-1].sum()) == 0
-    # Reading 7 GB takes seconds and gigabytes.
-    assert seconds < 1
+    # Reading 7 GB takes gigabytes.
     assert grown < 100 * 2**20
 
 
@@ -244,9 +244,9 @@ def test_processes_that_write_at_once_all_end_with_the_whole_file(folder):
     workers = [context.Process(target=_write_in_a_process, args=(start, results)) for _ in "abc"]
     for worker in workers:
         worker.start()
-    assert all(results.get(timeout=60) for _ in workers)
+    assert all(results.get(timeout=HANG) for _ in workers)
     for worker in workers:
-        worker.join()
+        worker.join(HANG)
     assert only_file(folder).suffix == ".safetensors"
 
 

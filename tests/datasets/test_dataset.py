@@ -32,7 +32,7 @@ def fractions(draw):
     rotations=st.integers(1, 4),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_split_by_fractions_divides_classes_and_never_a_group(classes, division, rotations, seed):
     dataset = numbered([2] * classes).expand(rotations)
     parts = dataset.split(division, seed=seed)

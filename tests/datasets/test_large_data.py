@@ -20,16 +20,13 @@ def measured(*words):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_episodes_from_ten_million_examples_take_milliseconds_and_little_memory():
+def test_episodes_from_ten_million_examples_read_little_and_take_little_memory():
     result = measured("--only", "draw", "--examples", "10000000")
     assert result["examples"] == 10_000_000
     assert result["gigabytes"] > 7.8
-    # A pass over the data would map all of their 7500 MiB, and take seconds. An episode reads at
-    # most 320 places, a page or two each; the system maps some pages around them too.
+    # A pass over the data would map all of their 7500 MiB. An episode reads at most
+    # 320 places, a page or two each; the system maps some pages around them too.
     assert result["draw_mib"]["of_files"] < 2000
     assert result["open_mib"]["of_files"] < 200
     assert result["open_mib"]["own"] < 300
     assert result["draw_mib"]["own"] < 100
-    assert result["open_seconds"] < 10
-    # Milliseconds; the rest is for machines that do other things beside.
-    assert all(each["median_ms"] < 100 for each in result["episodes"])

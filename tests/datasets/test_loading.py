@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import huggingface_hub
@@ -88,29 +87,23 @@ def test_omniglots_images_are_those_of_the_file(data):
         assert (images == np.array(row["image"].convert("L"))).all(axis=(1, 2)).any()
 
 
-def test_the_second_load_is_quick_and_imports_nothing_heavy(data):
+def test_the_second_load_imports_nothing_heavy(data):
     load_dataset("omniglot")
     script = (
-        "import sys, time; from quickstudy.datasets import load_dataset; start = time.time(); "
-        "load_dataset('omniglot'); print(time.time() - start, 'datasets' in sys.modules, "
-        "'huggingface_hub' in sys.modules)"
+        "import sys; from quickstudy.datasets import load_dataset; load_dataset('omniglot'); "
+        "print('datasets' in sys.modules, 'huggingface_hub' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    seconds, *heavy = done.stdout.split()
-    assert float(seconds) < 1
-    assert heavy == ["False", "False"]
+    assert done.stdout.split() == ["False", "False"]
     assert done.stderr == ""
 
 
-def test_cifar100_and_its_two_splits(data):
-    start = time.perf_counter()
+def test_cifar100_and_its_two_splits_are_decoded_once(data, monkeypatch):
     dataset = load_dataset("cifar100")
-    decoding = time.perf_counter() - start
     assert repr(dataset) == "ClassDataset(cifar100: 100 classes, 600 examples each, 3x32x32)"
     assert list(dataset.published_splits) == ["cifar-fs", "fc100"]
-    start = time.perf_counter()
+    monkeypatch.setattr(ImageInputs, "decode", lambda *_: pytest.fail("decoded again"))
     fc100 = load_dataset("fc100")
-    assert time.perf_counter() - start < decoding / 2
     assert list(fc100.published_splits) == ["fc100", "cifar-fs"]
     assert {part: p.classes for part, p in fc100.split().items()} == {
         "train": 60,

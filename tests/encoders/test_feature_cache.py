@@ -149,6 +149,7 @@ def test_two_processes_at_once(tmp_path):
     other = multiprocessing.get_context("spawn").Process(target=put_many, args=(tmp_path, 200))
     other.start()
     while not (tmp_path / FeatureCache("a", tmp_path).path.name).exists():
+        assert other.is_alive() or other.exitcode == 0
         time.sleep(0.01)
     put_many(tmp_path, 0)
     other.join()

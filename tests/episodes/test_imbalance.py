@@ -58,7 +58,7 @@ def problems(draw):
 
 
 @given(problems())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_numbers_sum_to_the_total_and_fit(problem):
     shares, total, room = problem
     counts = apportioned(shares, total, room)

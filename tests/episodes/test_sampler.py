@@ -200,7 +200,7 @@ def samplers(draw):
 
 
 @given(sampler=samplers(), index=st.integers(0, 2**40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_task_is_well_formed(sampler, index):
     ways, shots = sampler.counts(index)
     assert sampler.ways[0] <= ways <= sampler.ways[1]
@@ -308,7 +308,7 @@ def test_unbalanced_episodes_of_a_seed_are_these_for_ever():
 
 
 @given(sampler=samplers(), index=st.integers(0, 2**40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_unbalanced_task_is_well_formed(sampler, index):
     """The sizes leave a class little more than the queries of a balanced task, or nothing."""
     ways, shots = sampler.counts(index)
@@ -454,7 +454,7 @@ def uniform_rows(draw):
 
 
 @given(uniform_rows())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_distinct_integers_are_a_shuffle_stopped_early(case):
     uniform, below = case
     expected = [fisher_yates(row, limit) for row, limit in zip(uniform, below, strict=True)]

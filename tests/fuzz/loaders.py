@@ -34,7 +34,7 @@ from quickstudy.training.description import describe
 from . import mutations
 
 MOST_SECONDS = 20
-"""That one file may take on a busy machine; whatever takes longer hangs."""
+"""Of processor time that one file may take; whatever takes more hangs."""
 
 ROWS = [("where is my card", "card"), ("my card is lost", "card"), ("a pound", "money"), ("é", "x")]
 TEXTS = TextInputs.learned([text for text, _ in ROWS], vocabulary=300)
@@ -84,15 +84,15 @@ class Loader:
 @contextmanager
 def _within_time() -> Iterator[None]:
     def ring(*_: object) -> None:
-        raise TimeoutError(f"it takes more than {MOST_SECONDS} seconds")
+        raise TimeoutError(f"it takes more than {MOST_SECONDS} seconds of the processor")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(MOST_SECONDS)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _is_own(error: BaseException) -> bool:

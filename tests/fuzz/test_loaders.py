@@ -39,7 +39,6 @@ def test_damaged_files_are_read_or_refused_in_a_sentence(loader, seeds, tmp_path
 
     @settings(
         max_examples=CASES.get(loader.name, 10),
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -19,7 +19,7 @@ def numbers(*shape, seed=0):
         st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=3
     ).map(torch.tensor)
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_class_means_of_any_shots(targets):
     features = numbers(*targets.shape, 5)
     means = class_means(features, targets, ways=4)

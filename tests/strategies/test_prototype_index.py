@@ -70,7 +70,7 @@ def test_the_logits_are_those_of_the_prototypical_network(distance):
     block_bytes=st.sampled_from([1, 400, 2**20]),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_of_equals_the_lower_class_comes_first(distance, prototypes, features, block_bytes, data):
     """Points on a small grid: many prototypes are the same, and many distances."""
     prototypes, features = torch.tensor(prototypes).float(), torch.tensor(features).float()

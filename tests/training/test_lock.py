@@ -8,11 +8,13 @@ import pytest
 
 from quickstudy.training.lock import NAME, locked
 
+from ..conftest import HANG
+
 
 def hold(folder, connection):
     with locked(folder):
         connection.send("ready")
-        connection.poll(60)  # until the other end says something or is closed
+        connection.poll(None)  # until the other end says something or is closed
 
 
 @pytest.fixture
@@ -22,10 +24,11 @@ def other(tmp_path):
     ours, theirs = context.Pipe()
     process = context.Process(target=hold, args=(tmp_path, theirs))
     process.start()
-    assert ours.poll(60)
+    theirs.close()  # so that the pipe ends with the process
+    assert ours.poll(HANG)
     yield process, ours
     process.kill()
-    process.join(60)
+    process.join(HANG)
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(tmp_path, other):
@@ -34,7 +37,7 @@ def test_a_second_process_is_refused_and_the_first_is_named(tmp_path, other):
     with pytest.raises(ValueError, match=named), locked(tmp_path):
         pytest.fail("two were let in")
     ours.send("stop")
-    process.join(60)
+    process.join(HANG)
     with locked(tmp_path):
         assert (tmp_path / NAME).exists()
     assert list(tmp_path.iterdir()) == []
@@ -43,7 +46,7 @@ def test_a_second_process_is_refused_and_the_first_is_named(tmp_path, other):
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path, other):
     process, _ = other
     os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
+    process.join(HANG)
     assert (tmp_path / NAME).exists()
     with locked(tmp_path):
         pass

@@ -15,6 +15,7 @@ from quickstudy.training.checkpoint import Checkpoint
 from quickstudy.training.ranks import LostContactError, _talking, check_started, gathered
 from quickstudy.training.ranks import gathered_rows as rows_of_ranks
 
+from ..conftest import HANG
 from . import ranks_at_work as work
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def several(request, one_thread, tmp_path_factory):
     command += ["tests.training.ranks_at_work", str(request.param), str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     return folder

@@ -13,6 +13,7 @@ from quickstudy.episodes import EpisodeSampler, Sinusoids
 from quickstudy.strategies import MAML, PrototypicalNetwork, Strategy
 from quickstudy.training.tasks import MetaGradient, _mixes_tasks
 
+from ..conftest import HANG
 from .conftest import make_blobs
 
 
@@ -314,5 +315,5 @@ print("done")
 
 def test_threads_never_wait_for_each_other():
     """One in an operation of Python, the other in one of C++, on the same parameters."""
-    done = subprocess.run([sys.executable, "-c", HANGING], timeout=100, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", HANGING], timeout=HANG, capture_output=True)
     assert done.stdout.split() == [b"done"], done.stderr

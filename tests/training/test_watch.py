@@ -1,7 +1,6 @@
 """A rank that fails or dies ends the others: the watching thread with a store in this process."""
 
 import threading
-import time
 
 import pytest
 from torch.distributed import HashStore, PrefixStore, distributed_c10d
@@ -10,7 +9,31 @@ from quickstudy.training import watch
 from quickstudy.training.ranks import LostContactError
 from quickstudy.training.watch import Watch
 
-TICK = 0.01
+from ..conftest import HANG
+
+
+class Ticks(threading.Event):
+    """Stands for the event that ends the watching: its seconds pass when the test says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.passed = threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(self, timeout=None):
+        self.asked.release()
+        assert self.passed.acquire(timeout=HANG)
+        return self.is_set()
+
+    def set(self):
+        super().set()
+        self.passed.release()
+
+    def tick(self, times, meanwhile=lambda: None):
+        """Lets seconds pass, each when the watching thread has done all it does in one."""
+        for _ in range(times):
+            assert self.asked.acquire(timeout=HANG)
+            meanwhile()
+            self.passed.release()
 
 
 @pytest.fixture
@@ -21,53 +44,46 @@ def ended(monkeypatch):
     monkeypatch.setattr(watch, "ranks", lambda: 2)
     monkeypatch.setattr(watch, "rank", lambda: 0)
     monkeypatch.setattr(watch, "barrier", lambda: None)
-    monkeypatch.setattr(watch, "TICK_SECONDS", TICK)
-    monkeypatch.setattr(watch, "GRACE_SECONDS", TICK)
     monkeypatch.setattr(watch.os, "_exit", lambda code: event.set())
     return event
 
 
-class Other:
-    """Rank 1, as far as the store knows."""
-
-    def __init__(self, watching):
-        self.store = watching.store
-        self.alive = threading.Event()
-
-    def beat(self):
-        while not self.alive.wait(TICK):
-            self.store.add("beat/1", 1)
-
-
-def test_a_rank_that_beats_is_left_alone_and_one_that_is_silent_ends_all(ended, capsys):
+@pytest.fixture
+def watching(ended):
     watching = Watch()
-    other = Other(watching)
-    thread = threading.Thread(target=other.beat)
+    watching.left = Ticks()
+    return watching
+
+
+def test_a_rank_that_beats_is_left_alone_and_one_that_is_silent_ends_all(watching, ended, capsys):
+    ticks = watching.left
     with watching:
-        thread.start()
-        time.sleep(3 * watch.SILENT_TICKS * TICK)
+        ticks.tick(3 * watch.SILENT_TICKS, lambda: watching.store.add("beat/1", 1))
+        ticks.tick(watch.SILENT_TICKS - 1)
         assert not ended.is_set()
-        other.alive.set()
-        thread.join()
-        assert ended.wait(30)
+        ticks.tick(2)  # the one too many, and the time of grace
+        assert ended.wait(HANG)
     assert (
         "Rank 1 gave no sign of life for 40 seconds. All processes end" in capsys.readouterr().err
     )
 
 
-def test_the_error_of_another_rank_is_shown(ended, capsys):
-    watching = Watch()
+def test_the_error_of_another_rank_is_shown(watching, ended, capsys):
     with watching:
         watching.store.set("failure", "Rank 1 failed: ValueError: all too much")
-        assert ended.wait(30)
+        watching.left.tick(2)
+        assert ended.wait(HANG)
     assert "quickstudy: Rank 1 failed: ValueError: all too much" in capsys.readouterr().err
 
 
 def test_failures_of_an_earlier_time_are_over(ended):
     with pytest.raises(ZeroDivisionError), Watch():
         _ = 1 / 0
-    with Watch():
-        time.sleep(5 * TICK)
+    watching = Watch()
+    watching.left = Ticks()
+    with watching:
+        watching.left.tick(5)
+    watching.thread.join(HANG)
     assert not ended.is_set()
 
 
@@ -88,17 +104,18 @@ def test_a_sum_that_fails_says_why_the_other_has_ended(ended, told):
         raise LostContactError("Connection closed by peer")
 
 
-def test_without_the_store_rank_0_has_ended(ended, capsys, monkeypatch):
+def test_without_the_store_rank_0_has_ended(watching, ended, capsys, monkeypatch):
     def gone(*_):
         raise RuntimeError("Connection reset by peer")
 
-    with Watch():
+    with watching:
         monkeypatch.setattr(PrefixStore, "add", gone)
-        assert ended.wait(30)
+        watching.left.tick(2)
+        assert ended.wait(HANG)
     assert "Rank 0 has ended" in capsys.readouterr().err
 
 
 def test_a_process_by_itself_watches_nobody():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with Watch():
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
