@@ -28,29 +28,32 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
+# Threads that wait for each other sleep: where other processes keep the cores busy, those that spin
+# take thirty times as long. Set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 DATA_VARIABLE = "QUICKSTUDY_DATA"
-BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder in which omniglot, cifar100 and so on lie."""
     chosen = os.environ.get(DATA_VARIABLE)
-    folder = Path(chosen).expanduser() if chosen else BESIDE_THE_PROJECT
-    if not folder.is_dir():
+    if not chosen or not Path(chosen).expanduser().is_dir():
         pytest.skip(f"There are no real data: name their folder in {DATA_VARIABLE}.")
-    return folder
+    return Path(chosen).expanduser()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Keeps decoded data for all tests of a session, away from the user's cache."""
+    """Keeps decoded data and compiled code for all tests of a session, away from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("QUICKSTUDY_CACHE", str(folder))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
+        patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helpers that outlive the tests
         yield folder
 
 
