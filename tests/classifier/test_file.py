@@ -1,7 +1,9 @@
 """What is loaded is what was saved; what is damaged, or foreign, is refused."""
 
+import copy
 import pickle
 import struct
+import warnings
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,7 +17,10 @@ import quickstudy as qs
 from quickstudy import FewShotClassifier, tensor_file
 from quickstudy.classifier.file import FORMAT
 from quickstudy.inputs import ImageInputs
+from quickstudy.strategies import PrototypicalNetwork
 from quickstudy.trust import check_trusted
+
+from .. import own_encoders as own
 
 
 class Halves(nn.Module):
@@ -298,3 +303,63 @@ def test_pushed_and_loaded_by_its_name(blobs, tmp_path, monkeypatch):
 def test_a_hub_that_cannot_be_reached():
     with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*cannot be reached"):
         FewShotClassifier.load("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: own.WithOptions(scale=-3.0), own.WithDropout, own.replaced]
+)
+def test_a_classifier_is_loaded_with_the_encoder_it_was_saved_with(make, tmp_path):
+    X = np.random.default_rng(0).normal(size=(24, 16)).astype("f4")
+    classifier = FewShotClassifier(encoder=make()).fit(X, np.repeat(list("abcd"), 6))
+    with pytest.raises(ValueError, match=f"{type(classifier.encoder).__name__} cannot be saved"):
+        classifier.save(tmp_path / "a.qs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_classifiers_encoder_is_left_as_it_was_and_its_frozen_layers_frozen(tmp_path):
+    X = np.random.default_rng(0).normal(size=(24, 16)).astype("f4")
+    encoder = own.OfParts([own.frozen(), own.Normalising()]).train()
+    classifier = FewShotClassifier(encoder=encoder).fit(X, np.repeat(list("abcd"), 6))
+    state, drawn = copy.deepcopy(encoder.state_dict()), torch.get_rng_state()
+    classifier.save(tmp_path / "a.qs")
+    assert encoder.training
+    assert torch.equal(drawn, torch.get_rng_state())
+    assert all(torch.equal(state[name], each) for name, each in encoder.state_dict().items())
+    loaded = FewShotClassifier.load(tmp_path / "a.qs", trust=[f"{own.__name__}.*"])
+    assert np.array_equal(classifier.predict_proba(X), loaded.predict_proba(X))
+    assert not loaded.encoder.parts[0].net[0].weight.requires_grad
+    loaded.save(tmp_path / "b.qs")
+
+
+def test_a_strategy_that_was_changed_by_hand_is_not_saved(blobs, tmp_path):
+    strategy = PrototypicalNetwork(nn.Identity())
+    strategy.predict_features = lambda theta, features: -features[..., :3]
+    classifier = FewShotClassifier(strategy=strategy).fit(*blobs)
+    with pytest.raises(ValueError, match="PrototypicalNetwork or Identity cannot be saved"):
+        classifier.save(tmp_path / "a.qs")
+
+
+def test_inputs_of_ones_own_are_not_saved(tmp_path):
+    class Darker(ImageInputs):
+        def prepare(self, stored):
+            return super().prepare(stored) / 2
+
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    classifier = FewShotClassifier(nn.Flatten(), inputs=Darker(8)).fit(images, [0, 1] * 3)
+    with pytest.raises(ValueError, match="inputs are a Darker"):
+        classifier.save(tmp_path / "a.qs")
+
+
+def test_a_module_of_ones_own_is_loaded_quietly_and_made_once(tmp_path, monkeypatch, capfd):
+    X = np.random.default_rng(0).normal(size=(24, 16)).astype("f4")
+    FewShotClassifier(encoder=own.TwoLayers(8)).fit(X, [0, 1] * 12).save(tmp_path / "a.qs")
+    made, init = [], own.TwoLayers.__init__
+    monkeypatch.setattr(
+        own.TwoLayers, "__init__", lambda self, hidden: (made.append(hidden), init(self, hidden))[1]
+    )
+    capfd.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FewShotClassifier.load(tmp_path / "a.qs", trust=[f"{own.__name__}.*"])
+    assert made == [8]
+    assert capfd.readouterr() == ("", "")

@@ -245,12 +245,13 @@ def _refusal(name: str, difference: str) -> ValueError:
 def _blamed(module: nn.Module, path: str = "") -> str:
     """The class to name: of the innermost described module around ``path``.
 
-    Where nothing is known of the place, it is somebody else's class rather than this package's.
+    Where nothing is known of the place, it is somebody else's rather than of this package or torch.
     """
     described = described_modules(module)
     if not path:
-        others = [each for each in described if not type(each).__module__.startswith("quickstudy.")]
-        return " or ".join(dict.fromkeys(type(each).__name__ for each in others or described[:1]))
+        libraries = ("quickstudy", "torch")
+        own = [each for each in described if type(each).__module__.split(".")[0] not in libraries]
+        return " or ".join(dict.fromkeys(type(each).__name__ for each in own or described))
     within = {id(each) for each in described}
     around = [
         (len(name), part)
