@@ -11,6 +11,7 @@ from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
 from quickstudy.cli.output import say
+from quickstudy.cli.own_encoder import own_encoder, without_arguments
 from quickstudy.cli.parsing import add_unreadable, new_parser, parse
 from quickstudy.file_lock import changing
 from quickstudy.files import check_apart, check_writable
@@ -31,8 +32,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--encoder",
         type=str | None,
-        help="a run trained here, a local model or one of the Hugging Face hub; by default the "
-        "usual one for what is learned",
+        help="a run trained here, a local model, one of the Hugging Face hub, or a class of your "
+        "own by its import path (--encoder.ARGUMENT sets its arguments); by default the usual one "
+        "for what is learned",
     )
     parser.add_argument(
         "--strategy",
@@ -61,6 +63,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of whatever is random")
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
+    words, arguments = without_arguments(words)
     options = parse(parser, words)
 
     started = time.perf_counter()
@@ -75,9 +78,8 @@ def run(words: Sequence[str]) -> int:
         skips,
         options.data_split,
     )
-    parts = assembled(
-        options.encoder, options.strategy, None, examples.raw, options.device, cached=True
-    )
+    encoder, inputs = own_encoder(options.encoder, arguments, examples.raw)
+    parts = assembled(encoder, options.strategy, inputs, examples.raw, options.device, cached=True)
     if skips:
         examples = examples.readable(parts.reader)
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)

@@ -118,6 +118,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         "encoder",
         skip=DERIVED_FOR_ENCODER,
         required=False,
+        fail_untyped=False,  # a plain module's arguments often have no types
         help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
         "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
@@ -194,10 +195,10 @@ def build_strategy(
     arguments = strategy.setdefault("init_args", {})
     accepted = inspect.signature(described_class(strategy)).parameters
     if "encoder" in accepted:
-        _fit_to_inputs(encoder, input_shape, inputs)
+        fit_to_inputs(encoder, input_shape, inputs)
         arguments["encoder"] = encoder
     if learner := arguments.get("learner"):  # a network of its own, for the same inputs
-        _fit_to_inputs(learner, input_shape, inputs)
+        fit_to_inputs(learner, input_shape, inputs)
     if "ways" in accepted:
         if as_whole(ways) is None:
             name = strategy["class_path"].rpartition(".")[2]
@@ -215,7 +216,7 @@ def build_strategy(
     return built
 
 
-def _fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inputs | None) -> None:
+def fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inputs | None) -> None:
     """Sets those arguments of a described network that follow from what it reads."""
     derived: dict[str, Any] = {"input_shape": list(input_shape)}
     for name in DERIVED_FOR_ENCODER - {"input_shape"}:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.messages import UsageError, did_you_mean
-from quickstudy.trust import check_config
+from quickstudy.trust import IMPORT_PATH, check_config
 from quickstudy.yaml_text import read_yaml, read_yaml_file
 
 CLASS_OPTIONS = ("strategy", "encoder")
@@ -77,6 +77,7 @@ def parse(
     if config is not None:
         check_config("The run's config", config)
     given = [*contents.values(), *([] if config is None else [config])]
+    _admit_encoders(parser, words, given)
     try:
         before = [] if config is None else ["--config", _as_word(config, words)]
         with _defaults_for(parser, given, words):
@@ -90,6 +91,37 @@ def parse(
         said = _unknown_options(str(error), parser) or _in_words(str(error))
         where = f" (options typed and from {', '.join(configs)})" if configs else ""
         raise UsageError(f"{said}{where}\nAll options: {parser.prog} --help") from error
+
+
+def _admit_encoders(
+    parser: ArgumentParser, words: Sequence[str], configs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Lets ``--encoder`` take plain modules: any class of them that is named is imported.
+
+    Configurations have been checked: they name only classes that are trusted.
+
+    Raises:
+        UsageError: when what is named is no class of modules.
+    """
+    if "encoder" not in parser.get_defaults(skip_validation=True):
+        return
+    values = [config.get("encoder") for config in configs]
+    values += [b for a, b in pairwise(words) if a == "--encoder"]
+    values += [word.partition("=")[2] for word in words if word.startswith("--encoder=")]
+    for path in filter(None, map(_class_path, values)):
+        if re.search(r"\.py(:|$)", path):
+            name = path.partition(":")[2] or "MyClass"
+            raise UsageError(
+                f"--encoder is {path!r}, a file; name the class by its import path from the file's "
+                f"folder, as in --encoder {Path(path.partition(':')[0]).stem}.{name}."
+            )
+        if IMPORT_PATH.fullmatch(path) and not Path(path).exists():
+            from quickstudy.encoders.own import own_class
+
+            try:
+                own_class(path)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
 
 def _unknown_options(error: str, parser: ArgumentParser) -> str:
@@ -149,11 +181,17 @@ def _typed_class(option: str, words: Sequence[str]) -> str | None:
 
 
 def _class_name(value: Any) -> str | None:
-    """The name of the class in an option's value: a name, a description, or either as text."""
+    """The name of the class in an option's value, without its module."""
+    path = _class_path(value)
+    return path.rpartition(".")[2] if path is not None else None
+
+
+def _class_path(value: Any) -> str | None:
+    """The class in an option's value: a name, a description, or either as text."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = read_yaml(value, "What is typed for a class")
     path = value.get("class_path") if isinstance(value, Mapping) else value
-    return path.rpartition(".")[2] if isinstance(path, str) else None
+    return path if isinstance(path, str) else None
 
 
 def _of_same_classes(config: Mapping[str, Any], words: Sequence[str]) -> Mapping[str, Any]:

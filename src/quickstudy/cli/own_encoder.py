@@ -1,0 +1,121 @@
+"""``learn --encoder my_module.Net --encoder.channels 4``: a class of one's own as an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.classifier.encoders import load_encoder
+from quickstudy.classifier.raw import kind_of
+from quickstudy.cli.options import DERIVED_FOR_ENCODER, fit_to_inputs, plain
+from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.datasets.catalogue import PHOTOGRAPHS, SOUNDS
+from quickstudy.datasets.decoding import read_text_file
+from quickstudy.datasets.features import evaluating
+from quickstudy.encoders import Encoder
+from quickstudy.encoders.own import is_import_path, own_class
+from quickstudy.inputs import Inputs, TextInputs, UnreadableError
+from quickstudy.messages import UsageError, reason
+from quickstudy.training.description import build
+
+
+def without_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command, and those among them that set arguments of an encoder's class."""
+    kept: list[str] = []
+    arguments: list[str] = []
+    of_argument = False
+    for word in words:
+        if word.startswith("--"):
+            of_argument = word.startswith("--encoder.")
+            (arguments if of_argument else kept).append(word)
+            of_argument = of_argument and "=" not in word
+        else:
+            (arguments if of_argument else kept).append(word)
+            of_argument = False  # an option has one value; what follows is the command's
+    return kept, arguments
+
+
+def own_encoder(
+    name: str | None, arguments: Sequence[str], raw: Sequence[Any]
+) -> tuple[str | nn.Module | None, Inputs | None]:
+    """What ``--encoder`` names, and how it reads inputs where that is not known from its name.
+
+    A class is made once, with the arguments that were typed and those that follow from the inputs.
+    Its inputs are those in its attribute ``inputs``, else as ``load_dataset`` reads such examples.
+
+    Raises:
+        UsageError: arguments were typed for what is no class.
+        ValueError: the class cannot be made, or what it makes is no encoder of these inputs.
+    """
+    if name is None or Path(name).exists() or not is_import_path(name):
+        if arguments:
+            option = arguments[0].partition("=")[0]
+            raise UsageError(
+                f"{option} is an argument of a class of encoders, and --encoder names none; a "
+                "class is named by its import path, such as my_module.MyClass."
+            )
+        return name, None
+    cls = own_class(name)
+    if cls.__module__.startswith("quickstudy."):
+        return load_encoder(cls.__name__), None  # type: ignore[return-value]  # refuses, in words
+    parser = new_parser("learn", "")
+    parser.add_subclass_arguments(
+        Encoder, "encoder", skip=DERIVED_FOR_ENCODER, required=False, fail_untyped=False
+    )
+    description = plain(parse(parser, ["--encoder", name, *arguments]).encoder)
+    usual = _usual_inputs(raw)
+    stored = _first_stored(raw, usual)
+    fit_to_inputs(description, stored.shape, usual)
+    module = build(description).eval()
+    own = getattr(module, "inputs", None)
+    if isinstance(own, Inputs):
+        stored, usual = _first_stored(raw, own), own
+    _check(module, usual, torch.stack([stored, stored]))
+    return module, usual
+
+
+def _usual_inputs(raw: Sequence[Any]) -> Inputs:
+    kind = kind_of(raw)
+    if kind == "image":
+        return PHOTOGRAPHS
+    if kind == "audio":
+        return SOUNDS
+    return TextInputs.learned(
+        read_text_file(each) if isinstance(each, Path) else each for each in raw
+    )
+
+
+def _first_stored(raw: Sequence[Any], inputs: Inputs) -> Tensor:
+    """The first example that can be read, as it is stored."""
+    problem = None
+    for each in raw:
+        try:
+            is_text_file = inputs.kind == "text" and isinstance(each, Path)
+            return inputs.decode(read_text_file(each) if is_text_file else each)
+        except UnreadableError as error:
+            problem = problem or error
+    raise ValueError(f"None of the {len(raw)} inputs can be read. {problem}")
+
+
+def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
+    """Refuses what makes no vectors ``[B, D]`` of such inputs, before all are read (ValueError)."""
+    name = type(module).__name__
+    try:
+        with evaluating(module):
+            vectors: Any = module(inputs.prepare(stored))
+    except Exception as error:  # of somebody's own code
+        raise ValueError(
+            f"The encoder {name} cannot read {inputs.kind} inputs [B, "
+            f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) Let it say what it "
+            "reads in an attribute: self.inputs = quickstudy.ImageInputs(size=32), for images."
+        ) from error
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != 2:
+        given = list(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise ValueError(
+            f"The encoder {name} gives {given} for 2 inputs; vectors [2, D] are needed. Pool and "
+            "flatten what it gives, or return its part that is a tensor of vectors."
+        )
