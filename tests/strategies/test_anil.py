@@ -6,6 +6,7 @@ import torch
 from quickstudy.strategies import ANIL
 
 from .inner_loops_by_hand import leaves, meta_gradient_by_hand, shaken
+from .meta_gradients import as_on_a_gpu
 from .test_maml import SAME, gradients_of
 
 HEAD = {"head.weight", "head.bias"}
@@ -55,10 +56,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(make_episode, monkey
     """On a GPU tasks are mapped by vmap."""
     episode = make_episode((1, 8, 8), tasks=3)
     expected = gradients_of(shaken(ANIL), episode)
-    monkeypatch.setattr(
-        "quickstudy.strategies.gradient.gradient_strategy.map_tasks",
-        lambda function, *tasks, at_once: torch.func.vmap(function)(*tasks),
-    )
+    as_on_a_gpu(monkeypatch)
     torch.testing.assert_close(gradients_of(shaken(ANIL), episode), expected, **SAME)
 
 

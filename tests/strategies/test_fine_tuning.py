@@ -12,6 +12,8 @@ from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import FineTuning
 from quickstudy.strategies.functional import class_means
 
+from .meta_gradients import as_on_a_gpu
+
 # A few steps in float64 whose order of operations differs.
 SAME = {"rtol": 1e-8, "atol": 1e-10}
 SHAPE = (1, 8, 8)
@@ -133,10 +135,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(make_episode, monkey
     """On a GPU tasks are mapped by vmap."""
     episode = make_episode(SHAPE, tasks=3)
     expected = tiny(inner_steps=2)(episode)
-    monkeypatch.setattr(
-        "quickstudy.strategies.finetune.fine_tuning.map_tasks",
-        lambda function, *tasks: torch.func.vmap(function, randomness="different")(*tasks),
-    )
+    as_on_a_gpu(monkeypatch)
     torch.testing.assert_close(tiny(inner_steps=2)(episode), expected, **SAME)
 
 

@@ -12,6 +12,8 @@ from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import MAML
 from quickstudy.training.memory import held_bytes
 
+from .meta_gradients import as_on_a_gpu
+
 # In float64 two ways to write one computation differ by rounding only; a few thousand operations
 # and the division by small batch variances leave ten good digits and more.
 SAME = {"rtol": 1e-8, "atol": 1e-11}
@@ -304,10 +306,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(
     episode = make_episode((1, 8, 8), tasks=3)
     strategy = tiny(inner_steps=2, transductive=transductive)
     expected = gradients_of(strategy, episode)
-    monkeypatch.setattr(
-        "quickstudy.strategies.gradient.gradient_strategy.map_tasks",
-        lambda function, *tasks, at_once: torch.func.vmap(function, randomness="different")(*tasks),
-    )
+    as_on_a_gpu(monkeypatch)
     torch.testing.assert_close(gradients_of(strategy, episode), expected, **SAME)
 
 

@@ -8,6 +8,7 @@ from quickstudy.strategies import Reptile
 from quickstudy.strategies.gradient.reptile import taking_turns
 
 from .inner_loops_by_hand import leaves, shaken
+from .meta_gradients import as_on_a_gpu
 from .test_maml import SAME, gradients_of, network_by_hand
 
 # Adam divides a gradient by its own size, so where it is rounding away from zero, as that of the
@@ -144,10 +145,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(make_episode, monkey
     """On a GPU tasks are mapped by vmap."""
     episode = make_episode((1, 8, 8), tasks=3)
     expected = gradients_of(shaken(Reptile), episode)
-    monkeypatch.setattr(
-        "quickstudy.strategies.gradient.reptile.map_tasks",
-        lambda function, *tasks: torch.func.vmap(function)(*tasks),
-    )
+    as_on_a_gpu(monkeypatch)
     torch.testing.assert_close(gradients_of(shaken(Reptile), episode), expected, **NEARLY_SAME)
 
 

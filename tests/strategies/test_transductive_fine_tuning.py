@@ -11,6 +11,8 @@ from quickstudy.encoders import Conv4
 from quickstudy.strategies import TransductiveFineTuning
 from quickstudy.strategies.functional import class_means
 
+from .meta_gradients import as_on_a_gpu
+
 # A few steps in float64 whose order of operations differs; Adam divides by small numbers.
 SAME = {"rtol": 1e-6, "atol": 1e-8}
 SHAPE = (1, 8, 8)
@@ -124,10 +126,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(make_episode, monkey
     episode = make_episode(SHAPE, tasks=3)
     strategy = tiny(inner_steps=3, inner_learning_rate=0.01)
     expected = strategy(episode)
-    monkeypatch.setattr(
-        "quickstudy.strategies.transductive.transductive_fine_tuning.map_tasks",
-        lambda function, *tasks: torch.func.vmap(function, randomness="different")(*tasks),
-    )
+    as_on_a_gpu(monkeypatch)
     torch.testing.assert_close(strategy(episode), expected, **SAME)
 
 

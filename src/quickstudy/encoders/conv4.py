@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder, Modulation, channels_last, image_shape, modulate
 from quickstudy.encoders.folding import folded
-from quickstudy.encoders.normalization import Normalization, by_its_batch, normalization_layer
+from quickstudy.encoders.normalization import (
+    Normalization,
+    by_its_batch,
+    is_plain,
+    normalization_layer,
+)
 from quickstudy.encoders.pooled_block import (
     convolved,
     convolved_and_pooled,
@@ -105,10 +110,11 @@ class Conv4(Encoder):
         for block in range(self.blocks):
             convolution, norm = self.convolutions[block], self.norms[block]
             assert isinstance(convolution, nn.Conv2d)
-            one = folded(convolution, norm, x) if modulation is None else None
+            merged = modulation is None and is_plain(convolution)
+            one = folded(convolution, norm, x) if merged else None
             if one is not None:
                 x = self._convolved(x, *one)
-            elif modulation is None and self._in_pieces(x, convolution) and by_its_batch(norm):
+            elif merged and self._in_pieces(x, convolution) and by_its_batch(norm):
                 x = normalized_and_pooled(convolution, norm, x)
             else:
                 x = norm(convolution(x))

@@ -17,7 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.encoders.normalization import TaskBatchNorm, update_running_averages
+from quickstudy.encoders.normalization import (
+    TaskBatchNorm,
+    is_plain,
+    update_running_averages,
+)
 
 IMAGES_AT_ONCE = 32
 """Patches of so many images stay in a processor's cache."""
@@ -37,7 +41,7 @@ def folded(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> tuple[Tensor, 
     """
     if not isinstance(norm, TaskBatchNorm | nn.BatchNorm2d) or convolution.bias is not None:
         return None
-    if norm.weight is None or norm.bias is None:
+    if norm.weight is None or norm.bias is None or not (is_plain(convolution) and is_plain(norm)):
         return None
     with torch.autocast(x.device.type, enabled=False):
         statistics = _statistics(convolution, norm, x)

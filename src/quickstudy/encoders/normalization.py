@@ -186,11 +186,25 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes what its kind does and nothing else, so that it can be merged.
+
+    A layer that somebody put in its place, or looks at, may do more: it is called as it is.
+    """
+    kind = type(layer)
+    if kind not in (nn.Conv2d, nn.BatchNorm2d, TaskBatchNorm):
+        return False
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    return not hooks and "forward" not in layer.__dict__
+
+
 def by_its_batch(norm: nn.Module) -> bool:
     """Whether a batch normalisation divides by the statistics of the batch, and need not tell."""
+    if not is_plain(norm) or norm.weight is None or norm.bias is None:
+        return False
     if isinstance(norm, TaskBatchNorm):
         return norm.training and norm.statistics.recorded is None
-    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.training
+    return isinstance(norm, nn.BatchNorm2d) and norm.training
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ from quickstudy.encoders.normalization import (
     TaskStatistics,
     normalized,
 )
+
+Module = TypeVar("Module", bound=nn.Module)
 
 STATE = "task_statistics"
 """Where a layer with a forward pass of its own keeps its :class:`TaskStatistics`."""
@@ -162,25 +164,37 @@ def follow(given: nn.Module, own: nn.Module, convert: Callable[[Tensor], Tensor]
                 module._buffers[key] = convert(buffer) if ours is None else ours
 
 
+def copied(module: Module, memo: dict[int, Any]) -> Module:
+    """A copy of a module, in which ``memo`` says what takes the place of which object, by its id.
+
+    Tensors that a module keeps from its latest pass, as weight normalisation does, do not keep
+    their gradient's history, which torch cannot copy.
+    """
+    for layer in module.modules():
+        for value in layer.__dict__.values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach().clone())
+    return copy.deepcopy(module, memo)
+
+
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
-        copied: nn.Module = copy.deepcopy(module, memo)
+        return copied(module, memo)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"The batch normalisation of {type(module).__name__} cannot be made to belong to a "
-            "task, because the encoder holds something that Python cannot copy, such as a lock, an "
-            "open file or a tensor with a gradient's history. Make that when it is needed, or use "
-            "an encoder without batch normalisation."
+            "task, because the encoder holds something that Python cannot copy, such as a lock or "
+            "an open file. Make that when it is needed, or use an encoder without batch "
+            "normalisation."
         ) from error
-    return copied
 
 
-def _frozen(copied: nn.Module) -> set[str]:
+def _frozen(own: nn.Module) -> set[str]:
     """The names of batch normalisation that stays in evaluation mode when all is to train."""
-    copied.train()
+    own.train()
     return {
         name
-        for name, layer in copied.named_modules()
+        for name, layer in own.named_modules()
         if isinstance(layer, _BatchNorm) and not layer.training
     }
 

@@ -11,10 +11,12 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from quickstudy.counts import Count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
-from quickstudy.encoders.normalization import TaskBatchNorm
+from quickstudy.encoders.task_normalization import task_batch_norms
 from quickstudy.episodes import TaskSource
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation.report import Estimate, Report
@@ -262,15 +264,33 @@ def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION
 
 def normalization_policy(strategy: nn.Module) -> str:
     """Whose statistics the strategy's normalisation layers use in evaluation, in words."""
-    layers = [type(layer) for layer in strategy.modules()]
-    if TaskBatchNorm in layers:
+    found: list[str] = []
+    of_task = task_batch_norms(strategy)
+    if of_task:
         of_queries = getattr(strategy, "transductive", False)
-        return f"batch, statistics of the {'queries' if of_queries else 'support'}"
-    if any(issubclass(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
-        return "batch, running averages of training"
-    if any(issubclass(layer, nn.GroupNorm) for layer in layers):
-        return "group, each input by itself"
-    return "none"
+        averages = getattr(strategy, "step_statistics", False)
+        whose = "queries" if of_queries else "support"
+        found.append(
+            "batch, running averages of each step"
+            if averages
+            else f"batch, statistics of the {whose}"
+        )
+    for name, layer in strategy.named_modules():
+        if name in of_task:
+            continue
+        if isinstance(layer, _BatchNorm):
+            averaged = layer.running_mean is not None and layer.running_var is not None
+            whose = (
+                "running averages of training" if averaged else "statistics of the batch at hand"
+            )
+            found.append(f"batch, {whose}")
+        elif isinstance(layer, _InstanceNorm) and layer.running_mean is not None:
+            found.append("instance, running averages of training")
+        elif isinstance(layer, nn.GroupNorm):
+            found.append("group, each input by itself")
+        elif isinstance(layer, _InstanceNorm):
+            found.append("instance, each input by itself")
+    return "; ".join(dict.fromkeys(found)) or "none"
 
 
 def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:

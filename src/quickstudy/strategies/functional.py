@@ -9,7 +9,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,16 +143,19 @@ def map_tasks(function: Callable[..., Any], *arguments: Any, at_once: bool = Tru
     cache, and layers keep their fused kernels. Without ``at_once`` they go one after another
     everywhere, which takes less memory.
     """
-    leaves: list[Tensor] = []
-    tree_map(leaves.append, arguments)
-    together = leaves[0].is_cuda or all(map(is_small, leaves))
-    if at_once and together and leaves[0].shape[0] > 1:
+    if at_once and maps_at_once(arguments):
         return torch.func.vmap(function, randomness="different")(*arguments)
     results = [
         function(*tree_map(lambda leaf, task=task: leaf[task], arguments))
-        for task in range(leaves[0].shape[0])
+        for task in range(len(tree_leaves(arguments)[0]))
     ]
     return tree_map(lambda *each: torch.stack(each), *results)
+
+
+def maps_at_once(arguments: Any) -> bool:
+    """Whether :func:`map_tasks` takes these tasks all at once."""
+    leaves = tree_leaves(arguments)
+    return len(leaves[0]) > 1 and (leaves[0].is_cuda or all(map(is_small, leaves)))
 
 
 def is_small(tensor: Tensor) -> bool:

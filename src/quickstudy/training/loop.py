@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.encoders.task_normalization import check_materialized
 from quickstudy.episodes import Episode, Examples, TaskSource
 from quickstudy.episodes.episode import unchecked_episode
 from quickstudy.inputs import described_inputs
@@ -79,6 +80,7 @@ class Fit:
         self.strategy = strategy
         self.validation = validation
         self.inputs = train.inputs
+        check_materialized(strategy)
         check_augmentation(settings.augmentation, self.inputs)
         check_turns(strategy, settings.turns)
         self.classes: dict[str, list[str]] = {"train": []}

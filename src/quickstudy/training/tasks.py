@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import queue
 import sys
 import threading
@@ -16,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.encoders.task_normalization import copied
 from quickstudy.episodes import Episode
 from quickstudy.strategies import EmbeddingStrategy, Strategy
+from quickstudy.strategies.foreign import alike, is_known, untouched
 from quickstudy.strategies.functional import is_small
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.memory import free_memory, peak_memory
@@ -86,6 +87,8 @@ class MetaGradient:
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.at_once = at_once
         self.worker = _Worker(strategy, self.parameters, autocast, compiled, turns)
+        self.apart: bool | None = None  # whether tasks in one call do not see each other
+        self.faithful: bool | None = None  # whether a copy of the strategy computes the same
         self.threads: _Threads | None = None
 
     def __call__(
@@ -125,15 +128,21 @@ class MetaGradient:
 
     def _sums(self, count: int, weight: float, prepare: Callable[[int], Episode]) -> Sums:
         start = StrategyState(self.worker.strategy)
+        if count > 1 and self.at_once != 1 and self.apart is None:
+            self.apart = self._keeps_apart(prepare, start)
         if self.at_once is None and count > 1:
             self.at_once = min(count, self._fitting(prepare(0), weight, start))
         if self.at_once is not None and self.at_once > 1:
             tasks = [prepare(number) for number in range(count)]
+            side_by_side = self.device.type == "cpu" and not self._joins(tasks[0])
+            if side_by_side and not self._copies(tasks[0], start):
+                self.at_once = 1
+                return self._sums(count, weight, prepare)
             before = self._random_state()
             sums, after = _add(
-                self._together(tasks, weight, start)
-                if self.device.type != "cpu" or self._joins(tasks[0])
-                else self._side_by_side(tasks, weight, start)
+                self._side_by_side(tasks, weight, start)
+                if side_by_side
+                else self._together(tasks, weight, start)
             )
             if torch.equal(before, self._random_state()):
                 after.restore(self.worker.strategy)  # another worker may have had the last task
@@ -161,16 +170,65 @@ class MetaGradient:
         fitting = max(1, int(min(MEMORY_SHARE * free_memory(self.device) / taken, sys.maxsize)))
         if joins:
             return fitting
+        return min(torch.get_num_threads(), fitting) if self._copies(task, start) else 1
+
+    def _copies(self, task: Episode, start: StrategyState) -> bool:
+        """Whether a copy of the strategy's modules computes what they do, without them.
+
+        Functions that modules keep are not copied with what they refer to (closures), and anything
+        kept beside buffers would depend on which copy computed which task.
+        """
+        if self.faithful is None:
+            try:
+                another = self.worker.copy()
+            except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+                self.faithful = False  # a module holds what cannot be copied
+                return False
+            known = is_known(self.worker.strategy)
+            self.faithful = known or self._computes_the_same(another, task, start)
+        return self.faithful
+
+    def _computes_the_same(self, another: _Worker, task: Episode, start: StrategyState) -> bool:
+        own, other, seen = self.worker.plain(), another.plain(), []
+        with untouched(own.strategy):
+            expected = own(task, 1.0, start)
+        hooks = [
+            module.register_forward_pre_hook(lambda module, _: seen.append(module))
+            for module in own.strategy.modules()
+        ]
         try:
-            self.worker.copy()
-        except (AttributeError, RuntimeError, TypeError):  # a module holds what cannot be copied
-            return 1
-        return min(torch.get_num_threads(), fitting)
+            with untouched(own.strategy):
+                found = [other(task, 1.0, start) for _ in range(2)]
+        except (ValueError, RuntimeError):  # of the copy alone
+            return False
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return not seen and all(_agree([each], [expected]) for each in found)
+
+    def _keeps_apart(self, prepare: Callable[[int], Episode], start: StrategyState) -> bool:
+        """Whether two tasks in one call give what they give one after another.
+
+        They do not where a network looks at its whole batch, as batch normalisation does.
+        """
+        strategy = self.worker.strategy
+        if is_known(strategy) or not self._joins(prepare(0)):
+            return True
+        worker = self.worker.plain()
+        with untouched(strategy):
+            tasks = [prepare(number) for number in range(2)]
+            single = [worker(task, 1.0, start) for task in tasks]
+            try:
+                together = worker(Episode.joined(tasks), 1.0, start)
+            except RuntimeError:
+                return False
+        return _agree([together], single)
 
     def _joins(self, task: Episode) -> bool:
         """Whether several tasks go into one call: where one leaves the processor idle."""
         small = is_small(task.support.inputs) and is_small(task.query.inputs)
-        return (self.device.type == "cuda" or small) and not _mixes_tasks(self.worker.strategy)
+        joins = (self.device.type == "cuda" or small) and not _mixes_tasks(self.worker.strategy)
+        return joins and self.apart is not False
 
     def _together(
         self, tasks: Sequence[Episode], weight: float, start: StrategyState
@@ -209,6 +267,21 @@ class _Result:
     accuracy: float
     gradients: Sequence[Tensor | None]
     after: StrategyState
+
+
+def _agree(one: Sequence[_Result], other: Sequence[_Result]) -> bool:
+    """Whether results add up to the same, but for rounding."""
+    found, expected = (_add(results)[0] for results in (one, other))
+    pairs = zip(found.gradients, expected.gradients, strict=True)
+    if any((a is None) != (b is None) for a, b in pairs):
+        return False
+
+    def numbers(sums: Sums) -> list[Tensor]:
+        gradients = [each for each in sums.gradients if each is not None]
+        # Sums are float64, but no more precise than the tasks were.
+        return [each.float() for each in (torch.tensor(sums.loss), *sums.averages, *gradients)]
+
+    return alike(numbers(found), numbers(expected))
 
 
 def _add(results: Iterable[_Result]) -> tuple[Sums, StrategyState]:
@@ -287,18 +360,22 @@ class _Worker:
         self.autocast = autocast
         self.compiled = CompiledForward(strategy) if compiled else None
 
+    def plain(self) -> _Worker:
+        """The same modules, in full precision and not compiled."""
+        return _Worker(self.strategy, self.parameters, nullcontext, False, self.turns)
+
     def copy(self) -> _Worker:
         """A worker with modules of its own, whose parameters are the same numbers in memory.
 
         They are tensors of their own: of one that two threads share, autograd looks up the node
         under a lock, within which it waits for Python's, and both may wait for each other forever.
         """
-        same = {
+        same: dict[int, Any] = {
             id(each): nn.Parameter(each.detach(), each.requires_grad)
             for each in self.strategy.parameters()
         }
         parameters = [same[id(parameter)] for parameter in self.parameters]
-        own = copy.deepcopy(self.strategy, same)
+        own = copied(self.strategy, same)
         return _Worker(own, parameters, self.autocast, self.compiled is not None, self.turns)
 
     def __call__(self, task: Episode, weight: float, start: StrategyState) -> _Result:

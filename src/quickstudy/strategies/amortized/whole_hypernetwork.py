@@ -22,6 +22,7 @@ from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LinearLearner
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.amortized.weight_decoder import WeightDecoder
+from quickstudy.strategies.foreign import running
 from quickstudy.strategies.functional import class_means, map_tasks
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import Strategy, Theta
@@ -150,7 +151,8 @@ class WholeHypernetwork(Strategy):
                 check_uses(self._norms)
             return vectors, statistics
 
-        vectors, statistics = map_tasks(of_one_task, own, inputs)
+        with running(self, self.learner, of_one_task, own, inputs) as at_once:
+            vectors, statistics = map_tasks(of_one_task, own, inputs, at_once=at_once)
         return vectors, {f"learner.{name}": each for name, each in statistics.items()}
 
     def adapt(self, support: Examples, ways: int) -> Theta:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from quickstudy.datasets.features import evaluating
+from quickstudy.encoders.normalization import transformed
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.foreign import is_known, running, writes_inputs
 from quickstudy.strategies.functional import class_means, map_tasks, similarity, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
@@ -51,6 +53,7 @@ class FineTuning(PretrainedStrategy):
     """
 
     paper = "Triantafillou et al., 2020"
+    _writes: bool | None = None  # whether the encoder changes its inputs; None before it was tried
 
     def __init__(
         self,
@@ -81,14 +84,14 @@ class FineTuning(PretrainedStrategy):
             with torch.no_grad():
                 features = self.encode(support.inputs, {})
             head = self.first_head(Examples(features, support.targets), ways)
-            theta: Theta = map_tasks(self.tune, head, support.inputs, support.targets)
+            theta: Theta = self.map_tasks(self.tune, head, support.inputs, support.targets)
         return theta
 
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
         if self.depth == "head":
             return super().predict(theta, inputs)
         with evaluating(self):
-            outputs: Tensor = map_tasks(self.outputs, theta, inputs)
+            outputs: Tensor = self.map_tasks(self.outputs, theta, inputs)
         return outputs
 
     def forward(self, episode: Episode, features: Tensor | None = None) -> Tensor:
@@ -106,11 +109,21 @@ class FineTuning(PretrainedStrategy):
             lambda theta: task_loss(self.outputs(theta, inputs), targets), weights | head
         )
 
+    def map_tasks(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of one task, such as :meth:`tune`, of all tasks."""
+        with running(self, self.encoder, function, *arguments) as at_once:
+            return map_tasks(function, *arguments, at_once=at_once)
+
     def outputs(self, theta: Theta, inputs: Tensor) -> Tensor:
         """Logits ``[Q, ways]`` of one task's inputs ``[Q, *shape]``."""
         prefix = "encoder."
         weights = {n.removeprefix(prefix): each for n, each in theta.items() if n not in HEAD}
-        features: Tensor = functional_call(self.encoder, weights, (inputs,))
+        if self._writes is None and not transformed():
+            self._writes = not is_known(self.encoder) and writes_inputs(
+                self.encoder, weights, inputs
+            )
+        given = inputs.clone() if self._writes else inputs
+        features: Tensor = functional_call(self.encoder, weights, (given,))
         return F.linear(self.read(features), *(theta[name] for name in HEAD))
 
     # -- the head, all tasks at once -----------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from quickstudy.encoders.encoder import feature_size
+from quickstudy.encoders.normalization import transformed
 from quickstudy.encoders.task_normalization import (
     check_uses,
     recorded_statistics,
@@ -17,6 +20,7 @@ from quickstudy.encoders.task_normalization import (
     with_task_batch_norm,
 )
 from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
 from quickstudy.strategies.functional import map_tasks, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Strategy, Theta
@@ -47,6 +51,8 @@ class GradientStrategy(Strategy):
     """
 
     regression = True
+    _kernels = 0  # of KERNELS, what the network needs in the present mode
+    _writes: bool | None = None  # whether the network changes its inputs; None before it was tried
 
     def __init__(
         self,
@@ -111,15 +117,23 @@ class GradientStrategy(Strategy):
     def outputs(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
         """Outputs ``[N, ways]`` of one task's inputs, normalised by their own batch or by θ."""
         self.use_batch_statistics(batch_statistics)
-        found: Tensor = functional_call(self.network(), theta, (inputs,))
+        network = self.network()
+        if self._writes is None and not transformed():
+            self._writes = not is_known(self) and writes_inputs(network, theta, inputs)
+        with KERNELS[self._kernels]() if self._kernels else nullcontext():
+            found: Tensor = functional_call(network, theta, (self._kept(inputs),))
         check_uses(self._norms)
         return found
 
     def features(self, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
         """Vectors ``[N, D]`` of one task's inputs, by the encoder as φ has it."""
         self.use_batch_statistics(batch_statistics)
-        found: Tensor = self.encoder(inputs)
+        found: Tensor = self.encoder(self._kept(inputs))
         return found
+
+    def _kept(self, inputs: Tensor) -> Tensor:
+        """Inputs of which the network may change what it likes: a task's are read many times."""
+        return inputs.clone() if self._writes else inputs
 
     def use_batch_statistics(self, batch: bool) -> None:
         """Whether the encoder normalises by the batch at hand from now on, or by its buffers."""
@@ -158,26 +172,29 @@ class GradientStrategy(Strategy):
         """Outputs ``[Q, ways]`` of one task's queries ``[Q, *shape]``."""
         return self.outputs(theta, inputs, batch_statistics=self.transductive)
 
+    def descend_and_answer(self, inputs: Tensor, targets: Tensor, queries: Tensor) -> Tensor:
+        """Outputs ``[Q, ways]`` of one task's queries, from its support and them."""
+        return self.answer(self.descend(inputs, targets), queries)
+
+    def map_tasks(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of one task, such as :meth:`descend`, of all tasks."""
+        with running(self, self, function, *arguments) as apart:
+            return map_tasks(function, *arguments, at_once=apart and not self.recompute)
+
     def adapt(self, support: Examples, ways: int) -> Theta:
         self.check_ways(ways)
-        theta: Theta = map_tasks(
-            self.descend, support.inputs, support.targets, at_once=not self.recompute
-        )
+        theta: Theta = self.map_tasks(self.descend, support.inputs, support.targets)
         return theta
 
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
-        outputs: Tensor = map_tasks(self.answer, theta, inputs, at_once=not self.recompute)
+        outputs: Tensor = self.map_tasks(self.answer, theta, inputs)
         return outputs
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapts and predicts task by task, so that no θ but one is ever held."""
         self.check_ways(episode.ways)
         support, query = episode.support, episode.query
-        outputs: Tensor = map_tasks(
-            lambda inputs, targets, x: self.answer(self.descend(inputs, targets), x),
-            support.inputs,
-            support.targets,
-            query.inputs,
-            at_once=not self.recompute,
+        outputs: Tensor = self.map_tasks(
+            self.descend_and_answer, support.inputs, support.targets, query.inputs
         )
         return outputs

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.task_normalization import recorded_statistics, task_batch_norms
 from quickstudy.episodes import Episode
-from quickstudy.strategies.functional import map_tasks, task_loss
+from quickstudy.strategies.functional import task_loss
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.gradient.step_norm import StepNorm
@@ -192,7 +192,7 @@ class MAMLPlusPlus(GradientStrategy):
         self.check_ways(episode.ways)
         support, query = episode.support, episode.query
         first = self.steps if each_step is None else min(1, self.steps)
-        outputs, statistics = map_tasks(
+        outputs, statistics = self.map_tasks(
             partial(self.solve, first=first), support.inputs, support.targets, query.inputs
         )
         if statistics:

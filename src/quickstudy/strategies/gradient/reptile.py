@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -9,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
-from quickstudy.strategies.functional import map_tasks
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.strategy import Theta
@@ -119,9 +119,8 @@ class Reptile(GradientStrategy):
             order = taking_turns(targets, episode.ways)
             tasks = torch.arange(len(order), device=order.device)[:, None]
             inputs, targets = inputs[tasks, order], targets[tasks, order]
-        arrived: Theta = map_tasks(
-            lambda x, y: self.train_on(x, y, self.inner_batch_size), inputs, targets
-        )
+        train_on = partial(self.train_on, batch_size=self.inner_batch_size)
+        arrived: Theta = self.map_tasks(train_on, inputs, targets)
         moves = [phi - arrived[name] for name, phi in self.start().items()]  # [T, *shape] each
         return torch.stack([move.square().sum() for move in moves]).sum() / (2 * episode.tasks)
 

@@ -14,7 +14,6 @@ from quickstudy.strategies.finetune.fine_tuning import HEAD, Depth, FineTuning
 from quickstudy.strategies.functional import (
     class_means,
     in_full_precision,
-    map_tasks,
     task_loss,
 )
 from quickstudy.strategies.gradient.inner_loop import gradient
@@ -81,7 +80,7 @@ class TransductiveFineTuning(FineTuning):
         if self.depth == "head":
             return EmbeddingStrategy.predict(self, theta, inputs)
         with evaluating(self):
-            outputs: Tensor = map_tasks(self.tuned_outputs, theta, inputs)
+            outputs: Tensor = self.map_tasks(self.tuned_outputs, theta, inputs)
         return outputs
 
     def tuned_outputs(self, theta: Theta, inputs: Tensor) -> Tensor:
