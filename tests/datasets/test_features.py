@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from quickstudy.answering_modules import evaluating
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.features import (
     EXAMPLES_AT_ONCE,
     TooLargeError,
     batches,
     embed_examples,
-    evaluating,
 )
 from quickstudy.inputs import ImageInputs
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import warnings
+import threading
 from collections.abc import Iterator, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from quickstudy.classifier.explanation import Explanation
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.hub import downloaded, upload
-from quickstudy.classifier.labels import Labels, check_one_type
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
 from quickstudy.classifier.raw import check_columns, is_array
 from quickstudy.inputs import FeatureInputs, Inputs
+from quickstudy.labels import Labels, as_labels, check_same_type, spelt_as
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import Theta
 from quickstudy.training.run import Run
 
 _LARGEST_SEED = 2**31 - 1
+
+_locks: WeakKeyDictionary[FewShotClassifier, threading.RLock] = WeakKeyDictionary()
+
+
+def _lock_of(classifier: FewShotClassifier) -> threading.RLock:
+    """Held while a classifier learns; kept here, as no copy and no pickle has one."""
+    return _locks.setdefault(classifier, threading.RLock())
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -110,11 +118,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 and labels differ, there is one class only, or the strategy is made for another
                 number of classes.
         """
-        X, y = self._checked(X, reset=True), self._checked_labels(y)
-        seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
-        parts = assembled(self.encoder, self.strategy, self.inputs, X, self.device, self.cache)
-        settings = Settings(self.calibrate, self.keep_examples, int(seed), self.class_names)
-        return self._learned(Model.learned(parts, X, y, settings))
+        with _lock_of(self):
+            # Whoever asks meanwhile, or after a failure, finds the old state whole.
+            learned = copy.copy(self)
+            X, y = learned._checked(X, reset=True), as_labels(y)
+            seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
+            parts = assembled(self.encoder, self.strategy, self.inputs, X, self.device, self.cache)
+            settings = Settings(self.calibrate, self.keep_examples, int(seed), self.class_names)
+            learned._learned(Model.learned(parts, X, y, settings))
+            self.__dict__ = learned.__dict__
+        return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         """Learns from further examples, of known classes or new ones: as :meth:`fit` on all.
@@ -128,13 +141,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes: accepted for scikit-learn's sake: labels outside them are refused, and a class
                 begins to exist with its first example.
         """
-        y = self._checked_labels(y)
-        strange = [] if classes is None else y[~np.isin(y, list(classes))].tolist()
-        if strange:
-            raise ValueError(f"The label {strange[0]!r} is not among the classes that were named.")
-        if not hasattr(self, "model_"):
-            return self.fit(X, y)
-        return self._learned(self.model_.extended(self._checked(X, reset=False), y))
+        y = as_labels(y)
+        if classes is not None:
+            named = as_labels(list(classes))
+            check_same_type(named, y)
+            strange = set(spelt_as(y, named).tolist()) - set(named.tolist())
+            if strange:
+                raise ValueError(
+                    f"The label {min(strange)!r} is not among the classes that were named."
+                )
+        with _lock_of(self):  # else what another thread adds at the same time would be lost
+            if not hasattr(self, "model_"):
+                return self.fit(X, y)
+            model, X = self._asked(X)
+            return self._learned(model.extended(X, y))
 
     def predict(self, X: Any, reject: bool | float | None = None) -> Labels:
         """The labels ``[Q]`` of inputs X.
@@ -147,24 +167,31 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 another share than 0.95: from very few examples the range of what is known is hardly
                 told, and 0.8 rejects more of what is not.
         """
-        X = self._checked(X, reset=False)
+        model, X = self._asked(X)
         if isinstance(reject, np.bool_):
             reject = bool(reject)
         if not (reject is None or isinstance(reject, Real)):
             raise ValueError(
                 f"reject is {reject!r}; None, True, False or a share between 0 and 1 is needed."
             )
-        return self.model_.predict(X, reject)
+        return model.predict(X, reject)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[Q, K]`` in the order of ``classes_``."""
-        X = self._checked(X, reset=False)
-        return self.model_.probabilities(self.model_.prepared(X)).cpu().numpy()
+        model, X = self._asked(X)
+        return model.probabilities(model.prepared(X)).cpu().numpy()
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of inputs X whose label is predicted; y as :meth:`fit` takes it."""
+        classes, labels = self._asked(X)[0].classes, as_labels(y)
+        check_same_type(classes, labels)
+        share: float = super().score(X, spelt_as(labels, classes), sample_weight)
+        return share
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Calibrated logits ``[Q, K]``; of two classes their difference ``[Q]``, the second's."""
-        X = self._checked(X, reset=False)
-        logits = self.model_.logits(self.model_.prepared(X)).cpu().numpy()
+        model, X = self._asked(X)
+        logits = model.logits(model.prepared(X)).cpu().numpy()
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> list[Labels]:
@@ -178,15 +205,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: when the coverage is not between 0 and 1, no class has two examples, or
                 the classifier was fitted with ``calibrate=False``.
         """
-        X = self._checked(X, reset=False)
-        return self.model_.predict_set(X, coverage)
+        model, X = self._asked(X)
+        return model.predict_set(X, coverage)
 
     def suggest(self, X: Any, n: int = 1) -> NDArray[np.int64]:
         """Which of the unlabelled inputs X to label next: n row numbers, the most helpful first."""
-        X = self._checked(X, reset=False)
+        model, X = self._asked(X)
         if not isinstance(n, int | np.integer):
             raise ValueError(f"{n!r} suggestions were asked for; give a whole number.")
-        return self.model_.suggest(X, int(n))
+        return model.suggest(X, int(n))
 
     def explain(self, x: Any) -> Explanation:
         """Which examples spoke for and against the answer to one input.
@@ -200,7 +227,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         row = self._reads_vectors() and is_array(x) and np.ndim(x) < 3
         single = np.asarray(x).reshape(1, -1) if row else [x]
-        return self.model_.explain(self._checked(single, reset=False))
+        model, single = self._asked(single)
+        return model.explain(single)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the classifier to one file, in one piece; it holds no code and no pickle.
@@ -269,6 +297,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return upload(self.model_, self.save, repo_id, private, token)
 
     @property
+    def classes_(self) -> Labels:
+        """The sorted labels, ``[K]``."""
+        return self.model_.classes
+
+    @property
     def theta_(self) -> Theta:
         """θ."""
         return self.model_.learner.theta
@@ -292,8 +325,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, int | np.integer):
             model.extra["random_state"] = int(self.random_state)
         self.model_ = model
-        self.classes_ = model.classes
         return self
+
+    def _asked(self, X: Any) -> tuple[Model, Any]:
+        """The model at this moment and X checked for it, which a fit meanwhile does not change."""
+        check_is_fitted(self)
+        now = copy.copy(self)
+        return now.model_, now._checked(X, reset=False)
 
     def _reads_vectors(self) -> bool:
         inputs = self.model_.parts.reader.inputs
@@ -319,16 +357,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 if hasattr(self, name):
                     delattr(self, name)
         return X
-
-    def _checked_labels(self, y: Any) -> Labels:
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None; labels are needed")
-        if isinstance(y, Tensor):
-            y = y.detach().cpu().numpy()
-        check_one_type(y)
-        labels: Labels = column_or_1d(y, warn=True)
-        with warnings.catch_warnings():
-            # Few examples of many classes look like numbers to scikit-learn.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            check_classification_targets(labels)
-        return labels

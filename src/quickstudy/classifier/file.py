@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quickstudy.answering_modules import evaluating
 from quickstudy.classifier.labels import Labels
 from quickstudy.classifier.learner import Learner, Trust, seeded
 from quickstudy.classifier.model import Model, Settings, Support
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
 from quickstudy.classifier.rejection import KnownScore
-from quickstudy.datasets.features import evaluating
 from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples

@@ -1,61 +1,13 @@
-"""The names of classes, as scikit-learn takes them."""
+"""The classes of labels, and labels that were typed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-Labels = NDArray[Any]
+from quickstudy.labels import Labels, spelt_as
 
-
-def as_labels(y: Any, inputs: int) -> Labels:
-    """One label for each input, ``[N]``: strings, whole numbers or booleans.
-
-    Raises:
-        ValueError: when there are more or fewer labels than inputs, or they are of several types,
-            missing, or no names of classes.
-    """
-    check_one_type(y)
-    labels = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
-    if labels.ndim != 1:
-        raise ValueError(f"Labels are one to an input, [N]; their shape is {list(labels.shape)}.")
-    if len(labels) != inputs:
-        raise ValueError(
-            f"There are {inputs} inputs and {len(labels)} labels; each input needs one label."
-        )
-    _check_none_missing(labels.tolist())
-    return labels
-
-
-def check_one_type(y: Any) -> None:
-    """Refuses labels that are missing, or of which some are strings and some not (ValueError)."""
-    kind = getattr(getattr(y, "dtype", None), "kind", None)
-    if isinstance(y, list | tuple) or (kind in ("O", "b") and y.ndim):
-        _check_none_missing(y)
-        if len({isinstance(each, str) for each in y}) > 1:
-            raise ValueError("Some labels are strings and some are not; use one type for all.")
-
-
-def _check_none_missing(labels: Iterable[Any]) -> None:
-    for number, each in enumerate(labels):
-        of_pandas = type(each).__name__ in ("NAType", "NaTType")
-        if each is None or of_pandas or (isinstance(each, float) and math.isnan(each)):
-            raise ValueError(f"Label {number} is missing (None or NaN); each needs one.")
-
-
-def joined(old: Labels, new: Labels) -> Labels:
-    """Old labels and new ones; refused where some are strings and some are not (ValueError)."""
-    if len(old) and len(new) and isinstance(old[0], str) != isinstance(new[0], str):
-        raise ValueError(
-            f"The classes so far are called like {old.tolist()[0]!r}, and the new ones like "
-            f"{new.tolist()[0]!r}; use one type for all labels."
-        )
-    return np.concatenate([old, new])
+__all__ = ["Labels", "as_typed", "classes_and_targets"]
 
 
 def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
@@ -79,7 +31,8 @@ def as_typed(label: str, classes: Labels) -> str | int:
     if not label.strip():
         raise ValueError("The name of the class is empty; give it one.")
     if isinstance(classes[0], str):
-        return label
+        spelt: str = spelt_as(np.array([label]), classes).tolist()[0]
+        return spelt
     if classes.dtype.kind in "iu":
         try:
             return int(label)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.answering_modules import Answering
 from quickstudy.classifier.calibration import fit_temperature
 from quickstudy.classifier.defaults import usual_temperature
 from quickstudy.classifier.held_out import held_out_logits
 from quickstudy.classifier.rejection import KnownScore
-from quickstudy.datasets.features import evaluating
 from quickstudy.episodes import Examples
 from quickstudy.strategies import LogisticRegression, Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -66,6 +68,11 @@ class Learner:
     seed: int = 0
     trust: Trust | None = None
     named: Tensor | None = None
+    _strategies: Answering[Strategy] = field(init=False, repr=False)
+    _draws: bool | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._strategies = Answering(self.strategy)
 
     @classmethod
     def adapted(
@@ -96,12 +103,14 @@ class Learner:
         """
         learner = cls(strategy, {}, ways, on_vectors, seed, named=named)
         support = Examples(*(each[None] for each in learner.with_names(prepared, targets)))
-        with evaluating(strategy), seeded(seed):
-            theta = strategy.adapt(support, ways)
+        with learner._strategies.one() as answering, seeded(seed):
+            theta = answering.adapt(support, ways)
         learner.theta = {name: each.detach() for name, each in theta.items()}
         if calibrate:
             numbers = torch.arange(len(prepared)) if contents is None else contents
             learner.trust = learner._measured(support, _firsts(numbers, targets))
+        if not strategy.transductive:  # for those one answer may be as much work as adapting
+            learner.logits(prepared[:1])  # tells whether answering draws random numbers
         return learner
 
     def with_names(self, prepared: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,10 +136,10 @@ class Learner:
             Examples(different.inputs[:, part], different.targets[:, part])
             for part in (slice(len(firsts)), slice(len(firsts), None))
         )
-        with evaluating(self.strategy), seeded(self.seed):
+        with self._strategies.one() as strategy, seeded(self.seed):
             (logits, seen), (by_fewer, fewer) = (
                 held_out_logits(
-                    self.strategy,
+                    strategy,
                     examples,
                     self.ways,
                     seed=self.seed,
@@ -156,9 +165,9 @@ class Learner:
         In bounded batches; all at once if the strategy is transductive.
         """
         at_once = len(prepared) if self.strategy.transductive else QUERIES_AT_ONCE
-        with evaluating(self.strategy), seeded(self.seed):
+        with self._answering() as strategy:
             parts = [
-                self.strategy.predict(self.theta, part[None])[0]
+                strategy.predict(self.theta, part[None])[0]
                 for part in torch.split(prepared, max(1, at_once))
             ]
         return torch.cat(parts)
@@ -182,13 +191,28 @@ class Learner:
                 return self.strategy.directions(prepared)
             return prepared
         parts = []
-        with evaluating(self.strategy), seeded(self.seed):
+        with self._answering() as strategy:
             for part in torch.split(prepared, QUERIES_AT_ONCE):
-                if isinstance(self.strategy, EmbeddingStrategy):
-                    parts.append(self.strategy.encode(part[None], self.theta)[0].flatten(1))
+                if isinstance(strategy, EmbeddingStrategy):
+                    parts.append(strategy.encode(part[None], self.theta)[0].flatten(1))
                 else:
-                    parts.append(self.strategy.predict(self.theta, part[None])[0].log_softmax(-1))
+                    parts.append(strategy.predict(self.theta, part[None])[0].log_softmax(-1))
         return torch.cat(parts)
+
+    @contextmanager
+    def _answering(self) -> Iterator[Strategy]:
+        """The strategy for one call; what it draws comes from the seed.
+
+        Drawing from the seed is one thread's affair at a time, which others wait for. So it is
+        found out whether the strategy draws at all.
+        """
+        with self._strategies.one() as strategy:
+            if self._draws is False:
+                yield strategy
+                return
+            with seeded(self.seed) as drawn:
+                yield strategy
+                self._draws = bool(self._draws) or drawn()
 
 
 def _firsts(contents: Tensor, targets: Tensor) -> Tensor:
@@ -215,10 +239,33 @@ def _advance(of_all: float, of_most: float, of_fewer: float) -> float:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draws torch's random numbers from a seed; its generators go on as if nothing had been."""
+def seeded(seed: int) -> Iterator[Callable[[], bool]]:
+    """Draws torch's random numbers from a seed; its generators go on as if nothing had been.
+
+    They belong to the whole process, so one thread at a time does this. What it gives tells
+    whether anything has been drawn since.
+    """
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    cards = range(torch.cuda.device_count()) if in_use else ()
-    with torch.random.fork_rng(cards):
+    cards = range(torch.cuda.device_count()) if in_use else range(0)
+
+    def states() -> list[Tensor]:
+        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, cards)]
+
+    with _seeding.lock, torch.random.fork_rng(cards):
         torch.manual_seed(seed)
-        yield
+        before = states()
+        yield lambda: not all(map(torch.equal, before, states()))
+
+
+class _Seeding:
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Nobody draws; a forked process has none of the threads that did."""
+        self.lock = threading.RLock()
+
+
+_seeding = _Seeding()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_seeding.begin)

@@ -15,12 +15,13 @@ from torch import Tensor
 from quickstudy.classifier.class_names import spoken, tell_classes_apart
 from quickstudy.classifier.conformal import prediction_sets
 from quickstudy.classifier.explanation import Evidence, Explanation, weights_for
-from quickstudy.classifier.labels import Labels, as_labels, classes_and_targets, joined
+from quickstudy.classifier.labels import classes_and_targets
 from quickstudy.classifier.learner import Learner, Trust
 from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of
 from quickstudy.classifier.reader import content_numbers, thumbnails
 from quickstudy.classifier.suggestion import suggest
+from quickstudy.labels import Labels, as_labels, check_same_type, joined, one_spelling
 
 USUAL_SHARE = 0.95
 """The share of known inputs that are not rejected, where nothing is said."""
@@ -125,13 +126,15 @@ class Model:
         Raises:
             ValueError: when an input or a label is wrong, or there is one class only.
         """
-        return _adapted(parts, settings, _read(parts, raw, y, settings, names))
+        return _adapted(parts, settings, _read(parts, raw, as_labels(y), settings, names))
 
     def extended(self, raw: Any, y: Any, names: Sequence[str] | None = None) -> Model:
         """Learns from further examples too: as if all had been there from the start."""
-        new = _read(self.parts, raw, y, self.settings, names)
+        labels = as_labels(y)
+        check_same_type(self.classes, labels)
+        new = _read(self.parts, raw, labels, self.settings, names, self.classes)
         extended = _adapted(self.parts, self.settings, self.support.joined(new))
-        return replace(extended, extra=self.extra)
+        return replace(extended, extra=dict(self.extra))
 
     @property
     def targets(self) -> Tensor:
@@ -257,10 +260,15 @@ class Model:
 
 
 def _read(
-    parts: Parts, raw: Any, y: Any, settings: Settings, names: Sequence[str] | None
+    parts: Parts,
+    raw: Any,
+    labels: Labels,
+    settings: Settings,
+    names: Sequence[str] | None,
+    known: Labels | None = None,
 ) -> Support:
     stored = parts.reader.decode(raw)
-    labels = as_labels(y, len(stored))
+    labels = one_spelling(as_labels(labels, len(stored)), known)
     kept, contents = parts.reader.keep(stored), content_numbers(stored)
     if not settings.keep_examples:
         return Support(kept, labels, contents, [""] * len(labels))

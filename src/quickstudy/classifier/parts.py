@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import quickstudy.strategies
+from quickstudy.answering_modules import in_use
 from quickstudy.classifier.defaults import ENCODERS, default_strategy
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
@@ -158,7 +159,8 @@ def _of_strategy(
 ) -> Parts:
     if has_fixed_encoder(strategy) and not isinstance(strategy.encoder, Vectors | nn.Identity):
         encoder = strategy.encoder
-        return Parts(Reader(inputs, encoder, device=_place(encoder, device)), strategy, encoder)
+        place = _place(encoder, device)
+        return Parts(Reader(inputs, in_use(encoder), device=place), strategy, encoder)
     return Parts(Reader(inputs, device=_place(strategy, device)), strategy)
 
 
@@ -174,7 +176,8 @@ def _reader(
         return Reader(inputs, device=_place(None, device))
     if isinstance(encoder, nn.Module):
         _check_normalisation(encoder, f"The {type(encoder).__name__}")
-        return Reader(inputs or _inputs_of(encoder), encoder, device=_place(encoder, device))
+        place = _place(encoder, device)
+        return Reader(inputs or _inputs_of(encoder), in_use(encoder), device=place)
     if not isinstance(encoder, str | Path):
         raise ValueError(
             f"The encoder is a {type(encoder).__name__}; a name, a module or None is needed."

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.answering_modules import Answering
 from quickstudy.classifier.raw import as_tensor, is_array, things
 from quickstudy.datasets.decoding import decoded_batches, read_text_file
-from quickstudy.datasets.features import evaluating
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
+from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 
 DECODED_AT_ONCE = 1024
@@ -51,6 +52,13 @@ class Reader:
     cache: FeatureCache | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     sample: Tensor | None = field(default=None, repr=False)
+    _encoders: Answering[nn.Module] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.encoder is not None:
+            # Those of this package keep nothing of a call on themselves.
+            copies = not isinstance(self.encoder, PretrainedEncoder)
+            self._encoders = Answering(self.encoder, copies)
 
     @property
     def gives_vectors(self) -> bool:
@@ -113,11 +121,13 @@ class Reader:
         """What is kept of stored things ``[N, *shape]``: their vectors, if there is an encoder."""
         if self.encoder is None:
             return stored.to(self.device)
-        if self.inputs is None:
-            return self._encoded(stored)
-        if self.sample is None:
-            self.sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(self.encoder))
-        return embed_stored(self.encoder, self.inputs, stored, self.cache).to(self.device)
+        assert self._encoders is not None
+        with self._encoders.one() as encoder:
+            if self.inputs is None:
+                return self._encoded(encoder, stored)
+            if self.sample is None:
+                self.sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(encoder))
+            return embed_stored(encoder, self.inputs, stored, self.cache).to(self.device)
 
     def prepare(self, kept: Tensor) -> Tensor:
         """What a strategy reads, from what :meth:`keep` gave."""
@@ -146,30 +156,28 @@ class Reader:
             tensor = tensor.double()
         return tensor
 
-    def _encoded(self, arrays: Tensor) -> Tensor:
+    def _encoded(self, encoder: nn.Module, arrays: Tensor) -> Tensor:
         """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
-        assert self.encoder is not None
-        parts, dtype = [], _dtype_read(self.encoder, arrays.dtype)
+        parts, dtype = [], _dtype_read(encoder, arrays.dtype)
         if self.sample is None:
             self.sample = arrays[:SAMPLED].to(self.device, dtype)
-        with evaluating(self.encoder):
-            for part in torch.split(arrays, ENCODED_AT_ONCE):
-                try:
-                    encoded = self.encoder(part.to(self.device, dtype))
-                except torch.OutOfMemoryError:
-                    raise
-                except RuntimeError as error:
-                    raise ValueError(
-                        f"The encoder {type(self.encoder).__name__} cannot read inputs of the "
-                        f"shape {list(arrays.shape)} and type {arrays.dtype} ({error}). Give "
-                        f"arrays [N, ...] of the shape that it reads; for other inputs {_SAY_HOW}"
-                    ) from error
-                if not isinstance(encoded, Tensor):
-                    raise ValueError(
-                        f"The encoder {type(self.encoder).__name__} gives a "
-                        f"{type(encoded).__name__}; a tensor of vectors [B, D] is needed."
-                    )
-                parts.append(encoded.flatten(1))
+        for part in torch.split(arrays, ENCODED_AT_ONCE):
+            try:
+                encoded = encoder(part.to(self.device, dtype))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise ValueError(
+                    f"The encoder {type(encoder).__name__} cannot read inputs of the "
+                    f"shape {list(arrays.shape)} and type {arrays.dtype} ({error}). Give "
+                    f"arrays [N, ...] of the shape that it reads; for other inputs {_SAY_HOW}"
+                ) from error
+            if not isinstance(encoded, Tensor):
+                raise ValueError(
+                    f"The encoder {type(encoder).__name__} gives a "
+                    f"{type(encoded).__name__}; a tensor of vectors [B, D] is needed."
+                )
+            parts.append(encoded.flatten(1))
         vectors = torch.cat(parts)
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.answering_modules import evaluating
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.raw import kind_of
 from quickstudy.cli.options import DERIVED_FOR_ENCODER, fit_to_inputs, plain
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets.catalogue import PHOTOGRAPHS, SOUNDS
 from quickstudy.datasets.decoding import read_text_file
-from quickstudy.datasets.features import evaluating
 from quickstudy.encoders import Encoder
 from quickstudy.encoders.own import is_import_path, own_class
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError

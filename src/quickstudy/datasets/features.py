@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from quickstudy.answering_modules import evaluating
 
 EXAMPLES_AT_ONCE = 2**8
 """Examples encoded at once."""
@@ -100,19 +101,6 @@ def batches(examples: int) -> Iterator[slice]:
     while start < examples:
         largest = 1 << ((examples - start).bit_length() - 1)
         yield slice(start, start := start + min(largest, EXAMPLES_AT_ONCE))
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts ``module`` in evaluation mode, without gradients, and back."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def now(device: torch.device | str) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.answering_modules import evaluating
 from quickstudy.datasets.decoding import decoded_batches
-from quickstudy.datasets.features import evaluating
 from quickstudy.encoders.feature_cache import FeatureCache, feed
 from quickstudy.inputs import Inputs
 

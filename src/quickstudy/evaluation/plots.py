@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quickstudy.datasets.features import evaluating
+from quickstudy.answering_modules import evaluating
 from quickstudy.episodes import Episode
 from quickstudy.evaluation.report import Report
 from quickstudy.files import atomically

@@ -12,13 +12,13 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from quickstudy.answering_modules import evaluating
 from quickstudy.counts import Count, as_whole
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.features import (
     EXAMPLES_AT_ONCE,
     TooLargeError,
     embed_examples,
-    evaluating,
     every_example,
     now,
 )

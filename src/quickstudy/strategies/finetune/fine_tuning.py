@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from quickstudy.datasets.features import evaluating
+from quickstudy.answering_modules import evaluating
 from quickstudy.encoders.normalization import transformed
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy

@@ -80,15 +80,16 @@ class ApproximatePrototypeIndex:
 
     def _candidates(self, features: Tensor, k: int) -> Tensor:
         """Classes ``[Q, C]`` from the cells nearest to each query, ``k`` or more."""
-        wanted = min(k + SPARE_CANDIDATES, len(self.index))
+        faiss, wanted = _faiss(), min(k + SPARE_CANDIDATES, len(self.index))
         vectors = self._vectors(features).numpy()
         found = np.full((len(vectors), wanted), -1)
         probes = self.probes
         while len(
             short := np.flatnonzero(found[:, -1] < 0)
         ):  # faiss marks by -1 that it found less
-            self._file.nprobe = min(probes, self.cells)
-            found[short] = self._file.search(vectors[short], wanted)[1]
+            # Not as an attribute of the index, which other threads may be searching too.
+            cells = faiss.SearchParametersIVF(nprobe=min(probes, self.cells))
+            found[short] = self._file.search(vectors[short], wanted, params=cells)[1]
             probes *= 2
         return torch.from_numpy(found).to(features.device)
 
