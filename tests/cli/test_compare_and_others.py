@@ -98,3 +98,64 @@ def test_demo_writes_its_picture_and_numbers(quickstudy, tmp_path):
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert set(results) == {"trained", "untrained", "pixels, nearest neighbour"}
     assert "20-way 1-shot" in out
+
+
+@pytest.fixture(scope="module")
+def runs(pictures, tmp_path_factory):
+    """Two runs on the same data, of different lengths."""
+    from quickstudy.cli.main import main
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, steps in (("one", 2), ("two", 3)):
+        words = ["train", "--data", str(pictures), *TINY, "--steps", str(steps)]
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--validation_part", "null", "--out", str(folder / name)])
+        assert not ended.value.code
+    return folder
+
+
+FEW = ["--test_shots", "[1]", "--test_queries", 3, "--episodes", 5]
+
+
+def test_compare_evaluates_finished_runs(quickstudy, runs, tmp_path):
+    before = {file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.is_file()}
+    words = ["compare", runs / "one", runs / "two", "--out", tmp_path / "both"]
+    code, _, err = quickstudy(*words, *FEW)
+    assert code == 0, err
+    results = json.loads((tmp_path / "both" / "comparison.json").read_text())
+    assert {(each["name"], each["steps"]) for each in results} == {("one", 2), ("two", 3)}
+    reports = [each["reports"][0] for each in results]
+    assert reports[0]["data"] == reports[1]["data"]
+    assert {(report["ways"], report["seed"]) for report in reports} == {(3, 0)}
+    assert {file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_is_compared_with_a_strategy_on_the_data_of_the_run(quickstudy, runs, tmp_path):
+    words = ["compare", runs / "one", "NearestNeighbor", "--out", tmp_path, *FEW]
+    code, _, err = quickstudy(*words, *TINY[4:10], "--steps", 1, "--validation_part", "null")
+    results = json.loads((tmp_path / "comparison.json").read_text()) if not code else err
+    assert {each["name"] for each in results} == {"one", "NearestNeighbor"}, err
+    assert len({each["reports"][0]["data"] for each in results}) == 1
+
+
+def test_runs_on_different_data_need_to_be_told_which(quickstudy, runs, pictures, tmp_path):
+    words = ["train", "--data", pictures, *TINY, "--split_seed", 5, "--validation_part", "null"]
+    assert quickstudy(*words, "--steps", 1, "--out", tmp_path / "other")[0] == 0
+    both = ["compare", runs / "one", tmp_path / "other", "--out", tmp_path / "both", *FEW]
+    code, _, err = quickstudy(*both)
+    assert (code, "split_seed" in err, "--data" in err) == (2, True, True)
+    code, _, err = quickstudy(*both, "--data", pictures, "--split", "0.5,0.25,0.25")
+    assert code == 0, err
+
+
+def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
+    few = ["--queries", 3, "--episodes", 5]
+    code, out, err = quickstudy("evaluate", runs / "one", *few)
+    assert code == 0, err
+    said = "Measured on 4 of the 16 classes (part test of: train 8, validation 4, test 4)."
+    assert said in " ".join(out.split())
+    with pytest.warns(UserWarning, match="names of classes that the run"):
+        code, out, err = quickstudy("evaluate", runs / "one", *few, "--part", "all")
+    assert code == 0, err
+    assert "Measured on 16 of the 16 classes" in out
+    assert "trained on classes of the same names as 8 of these" in out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,18 @@ from typing import Any
 from jsonargparse import Namespace
 from rich.table import Table
 
-from quickstudy.cli.options import choose_part, load_split, training_parser
+from quickstudy.cli.options import (
+    WHICH_DATA,
+    choose_part,
+    load_split,
+    same_place,
+    training_parser,
+)
 from quickstudy.cli.output import complain, say, show
 from quickstudy.cli.parsing import parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.plots import plot_comparison
@@ -22,24 +29,25 @@ from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
 from quickstudy.messages import UsageError
 from quickstudy.sweeps.executors import Executor
+from quickstudy.training.description import differences
 from quickstudy.training.lock import locked
-from quickstudy.training.protocol import Protocol
-from quickstudy.training.run import Run, RunDirectory
+from quickstudy.training.protocol import USUAL_WAYS, Protocol
+from quickstudy.training.run import Run, RunDirectory, load
 
 USUAL_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9
 DESCRIPTION = (
     "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
-    "same test tasks. Each contender is a strategy's name or a YAML file of training options, "
-    "which the options typed here overrule. A comparison that was stopped goes on when it is "
-    "started again."
+    "same test tasks. Each contender is a strategy's name, a YAML file of training options, which "
+    "the options typed here overrule, or a finished run, which is evaluated as it is. A comparison "
+    "that was stopped goes on when it is started again."
 )
 
 
 def run(words: Sequence[str]) -> int:
     """Compares; returns the exit code."""
     contenders, rest = _contenders(list(words))
-    base = training_parser("compare NAME_OR_YAML ...", DESCRIPTION)
+    base = training_parser("compare NAME_OR_YAML_OR_RUN ...", DESCRIPTION)
     base.add_argument("--out", type=str, default="runs/compare", help="for runs, table and picture")
     base.add_argument("--part", type=str, default="test", help="the part of the split to test on")
     base.add_argument("--test_ways", type=int | None, help="by default as in training, at most 5")
@@ -56,27 +64,40 @@ def run(words: Sequence[str]) -> int:
     if not contenders:
         parse(base, rest)  # --help and --print_config end here
         raise UsageError(
-            "Name the strategies to compare, before the options: "
+            "Name the strategies or runs to compare, before the options: "
             "quickstudy compare PrototypicalNetwork MAML --max_minutes 2."
         )
     names = _names(contenders)
     if "--max_minutes" in rest and "--steps" not in rest:
         rest = [*rest, "--steps", str(UNLIMITED_STEPS)]  # the time is the budget then
+    runs = {
+        name: load(contender)
+        for name, contender in zip(names, contenders, strict=True)
+        if _is_run(contender)
+    }
+    data = _data_of(runs, parse(base, rest).data if _names_data(rest) else None)
     options = {
-        name: parse(base, [*_as_options(contender), *rest])
+        name: parse(base, [*_as_options(contender), *rest], data)
         for name, contender in zip(names, contenders, strict=True)
     }
-    for own in options.values():
+    for name, own in options.items():
         alone(own, "compare")
         own.data = data_from_anywhere(own.data)
+        if name in runs:
+            own.ways = runs[name].config.get("ways", USUAL_WAYS)
+    if runs:  # so that the tasks are the same
+        fewest = min((own.ways for own in options.values()), key=_most)
+        for name in runs:
+            options[name].ways = fewest
     first = next(iter(options.values()))
     runner = executor(first)
     Path(first.out).mkdir(parents=True, exist_ok=True)
     contestants = []
-    for name, own in options.items():
-        out = Path(own.out, name)  # other processes may be in other folders
-        place = out.resolve() if runner.side_by_side else out
-        contestants.append(Contestant(own, str(place), runner.side_by_side))
+    for (name, own), contender in zip(options.items(), contenders, strict=True):
+        out = Path(own.out, name.strip("./").replace("/", "-"))
+        place = out.resolve() if runner.side_by_side else out  # other processes are elsewhere
+        run = str(Path(contender).resolve()) if name in runs else None
+        contestants.append(Contestant(own, str(place), runner.side_by_side, run))
     with locked(Path(first.out)):
         return _measure(names, contestants, runner, Path(first.out))
 
@@ -98,11 +119,12 @@ def _measure(names: list[str], contestants: list[Contestant], runner: Executor, 
 
 @dataclass(frozen=True)
 class Contestant:
-    """What is to be trained and tested, and where."""
+    """What is to be trained and tested, and where; or a run that only is tested."""
 
     options: Namespace
     out: str
     log: bool
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,9 @@ def train_and_test(contestant: Contestant) -> Measured:
     out = Path(contestant.out)
     check_storage(out)
     with output_to(out / "output.log" if contestant.log else None):
+        if contestant.run is not None:
+            trained = load(contestant.run)
+            return Measured(_test(trained, contestant.options), trained.progress, trained.history)
         trained = train(contestant.options, out, resume=RunDirectory(out).holds_a_run())
         finished = trained.progress["finished"]
         reports = _test(trained, contestant.options) if finished else []
@@ -131,7 +156,47 @@ def _contenders(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:first], words[first:]
 
 
+def _is_run(contender: str) -> bool:
+    return Path(contender).exists() and not contender.endswith((".yaml", ".yml"))
+
+
+def _most(ways: Count) -> int:
+    return ways if isinstance(ways, int) else ways[1]
+
+
+def _names_data(words: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] in ("--data", "--config") for word in words)
+
+
+def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None:
+    """Which data the runs were trained on and how they are divided, where nothing else is said.
+
+    Raises:
+        UsageError: no data are named, and the runs do not agree on them, or do not know them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        own = {key: run.config.get(key) for key in WHICH_DATA}
+        if data is None or same_place(data, own["data"]):
+            found[name] = {key: value for key, value in own.items() if value is not None}
+    if not runs or (data is not None and not found):
+        return None
+    name, first = next(iter(found.items()))
+    if "data" not in first:
+        raise UsageError(f"{name} does not say which data it was trained on; name some (--data).")
+    for other, own in found.items():
+        if own != first and data is None:
+            raise UsageError(
+                f"{name} and {other} were trained on different data, or on other divisions of them "
+                f"({'; '.join(differences(first, own))}). Say on which to compare (--data, "
+                "--split)."
+            )
+    return first
+
+
 def _as_options(contender: str) -> list[str]:
+    if _is_run(contender):
+        return []
     if contender.endswith((".yaml", ".yml")):
         if not Path(contender).is_file():
             raise FileNotFoundError(f"There is no configuration file {contender}.")
@@ -141,6 +206,8 @@ def _as_options(contender: str) -> list[str]:
 
 def _names(contenders: list[str]) -> list[str]:
     names = [Path(c).stem if c.endswith((".yaml", ".yml")) else c for c in contenders]
+    last = [Path(name).name if _is_run(name) else name for name in names]
+    names = last if len(set(last)) == len(last) else names
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UsageError(

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import torch
 
-from quickstudy.cli.options import WHICH_DATA, add_data_options, choose_part, load_split
+from quickstudy.cli.options import (
+    WHICH_DATA,
+    add_data_options,
+    choose_part,
+    load_split,
+    measured_on,
+    same_place,
+)
 from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import add_trust, new_parser, parse
 from quickstudy.devices import usable_device
@@ -29,7 +36,9 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=str, help="a run directory or a checkpoint file")
     add_data_options(parser, data=None, split_seed=None)
-    parser.add_argument("--part", type=str, default="test", help='of the split, e.g. "test"')
+    parser.add_argument(
+        "--part", type=str, default="test", help='of the split, e.g. "test", or "all"'
+    )
     parser.add_argument(
         "--ways",
         type=int | tuple[int, int] | None,
@@ -62,7 +71,7 @@ def run(words: Sequence[str]) -> int:
         check_writable(Path(options.json))
     trained = load(options.run, options.checkpoint)
     config = trained.config
-    if options.data is None or _same_place(options.data, config.get("data")):
+    if options.data is None or same_place(options.data, config.get("data")):
         # What is not said is as it was in training, so that the test classes are new.
         for name in WHICH_DATA:
             if options[name] is None:
@@ -71,7 +80,8 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(
             f"{options.run} does not say which data it was trained on; name some with --data."
         )
-    part = choose_part(load_split(options, trained.inputs), options.part)
+    parts = load_split(options, trained.inputs)
+    part = choose_part(parts, options.part)
     protocol = Protocol.suited(
         trained.strategy,
         part,
@@ -99,16 +109,11 @@ def run(words: Sequence[str]) -> int:
         report.save(options.json)
     try:
         show(report.table())
+        print(measured_on(part, parts, options.part, trained.classes.get("train", [])))
     finally:
         if options.json:
             say(f"Written to {options.json}.")
     return 0
-
-
-def _same_place(data: str, trained_on: str | None) -> bool:
-    return data == trained_on or (
-        trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
-    )
 
 
 def _place(name: str | None, devices: int, nodes: int) -> torch.device:

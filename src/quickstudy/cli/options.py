@@ -157,8 +157,8 @@ def parse_split(text: str | list[float] | None) -> str | list[float] | None:
 
 
 def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
-    """The part called ``name``, or several joined by "+"."""
-    wanted = name.split("+")
+    """The part called ``name``, several joined by "+", or "all" of them."""
+    wanted = list(parts) if name == "all" and name not in parts else name.split("+")
     missing = [part for part in wanted if part not in parts]
     if missing:
         raise ValueError(
@@ -166,6 +166,28 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
             "parts to use (--train_part and --validation_part in training, --part in evaluation)."
         )
     return ClassDataset.union([parts[part] for part in wanted], name)
+
+
+def same_place(data: str, trained_on: str | None) -> bool:
+    """Whether data that somebody names are those that a run was trained on."""
+    return data == trained_on or (
+        trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
+    )
+
+
+def measured_on(
+    part: ClassDataset, parts: dict[str, ClassDataset], name: str, learned: Sequence[str]
+) -> str:
+    """The sentences that say which classes were measured, and whether training saw them."""
+    in_all = sum(each.classes for each in parts.values())
+    sizes = ", ".join(f"{each} {of.classes}" for each, of in parts.items())
+    text = f"Measured on {part.classes} of the {in_all} classes (part {name} of: {sizes})."
+    if part.classes < in_all:
+        text += " --part all measures all of them."
+    seen = len(set(part.class_names) & set(learned))
+    if seen:
+        text += f" The run was trained on classes of the same names as {seen} of these."
+    return text
 
 
 def encoder_for(options: Namespace, kind: str = "image") -> Description:
