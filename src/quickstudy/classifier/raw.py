@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.datasets.kinds import kind_of_file
+from quickstudy.inputs.audio import is_recording
 
 _LONGEST_PATH = 4096
 _SOUND_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
@@ -95,7 +96,7 @@ def kind_of(raw: Sequence[Any]) -> str:
         return kind_of_file(str(first)) or "image"
     if isinstance(first, bytes):
         return "audio" if first.startswith(_SOUND_BEGINNINGS) else "image"
-    if isinstance(first, tuple):  # samples and their rate
+    if isinstance(first, tuple) or is_recording(first):  # samples and their rate
         return "audio"
     if isinstance(first, np.ndarray | Tensor):
         return "image" if first.ndim >= 2 else "audio"

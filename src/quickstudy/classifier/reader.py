@@ -17,6 +17,7 @@ from quickstudy.datasets.decoding import decoded_batches, read_text_file
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
+from quickstudy.encoding import UnfitInputsError, encoded
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 
 DECODED_AT_ONCE = 1024
@@ -158,26 +159,20 @@ class Reader:
 
     def _encoded(self, encoder: nn.Module, arrays: Tensor) -> Tensor:
         """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
-        parts, dtype = [], _dtype_read(encoder, arrays.dtype)
+        dtype = _dtype_read(encoder, arrays.dtype)
         if self.sample is None:
             self.sample = arrays[:SAMPLED].to(self.device, dtype)
-        for part in torch.split(arrays, ENCODED_AT_ONCE):
-            try:
-                encoded = encoder(part.to(self.device, dtype))
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise ValueError(
-                    f"The encoder {type(encoder).__name__} cannot read inputs of the "
-                    f"shape {list(arrays.shape)} and type {arrays.dtype} ({error}). Give "
-                    f"arrays [N, ...] of the shape that it reads; for other inputs {_SAY_HOW}"
-                ) from error
-            if not isinstance(encoded, Tensor):
-                raise ValueError(
-                    f"The encoder {type(encoder).__name__} gives a "
-                    f"{type(encoded).__name__}; a tensor of vectors [B, D] is needed."
-                )
-            parts.append(encoded.flatten(1))
+        try:
+            parts = [
+                encoded(encoder, part.to(self.device, dtype))
+                for part in torch.split(arrays, ENCODED_AT_ONCE)
+            ]
+        except UnfitInputsError as error:
+            raise ValueError(
+                f"The encoder {type(encoder).__name__} cannot read inputs of the shape "
+                f"{list(arrays.shape)} and type {arrays.dtype}. Give arrays [N, ...] of the "
+                f"shape that it reads; for other inputs {_SAY_HOW}"
+            ) from error
         vectors = torch.cat(parts)
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
 

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quickstudy.counts import whole_number
 from quickstudy.datasets.features import embed_examples, every_example
+from quickstudy.datasets.in_memory import read_examples
+from quickstudy.datasets.labels import read_labels
 from quickstudy.inputs import FeatureInputs, Inputs
 
 QUARTER_TURN_DEGREES = 90
@@ -47,20 +50,35 @@ class ClassDataset:
 
     @classmethod
     def from_arrays(
-        cls, examples: Tensor, labels: Sequence[object], inputs: Inputs, name: str = "data"
+        cls, examples: Any, labels: Any, inputs: Inputs, name: str = "data"
     ) -> ClassDataset:
-        """A data set from examples ``[N, *shape]`` and their N labels, in any order."""
-        if len(examples) != len(labels):
+        """A data set from N examples and their N labels, in any order.
+
+        Args:
+            examples: an array or tensor ``[N, *shape]``, as ``inputs`` store them or of things that
+                ``inputs.decode`` takes; or such things themselves (PIL images, arrays, paths,
+                bytes, texts, sounds with their rates) in a list, a column of a table, a data set of
+                torch or of the Hugging Face library ``datasets``.
+            labels: strings, whole numbers or truth values, in a list, an array, a tensor or a
+                column; None if the examples are a data set of pairs of an example and its label, or
+                one with a column of labels.
+            inputs: how things become tensors, and the tensors a network's input.
+            name: what messages and reports call the data.
+
+        Raises:
+            ValueError: when examples or labels cannot be read so; it says what to give.
+            UnreadableError: when an example cannot be decoded (a ValueError too).
+        """
+        stored, labels = read_examples(examples, labels, inputs)
+        names, codes = read_labels(labels)
+        if len(stored) != len(codes):
             raise ValueError(
-                f"There are {len(examples)} examples and {len(labels)} labels; each example needs "
+                f"There are {len(stored)} examples and {len(codes)} labels; each example needs "
                 "one label."
             )
-        # Numbers sort as numbers, whatever kind of array they came in.
-        names, codes = np.unique(np.asarray(labels), return_inverse=True)
-        order = torch.from_numpy(np.argsort(codes, kind="stable"))
+        order = torch.from_numpy(np.argsort(codes, kind="stable")).to(stored.device)
         sizes = torch.from_numpy(np.bincount(codes, minlength=len(names)))
-        class_names = tuple(map(str, names))
-        return cls.contiguous(examples[order], sizes, class_names, inputs, name)
+        return cls.contiguous(stored[order], sizes, names, inputs, name)
 
     @classmethod
     def contiguous(
@@ -202,6 +220,7 @@ class ClassDataset:
 
     def with_at_least(self, examples: int) -> ClassDataset:
         """The data of the classes that have ``examples`` examples or more."""
+        examples = whole_number(examples, "examples")
         return self.select((self.sizes >= examples).nonzero().flatten().tolist())
 
     def expand(self, rotations: int = 4) -> ClassDataset:
@@ -276,6 +295,7 @@ class ClassDataset:
         if isinstance(division, str):
             parts = self._published(division)
         else:
+            seed = whole_number(seed, "seed")
             parts = _by_fractions(sorted(members), division, seed, self.name)
         divided = {}
         for part, names in parts.items():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.answering_modules import evaluating
+from quickstudy.encoding import check_finite, encoded
 
 EXAMPLES_AT_ONCE = 2**8
 """Examples encoded at once."""
@@ -75,19 +76,21 @@ def embed_examples(
         for part in batches(len(classes)):
             inputs = source.gather(classes[part], positions[part]).to(device)
             started = now(device)
-            encoded: Tensor = encoder(inputs).flatten(1)
+            vectors = encoded(encoder, inputs)
             seconds += now(device) - started
             if part.start == 0:
-                needed = encoded[0].nbytes * len(classes)
+                needed = vectors[0].nbytes * len(classes)
                 if most_bytes is not None and needed > most_bytes:
                     raise TooLargeError(
-                        f"The features of {len(classes)} examples, {encoded.shape[1]} numbers "
+                        f"The features of {len(classes)} examples, {vectors.shape[1]} numbers "
                         f"each, take {needed} bytes; {most_bytes} are allowed."
                     )
-                features = encoded.new_empty(len(classes), encoded.shape[1])
-            features[part] = encoded
+                features = vectors.new_empty(len(classes), vectors.shape[1])
+            features[part] = vectors
             if embedded is not None:
                 embedded(part.stop, len(classes))
+    if len(classes):
+        check_finite(encoder, features)
     return Embedding(features, seconds)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from quickstudy.answering_modules import evaluating
 from quickstudy.datasets.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
+from quickstudy.encoding import check_finite, encoded
 from quickstudy.inputs import Inputs
 
 _DECODED_AT_ONCE = 256
@@ -132,5 +133,6 @@ def _encoded(encoder: nn.Module, inputs: Inputs, stored: Tensor) -> Tensor:
     parameter = next(encoder.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     with evaluating(encoder):
-        vectors: Tensor = encoder(inputs.prepare(stored).to(device))
-    return vectors.flatten(1).to("cpu", torch.float32)
+        vectors = encoded(encoder, inputs.prepare(stored).to(device))
+    check_finite(encoder, vectors)
+    return vectors.to("cpu", torch.float32)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from quickstudy.encoding import check_encoder, encoded
+
 Modulation = Sequence[tuple[Tensor, Tensor]]
 """For each modulated layer (scale, shift), each ``[B, channels]``: x → (1 + scale) x + shift."""
 
@@ -74,6 +76,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 def feature_size(encoder: nn.Module) -> int:
     """The length D of the encoder's vectors, which it states as ``out_features``."""
+    check_encoder(encoder, "this strategy")
     size = getattr(encoder, "out_features", None)
     if not isinstance(size, int):
         raise ValueError(
@@ -91,8 +94,7 @@ def feature_maps(encoder: nn.Module, x: Tensor) -> Tensor:
     find: Callable[[Tensor], Tensor] | None = getattr(encoder, "maps", None)
     if find is not None:
         return find(x)
-    vectors: Tensor = encoder(x)
-    return vectors[:, :, None, None]
+    return encoded(encoder, x)[:, :, None, None]
 
 
 def map_shape(encoder: nn.Module) -> tuple[int, int, int]:

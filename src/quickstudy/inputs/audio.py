@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -98,7 +99,9 @@ class AudioInputs:
         Args:
             raw: a path or the bytes of a file (WAV, FLAC, Ogg, MP3 and what else libsndfile reads);
                 an array or tensor ``[n]``, ``[channels, n]`` or, where that is clear,
-                ``[n, channels]`` at ``rate``; or a pair of an array and its own rate. Numbers are
+                ``[n, channels]`` at ``rate``; or a pair of an array and its own rate, or what the
+                library ``datasets`` gives: ``{"array": ..., "sampling_rate": ...}``, ``{"bytes":
+                ..., "path": ...}`` or a decoder. Numbers are
                 floats between -1 and 1, clipped where they go a little beyond, or integers of 16
                 or 32 bits. Of long files only the centre is read.
 
@@ -108,6 +111,7 @@ class AudioInputs:
         import soundfile  # what is missing there is not the fault of a sound
 
         with naming(raw, "sound", _words):
+            raw = _of_library(raw)
             if isinstance(raw, bytes):
                 with soundfile.SoundFile(io.BytesIO(raw)) as file:
                     wave = self._of(file, raw)
@@ -126,7 +130,12 @@ class AudioInputs:
         return stored
 
     def prepare(self, stored: Tensor) -> Tensor:
-        """Float32 ``[B, samples]`` in [-1, 1] from int16 of the same shape."""
+        """Float32 ``[B, samples]`` in [-1, 1] from int16 of the same shape.
+
+        What is float already has been prepared, and stays.
+        """
+        if stored.is_floating_point():
+            return stored
         return stored.to(torch.float32) / FULL_SCALE
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,6 +229,37 @@ def _as_channels(raw: Any) -> NDArray[Any]:
             f"its values are {raw.dtype}; floats or integers of 16 or 32 bits are needed"
         )
     return np.atleast_2d(raw)
+
+
+_RATES_NAMED = ("sampling_rate", "sample_rate", "rate")
+
+
+def is_recording(raw: Any) -> bool:
+    """Whether it is a sound as the library ``datasets`` gives one: a dictionary or a decoder."""
+    if isinstance(raw, Mapping):
+        return "array" in raw or ("bytes" in raw and "path" in raw)
+    return hasattr(raw, "get_all_samples")
+
+
+def _of_library(raw: Any) -> Any:
+    """A sound of the library ``datasets`` as a pair of samples and rate, a path or bytes."""
+    if hasattr(raw, "get_all_samples"):  # of torchcodec
+        samples = raw.get_all_samples()
+        return samples.data, samples.sample_rate
+    if not isinstance(raw, Mapping):
+        return raw
+    rate = next((raw[name] for name in _RATES_NAMED if raw.get(name) is not None), None)
+    if raw.get("array") is not None and rate is not None:
+        array = raw["array"]
+        return (np.asarray(array) if isinstance(array, list | tuple) else array), rate
+    if isinstance(raw.get("bytes"), bytes):
+        return raw["bytes"]
+    if raw.get("path") and raw.get("array") is None:
+        return str(raw["path"])
+    raise ValueError(
+        f"it is a dictionary with the keys {', '.join(map(str, raw)) or 'none'}; 'array' and "
+        "'sampling_rate' are needed, or 'bytes' or 'path' of a file"
+    )
 
 
 def _check_sizes(rate: Any, channels: int, frames: int) -> None:

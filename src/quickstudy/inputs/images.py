@@ -108,7 +108,12 @@ class ImageInputs:
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
     def prepare(self, stored: Tensor) -> Tensor:
-        """Float32 ``[B, channels, size, size]`` from uint8 of the same shape."""
+        """Float32 ``[B, channels, size, size]`` from uint8 of the same shape.
+
+        What is float already has been prepared (``ClassDataset.gather`` does it), and stays.
+        """
+        if stored.is_floating_point():
+            return stored
         # A copy of its own lets the arithmetic happen in place.
         images = stored.to(torch.float32, copy=True).div_(255)
         if self.invert:
@@ -150,7 +155,8 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
         _check_size(raw.size)
         return _opaque(ImageOps.exif_transpose(raw), mode, raw)
     if isinstance(raw, Tensor):
-        raw = raw.detach().cpu().numpy()
+        raw = raw.detach().cpu()
+        raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).numpy()
     if isinstance(raw, np.ndarray):
         return _opaque(_from_array(raw), mode, raw)
     raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")

@@ -61,7 +61,12 @@ class PretrainedImageInputs:
         return torch.from_numpy(np.ascontiguousarray(made["pixel_values"][0]))
 
     def prepare(self, stored: Tensor) -> Tensor:
-        """Float32 ``[B, 3, height, width]``, rescaled and normalised as the processor does."""
+        """Float32 ``[B, 3, height, width]``, rescaled and normalised as the processor does.
+
+        What is float already has been prepared, and stays.
+        """
+        if stored.is_floating_point():
+            return stored
         processor = _processor(self.name, self.revision)
         images = stored.to(torch.float32, copy=True)
         if processor.do_rescale:

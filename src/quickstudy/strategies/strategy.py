@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.task_normalization import follow
+from quickstudy.encoding import check_encoder, encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode
 from quickstudy.strategies.functional import task_loss
@@ -132,6 +133,7 @@ class EmbeddingStrategy(Strategy):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
+        check_encoder(encoder, type(self).__name__)
         self.encoder = encoder
 
     def train(self, mode: bool = True) -> Self:
@@ -155,8 +157,7 @@ class EmbeddingStrategy(Strategy):
 
     def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
         """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``."""
-        features: Tensor = self.encoder(inputs.flatten(0, 1))
-        return features.view(*inputs.shape[:2], -1)
+        return encoded(self.encoder, inputs.flatten(0, 1)).view(*inputs.shape[:2], -1)
 
     def adapt(self, support: Examples, ways: int) -> Theta:
         theta = self.condition(support, ways)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
+from quickstudy.encoding import encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.modulation import (
     Modulations,
@@ -68,7 +69,7 @@ class CNAPS(EmbeddingStrategy):
 
     def condition(self, support: Examples, ways: int) -> Theta:
         """The modulation: ``[T, channels]`` scale and shift of each layer."""
-        features: Tensor = self.set_encoder(support.inputs.flatten(0, 1))
+        features = encoded(self.set_encoder, support.inputs.flatten(0, 1))
         features = features.view(*support.inputs.shape[:2], -1)
         task = class_means(features, torch.zeros_like(support.targets), 1)[:, 0]
         theta: Theta = self.modulations(task)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
+from quickstudy.encoding import encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
 from quickstudy.strategies.amortized.modulation import (
@@ -85,7 +86,7 @@ class Hypernetwork(EmbeddingStrategy):
         """The modulation, when there is one: ``[T, channels]`` scale and shift of each layer."""
         if not self.modulate:
             return {}
-        features = self.first_encoder(support.inputs.flatten(0, 1))
+        features = encoded(self.first_encoder, support.inputs.flatten(0, 1))
         features = features.view(*support.inputs.shape[:2], -1)
         _, task = self.first_reader(features, support.targets, ways)
         theta: Theta = self.modulations(task)

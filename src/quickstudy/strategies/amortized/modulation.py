@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from quickstudy.encoding import encoded
 from quickstudy.strategies.strategy import Theta
 
 
@@ -64,5 +65,5 @@ def modulated_features(encoder: nn.Module, inputs: Tensor, theta: Theta) -> Tens
         )
         for number in range(sum(name.startswith("modulation.") for name in theta) // 2)
     ]
-    features: Tensor = encoder(inputs.flatten(0, 1), modulation)
+    features = encoded(encoder, inputs.flatten(0, 1), modulation)
     return features.view(*inputs.shape[:2], -1)

@@ -18,6 +18,7 @@ from quickstudy.encoders.task_normalization import (
     use_batch_statistics,
     with_task_batch_norm,
 )
+from quickstudy.encoding import encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LinearLearner
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
@@ -123,7 +124,7 @@ class WholeHypernetwork(Strategy):
 
         In regression a token is of an input and its target, and all examples are of one class.
         """
-        features: Tensor = self.encoder(support.inputs.flatten(0, 1))
+        features = encoded(self.encoder, support.inputs.flatten(0, 1))
         features = features.view(*support.inputs.shape[:2], -1)
         targets = support.targets
         if self.target_size is not None:

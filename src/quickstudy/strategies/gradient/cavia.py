@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Modulation, feature_size
+from quickstudy.encoding import encoded
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
@@ -138,9 +139,9 @@ class ContextNetwork(nn.Module):
         channels = getattr(self.encoder, "modulated_channels", None)
         if channels is None:
             ((scale, shift),) = self.modulation([feature_size(self.encoder)])
-            features = self.encoder(x) * (1 + scale) + shift
+            features = encoded(self.encoder, x) * (1 + scale) + shift
         else:
-            features = self.encoder(x, self.modulation(channels))
+            features = encoded(self.encoder, x, self.modulation(channels))
         outputs: Tensor = self.head(features)
         return outputs
 

@@ -19,11 +19,23 @@ from quickstudy.encoders.task_normalization import (
     use_batch_statistics,
     with_task_batch_norm,
 )
+from quickstudy.encoding import encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
 from quickstudy.strategies.functional import map_tasks, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Strategy, Theta
+
+
+class _Network(nn.Sequential):
+    """An encoder and its head."""
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.head(encoded(self.encoder, x))
+        return outputs
 
 
 class GradientStrategy(Strategy):
@@ -112,7 +124,7 @@ class GradientStrategy(Strategy):
 
     def network(self) -> nn.Module:
         """The network whose parameters θ names: ``encoder``, then ``head``."""
-        return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
+        return _Network(OrderedDict(encoder=self.encoder, head=self.head))
 
     def outputs(self, theta: Theta, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
         """Outputs ``[N, ways]`` of one task's inputs, normalised by their own batch or by θ."""
@@ -128,8 +140,7 @@ class GradientStrategy(Strategy):
     def features(self, inputs: Tensor, *, batch_statistics: bool) -> Tensor:
         """Vectors ``[N, D]`` of one task's inputs, by the encoder as φ has it."""
         self.use_batch_statistics(batch_statistics)
-        found: Tensor = self.encoder(self._kept(inputs))
-        return found
+        return encoded(self.encoder, self._kept(inputs))
 
     def _kept(self, inputs: Tensor) -> Tensor:
         """Inputs of which the network may change what it likes: a task's are read many times."""
