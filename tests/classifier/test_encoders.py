@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import quickstudy as qs
 from quickstudy import model_files
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.datasets import ClassDataset
-from quickstudy.inputs import ImageInputs
+from quickstudy.inputs import AudioInputs, ImageInputs
 
 TINY = {"ways": 2, "shots": 1, "queries": 1, "tasks": 1, "steps": 1}
 
@@ -196,3 +197,26 @@ def test_the_command_line_makes_a_pretrained_encoder(folders):
     strategy = build_strategy(options, (16,), ways=2, classes=4)
     assert isinstance(strategy.encoder, qs.PretrainedTextEncoder)
     assert strategy.encoder.pooling == "max"
+
+
+class Spectrum(nn.Module):
+    """Loudness in bands of a sound's spectrum."""
+
+    inputs = AudioInputs(rate=8000, seconds=0.25)
+
+    def forward(self, x):
+        return torch.fft.rfft(x).abs()[:, :1000].reshape(len(x), 20, -1).mean(-1)
+
+
+def test_sounds_as_dictionaries_of_hugging_face_are_sounds():
+    moments = np.arange(2000) / 8000
+    pitches = [200, 220, 240, 260, 1200, 1220, 1240, 1260]
+    waves = [(0.5 * np.sin(2 * np.pi * pitch * moments)).astype("f4") for pitch in pitches]
+    labels = ["low"] * 4 + ["high"] * 4
+    pairs = qs.FewShotClassifier(encoder=Spectrum()).fit([(wave, 8000) for wave in waves], labels)
+    sounds = [{"array": wave, "sampling_rate": 8000} for wave in waves]
+    found = qs.FewShotClassifier(encoder=Spectrum()).fit(sounds, labels)
+    right = pairs.predict_proba([(waves[0], 8000)])
+    np.testing.assert_allclose(found.predict_proba(sounds[:1]), right)
+    with pytest.raises(ValueError, match=r"Input 0 cannot be used.*keys array"):
+        found.predict([{"array": waves[0]}])

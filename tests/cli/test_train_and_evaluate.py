@@ -252,3 +252,49 @@ def test_strategy_of_the_current_folder(pictures, tmp_path):
         [*command, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+SHORT = [
+    "--encoder", "MLP", "--encoder.hidden", "[8]", "--shots", "1", "--queries", "2", "--steps",
+    "2", "--validation_episodes", "2",
+]  # fmt: skip
+
+
+def test_training_with_defaults_starts_where_validation_has_few_classes(
+    quickstudy, pictures, tmp_path
+):
+    """3 of 16 classes, with 6 images each, are for validation, and 3 for the test."""
+    words = ["--data", pictures, "--split", "0.6,0.2,0.2", *SHORT]
+    few = pytest.warns(UserWarning, match="3 classes, so tasks have 3 ways and classes of 6 exam")
+    with few:
+        code, _, err = quickstudy("train", *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    with few:
+        code, out, err = quickstudy("evaluate", tmp_path / "run", "--episodes", 3)
+    assert code == 0, err
+    assert "3-way 1-shot, 5 queries" in " ".join(out.split())
+    code, _, err = quickstudy("evaluate", tmp_path / "run", "--episodes", 3, "--ways", 5)
+    assert code != 0
+    assert "only 3 classes" in " ".join(err.split())
+    with pytest.warns(UserWarning, match="3 classes: there is no validation"):
+        code, _, err = quickstudy("train", *words, "--strategy", "MAML", "--out", tmp_path / "maml")
+    assert code == 0, err
+    with pytest.warns(UserWarning, match="3 classes, so tasks have 3 ways"):
+        code, out, err = quickstudy(
+            "compare", "PrototypicalNetwork", *words, "--episodes", 2, "--out", tmp_path / "compare"
+        )
+    assert code == 0, err
+    assert "3-way 5-shot" in out
+
+
+def test_ranges_of_ways_and_shots_are_typed_as_for_evaluation(quickstudy, pictures, tmp_path):
+    words = ["--data", pictures, *SHORT, "--ways", "[2,4]", "--shots", "[1,2]"]
+    code, _, err = quickstudy("train", *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["ways"], config["shots"]) == ([2, 4], [1, 2])
+    code, _, err = quickstudy("train", "--resume", tmp_path / "run", "--steps", 4)
+    assert code == 0, err
+    code, _, err = quickstudy("train", *words, "--strategy", "MAML", "--out", tmp_path / "maml")
+    assert code != 0
+    assert "MAML has one output for each class" in " ".join(err.split())
