@@ -40,8 +40,8 @@ def test_devices_that_make_no_sense(quickstudy, pictures, tmp_path):
     run = tmp_path / "run"
     quickstudy("train", "--data", pictures, *TINY, "--out", run)
     code, _, err = quickstudy("evaluate", run, "--devices", 0)
-    assert (code, "at least 1 is needed" in err) == (1, True)
+    assert (code, "at least 1 is needed" in err) == (2, True)
     code, _, err = quickstudy("evaluate", run, "--devices", 2, "--device", "cuda:1")
-    assert (code, "for 2 devices say cuda" in err) == (1, True)
+    assert (code, "for 2 devices say cuda" in err) == (2, True)
     code, _, err = quickstudy("evaluate", run, "--devices", 2, "--device", "nosuch")
     assert (code, "nosuch" in err) == (1, True)
