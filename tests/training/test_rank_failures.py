@@ -13,23 +13,27 @@ from quickstudy.training.checkpoint import Checkpoint
 from ..conftest import HANG, wait_until
 
 FAILING = """
-import os, signal, time
+import os, signal
 from pathlib import Path
 import quickstudy
+from quickstudy.training.loop import Fit
 from quickstudy.training.ranks import rank
 
 class Failing(quickstudy.PrototypicalNetwork):
-    calls = 0
+    pass
 
-    def loss(self, episode):
-        self.calls += 1
-        Path(f"process{rank()}").write_text(str(os.getpid()))
-        if self.calls == 9 and rank() == int(os.environ["FAILING_RANK"]):
-            Path("failed").touch()
-            if os.environ["FAILING_HOW"] == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("all too much")
-        return super().loss(episode)
+step_of = Fit._step
+
+def step(self, seconds):
+    Path(f"process{rank()}").write_text(str(os.getpid()))
+    if self.progress["step"] == 8 and rank() == int(os.environ["FAILING_RANK"]):
+        Path("failed").touch()
+        if os.environ["FAILING_HOW"] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("all too much")
+    step_of(self, seconds)
+
+Fit._step = step
 """
 OPTIONS = [
     "-m", "quickstudy", "train", "--data", "glyphs", "--strategy", "failing.Failing", "--encoder",
