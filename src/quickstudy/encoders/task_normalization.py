@@ -139,6 +139,20 @@ def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
             layer.recorded = None
 
 
+@contextmanager
+def unrecorded(module: nn.Module) -> Iterator[None]:
+    """A pass while this is open leaves the statistics that are being recorded as they were."""
+    layers = [statistics_of(layer) for layer in task_batch_norms(module).values()]
+    saved = [(layer.recorded, layer.uses, layer.expected) for layer in layers]
+    for layer in layers:
+        layer.recorded = None
+    try:
+        yield
+    finally:
+        for layer, (recorded, uses, expected) in zip(layers, saved, strict=True):
+            layer.recorded, layer.uses, layer.expected = recorded, uses, expected
+
+
 def follow(given: nn.Module, own: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
     """Moves or casts ``given`` after ``own``, the copy of its structure, was moved or cast.
 

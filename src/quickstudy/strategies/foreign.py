@@ -22,6 +22,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from quickstudy.encoders.encoder import is_own
+from quickstudy.encoders.task_normalization import unrecorded
 from quickstudy.strategies.functional import map_tasks, maps_at_once
 
 ROUNDINGS = 1000
@@ -122,7 +123,7 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
     """
     own = dict(module.named_parameters())
     adapted = any(name in own and not name.startswith("head.") for name in theta)
-    with torch.enable_grad(), untouched(module):
+    with torch.enable_grad(), untouched(module), unrecorded(module):
         fixed = {name: each.detach() for name, each in (own | theta).items()}
         given = inputs.detach().clone()
         outputs = functional_call(module, fixed, (given,))
