@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from quickstudy.foreign_files import explanation
 from quickstudy.hub import is_hub_id, looking_up
 
 WEIGHTS = "model.safetensors"
@@ -76,7 +77,10 @@ def model_folder(name: str, revision: str | None = None) -> ModelFolder:
             )
         return _checked(str(path.resolve()), None, path.resolve())
     if path.exists():
-        raise ValueError(f"{name} is a file; a model is a folder with config.json and weights.")
+        raise ValueError(
+            explanation(path)
+            or f"{name} is a file; a model is a folder with config.json and weights."
+        )
     if not is_hub_id(name, owned=False):
         raise FileNotFoundError(
             f"There is no folder {name!r}. Check the path, or give a model's id on the Hugging "

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from quickstudy.files import atomically
+from quickstudy.foreign_files import explanation
 
 _DIGEST_BYTES = 32
 _NO_CHECKSUM = b"0" * (2 * _DIGEST_BYTES)
@@ -113,6 +114,8 @@ def _metadata(path: Path, form: Format, content: bytes) -> dict[str, Any]:
         if not isinstance(metadata, dict):
             raise TypeError("its metadata are no dictionary")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if foreign := explanation(path):
+            raise ValueError(foreign) from error
         raise ValueError(
             f"{path} is not a {form.noun} that quickstudy saved, or damaged, or only a part of one "
             f"({error}). {form.advice}"
@@ -125,6 +128,8 @@ def _header(path: Path, form: Format, text: Any) -> dict[str, Any]:
         header = json.loads(text)
         found, version = header["format"], header["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if foreign := explanation(path):
+            raise ValueError(foreign) from error
         raise ValueError(
             f"{path} is a safetensors file, but not a {form.noun} that this version of quickstudy "
             "knows."

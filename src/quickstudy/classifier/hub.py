@@ -69,7 +69,10 @@ def card(model: Model, repo_id: str) -> str:
     """The model card."""
     reader = model.parts.reader
     kind = reader.inputs.kind if reader.inputs is not None else "features"
-    encoder = reader.name or type(reader.encoder or model.learner.strategy).__name__
+    # A local folder's path says whose machine it was, and nobody else has it.
+    local = reader.name is not None and reader.revision is None
+    named = Path(reader.name).name if reader.name and local else reader.name
+    encoder = named or type(reader.encoder or model.learner.strategy).__name__
     sizes, count = [*model.sizes.items()], len(model.support)
     rows = "\n".join(f"| {label} | {size} |" for label, size in sizes[:_MOST_CLASSES_NAMED])
     more = len(sizes) - _MOST_CLASSES_NAMED

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import quickstudy.strategies
 from quickstudy.answering_modules import in_use
-from quickstudy.classifier.defaults import ENCODERS, default_strategy
+from quickstudy.classifier.defaults import ENCODERS, default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
 from quickstudy.classifier.raw import is_array, is_guess, kind_of, things
@@ -147,11 +147,7 @@ def assembled(
     except FileNotFoundError as error:
         if not by_kind:
             raise
-        raise FileNotFoundError(
-            f"{error} It is the usual encoder for inputs of kind {kind!r}, as no other was named: "
-            "encoder= (at the command line --encoder) takes a run trained here, a local folder "
-            "laid out like a model of the hub, or another model's id."
-        ) from error
+        raise FileNotFoundError(f"{error} {how_to_get(str(kind))}") from error
 
 
 def _of_strategy(
