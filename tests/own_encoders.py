@@ -209,6 +209,12 @@ def tied():
     return encoder
 
 
+def other_dropout():
+    encoder = Normalising()
+    encoder.net[1].p = 0.7
+    return encoder
+
+
 def hooked():
     encoder = TwoLayers()
     encoder.net[0].register_forward_hook(lambda _, __, output: 2 * output)

@@ -70,6 +70,7 @@ def test_a_run_is_loaded_with_the_encoder_it_was_trained_with(make, name, tmp_pa
         (own.with_weight_norm, "TwoLayers .* has no 'encoder.net.0.parametrizations"),
         (own.tied, "TwoLayers .* does not share"),
         (own.shared, "Summing .* does not share"),
+        (own.other_dropout, r"Normalising .* Dropout\(p=0\.2.*\) instead of \(p=0\.7"),
         (own.hooked, "TwoLayers .* other answers"),
         (own.patched, "TwoLayers .* other answers"),
         (own.gated, "Gated .* other answers"),

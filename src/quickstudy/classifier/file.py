@@ -206,7 +206,10 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
 def _described_strategy(model: Model) -> dict[str, Any]:
     """The strategy's description; refused as an encoder is (ValueError)."""
     learner, targets = model.learner, model.targets
-    firsts = torch.cat([(targets == k).nonzero().flatten()[:2] for k in range(learner.ways)])
+    order = targets.argsort(stable=True)
+    is_first = torch.ones(len(order), dtype=torch.bool)  # or second of its class
+    is_first[2:] = targets[order][2:] != targets[order][:-2]
+    firsts = order[is_first]
     some = model.support.kept[firsts[:MOST_SHOWN]]
     queries = model.parts.reader.prepare(some)[None]
     support = Examples(queries, targets[firsts[:MOST_SHOWN]].to(queries.device)[None])

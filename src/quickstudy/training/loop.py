@@ -78,7 +78,9 @@ class Fit:
         self.settings = settings
         self.until = until
         self.strategy = strategy
+        self.train = train
         self.validation = validation
+        self.config: Mapping[str, Any] = config or {}
         self.inputs = train.inputs
         check_materialized(strategy)
         check_augmentation(settings.augmentation, self.inputs)
@@ -114,13 +116,6 @@ class Fit:
         )
         self.rank, self.ranks = rank(), ranks()
         self._place_strategy()
-        if self.directory is not None:
-            self.saved_inputs = described_inputs(self.inputs)
-            self.description = self._verified()
-            self.config = config or self._default_config()
-            self.data = {"train": identity(train)}
-            if validation is not None:
-                self.data["validation"] = identity(validation)
         learned = {n: p for n, p in strategy.named_parameters() if p.requires_grad}
         self.learned = list(learned)
         self.optimizer = make_optimizer(
@@ -159,17 +154,25 @@ class Fit:
         use_channels_last(self.strategy)
         same_everywhere(self.strategy)  # however φ was initialised
 
-    def _verified(self) -> Description:
-        """The strategy's description, once it is sure that it is loaded as what it is."""
+    def _describe(self) -> None:
+        """Finds out what files will say of the run, once it is sure that it can be loaded."""
+        if self.directory is None:
+            return
+        self.saved_inputs = described_inputs(self.inputs)
         task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
-        return verified(self.strategy, answers_to(task, self.fabric.autocast))
+        self.description = verified(self.strategy, answers_to(task, self.fabric.autocast))
+        self.config = self.config or self._default_config()
+        self.data = {"train": identity(self.train)}
+        if self.validation is not None:
+            self.data["validation"] = identity(self.validation)
 
     # -- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> Run:
         with Watch(), ExitStack() as stack:
-            self._enter_directory(stack, resume)
             self.stop_request = stack.enter_context(stop_requests())
+            self._describe()
+            self._enter_directory(stack, resume)
             return self._run(resume)
 
     def _enter_directory(self, stack: ExitStack, resume: bool) -> None:

@@ -118,18 +118,21 @@ def _difference(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
 
 
 def _other_classes(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
-    """Where the parts of two modules are of different classes, and how."""
-    own, other = (
-        {name: type(part) for name, part in each.named_modules(remove_duplicate=False)}
-        for each in (module, again)
-    )
-    for name, cls in own.items():
+    """Where the parts of two modules are of other classes, or torch's of other settings."""
+    own, other = (dict(each.named_modules(remove_duplicate=False)) for each in (module, again))
+    for name, part in own.items():
         there = other.get(name)
         if there is None:
             return name, f"has no {name!r}"
         # By name: torch makes a class of its own for each module with parametrisations.
-        if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
-            return name, f"has a {there.__name__} as {name!r} instead of a {cls.__name__}"
+        was, is_ = (f"{type(each).__module__}.{type(each).__qualname__}" for each in (part, there))
+        if was != is_:
+            kinds = type(there).__name__, type(part).__name__
+            return name, f"has a {kinds[0]} as {name!r} instead of a {kinds[1]}"
+        # What torch's layers show of themselves are their settings, such as a rate of dropout.
+        if was.startswith("torch.") and part.extra_repr() != there.extra_repr():
+            settings = there.extra_repr(), part.extra_repr()
+            return name, f"has a {type(part).__name__}({settings[0]}) instead of ({settings[1]})"
     for name in other:
         if name not in own:
             return name, f"has a {name!r} too"
