@@ -126,8 +126,9 @@ def test_the_first_parameter_of_init_may_have_any_name(tmp_path):
 
 def test_lazy_layers_and_float64_are_loaded(tmp_path):
     for name, make, dtype in (("lazy", own.Lazy, torch.float32), ("64", own.double, torch.float64)):
-        data = vectors(dtype=dtype)
-        run = fit(qs.PrototypicalNetwork(make()), data, out=tmp_path / name)
+        data, encoder = vectors(dtype=dtype), make()
+        encoder(data.examples[:2])  # lazy layers learn their sizes
+        run = fit(qs.PrototypicalNetwork(encoder), data, out=tmp_path / name)
         loaded = qs.load(tmp_path / name, trust=TRUST)
         assert torch.equal(answers(run.strategy, dtype), answers(loaded.strategy, dtype))
 
