@@ -14,6 +14,10 @@ from quickstudy.strategies.functional import similarity
 from quickstudy.strategies.solvers import with_constant
 
 EXACT = "what each example adds to the logit of the class; together they are the logit"
+UNREAD = (
+    "nothing: the encoder cannot read the input, whose probability is the class's share of the "
+    "examples"
+)
 SIMILAR = (
     "how similar each example is to the input among all of them (they sum to 1 without their "
     "signs); examples of other classes count against the class"

@@ -17,6 +17,7 @@ from quickstudy.answering_modules import Answering
 from quickstudy.classifier.calibration import fit_temperature
 from quickstudy.classifier.defaults import usual_temperature
 from quickstudy.classifier.held_out import held_out_logits
+from quickstudy.classifier.reader import unread
 from quickstudy.classifier.rejection import KnownScore
 from quickstudy.episodes import Examples
 from quickstudy.strategies import LogisticRegression, Strategy
@@ -59,6 +60,8 @@ class Learner:
         trust: None where it was not measured.
         named: what the strategy reads of the classes' names, ``[K, *shape]``, each an example of
             its class; None where names are of no use.
+        shares: the probabilities ``[K]`` of the classes of what cannot be read; all the same by
+            default.
     """
 
     strategy: Strategy
@@ -68,6 +71,7 @@ class Learner:
     seed: int = 0
     trust: Trust | None = None
     named: Tensor | None = None
+    shares: Tensor | None = None
     _strategies: Answering[Strategy] = field(init=False, repr=False)
     _draws: bool | None = field(default=None, init=False, repr=False)
 
@@ -162,8 +166,19 @@ class Learner:
     def logits(self, prepared: Tensor) -> Tensor:
         """Logits ``[Q, K]`` of what the strategy reads of the queries, ``[Q, *shape]``.
 
-        In bounded batches; all at once if the strategy is transductive.
+        In bounded batches; all at once if the strategy is transductive. What could not be read
+        gets the logarithms of the classes' shares, and the others are answered without it.
         """
+        if (blank := self.blank(prepared)).any():
+            shares = torch.ones(self.ways) / self.ways if self.shares is None else self.shares
+            temperature = self.trust.temperature if self.trust else 1.0
+            rows = (shares.double().log() * temperature).float().to(prepared.device)
+            logits = rows.expand(len(prepared), -1).clone()
+            if not blank.all():
+                seen = self.logits(prepared[~blank])
+                logits = logits.to(seen.dtype)
+                logits[~blank] = seen
+            return logits
         at_once = len(prepared) if self.strategy.transductive else QUERIES_AT_ONCE
         with self._answering() as strategy:
             parts = [
@@ -171,6 +186,12 @@ class Learner:
                 for part in torch.split(prepared, max(1, at_once))
             ]
         return torch.cat(parts)
+
+    def blank(self, prepared: Tensor) -> Tensor:
+        """Which inputs ``[Q, *shape]`` stand for what could not be read, ``[Q]``."""
+        if not prepared.is_floating_point() and prepared.ndim != 2:
+            return torch.zeros(len(prepared), dtype=torch.bool, device=prepared.device)
+        return unread(prepared)
 
     def tempered(self, logits: Tensor) -> Tensor:
         """Logits whose softmax is calibrated."""
@@ -184,7 +205,7 @@ class Learner:
         """A vector for each input ``[Q, *shape]``, ``[Q, D]``, as the strategy compares them.
 
         That which the strategy reads, else its encoder's; of a strategy without an encoder the
-        log-probabilities of the classes.
+        log-probabilities of the classes. It has to be readable (see :meth:`blank`).
         """
         if self.on_vectors and prepared.ndim == 2:
             if isinstance(self.strategy, LogisticRegression):

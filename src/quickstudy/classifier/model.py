@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ from torch import Tensor
 
 from quickstudy.classifier.class_names import spoken, tell_classes_apart
 from quickstudy.classifier.conformal import prediction_sets
-from quickstudy.classifier.explanation import Evidence, Explanation, weights_for
+from quickstudy.classifier.explanation import UNREAD, Evidence, Explanation, weights_for
 from quickstudy.classifier.labels import classes_and_targets
 from quickstudy.classifier.learner import Learner, Trust
 from quickstudy.classifier.parts import Parts
-from quickstudy.classifier.raw import names_of
-from quickstudy.classifier.reader import content_numbers, thumbnails
+from quickstudy.classifier.raw import names_of, things
+from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.classifier.suggestion import suggest
+from quickstudy.datasets.decoding import read_text_file
 from quickstudy.labels import Labels, as_labels, check_same_type, joined, one_spelling
 
 USUAL_SHARE = 0.95
@@ -37,6 +40,7 @@ class Support:
         contents: int64 ``[N]``, equal for equal inputs.
         names: N texts or paths; empty where there is none.
         pictures: uint8 ``[N, C, h, w]``, small; None for anything but images.
+        given: of texts a number for each as it was given, where that is known.
     """
 
     kept: Tensor
@@ -44,6 +48,11 @@ class Support:
     contents: Tensor
     names: list[str]
     pictures: Tensor | None = None
+    given: list[int | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.given:  # examples of a file
+            self.given = [None] * len(self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +73,7 @@ class Support:
             torch.cat([self.contents, new.contents]),
             self.names + new.names,
             pictures,
+            self.given + new.given,
         )
 
 
@@ -104,6 +114,10 @@ class Model:
     classes: Labels
     learner: Learner
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = np.bincount(self.targets.numpy(), minlength=len(self.classes))
+        self.learner.shares = torch.from_numpy(sizes / sizes.sum())
 
     @classmethod
     def learned(
@@ -154,14 +168,24 @@ class Model:
             ValueError: when an input cannot be used.
         """
         reader = self.parts.reader
-        kept = reader.read(raw)
         expected = self.support.kept
+        kept = reader.read(raw, expected)
         if kept.shape[1:] != expected.shape[1:]:
             raise ValueError(
                 f"The classifier learned from inputs of the shape {list(expected.shape[1:])}; "
                 f"these have {list(kept.shape[1:])}."
             )
-        return reader.prepare(kept.to(expected.dtype))
+        prepared = reader.prepare(kept.to(expected.dtype))
+        blank = self.learner.blank(prepared).nonzero()[:, 0].tolist()
+        if blank:
+            warnings.warn(
+                f"The encoder can read nothing of {len(blank)} of {len(prepared)} inputs, such as "
+                f"{_called(names_of(raw), blank[0])}. They get the classes' shares of the examples "
+                "as probabilities, all classes as their set, and no class where inputs are "
+                "rejected.",
+                stacklevel=4,
+            )
+        return prepared
 
     def logits(self, prepared: Tensor) -> Tensor:
         """Calibrated logits ``[Q, K]`` of prepared inputs."""
@@ -196,15 +220,25 @@ class Model:
         """
         share = USUAL_SHARE if share is True else float(share)
         known = self._trust("rejecting inputs").known
-        scores = known.scores(self.learner.features(prepared))
-        return (scores < known.threshold(share)).cpu().numpy()
+        seen = ~self.learner.blank(prepared)
+        rejected, threshold = ~seen, known.threshold(share)
+        if seen.any():
+            scores = known.scores(self.learner.features(prepared[seen]))
+            rejected[seen] = scores < threshold
+        return rejected.cpu().numpy()
 
     def predict_set(self, raw: Any, coverage: float = 0.9) -> list[Labels]:
         """For each raw input the labels it may have, the most probable first; there may be none."""
-        return self.prediction_sets(self.probabilities(self.prepared(raw)), coverage)
+        prepared = self.prepared(raw)
+        return self.prediction_sets(self.probabilities(prepared), coverage, prepared)
 
-    def prediction_sets(self, probabilities: Tensor, coverage: float) -> list[Labels]:
-        """The labels that belong to probabilities ``[Q, K]``, the most probable first."""
+    def prediction_sets(
+        self, probabilities: Tensor, coverage: float, prepared: Tensor | None = None
+    ) -> list[Labels]:
+        """The labels that belong to probabilities ``[Q, K]``, the most probable first.
+
+        All labels, where ``prepared`` (what the strategy read) shows that nothing could be read.
+        """
         trust = self._trust("prediction sets")
         held_out, by_fewer = (
             self.learner.probabilities(logits).to(probabilities.device)
@@ -212,6 +246,8 @@ class Model:
         )
         targets = self.targets.to(probabilities.device)
         sets = prediction_sets(probabilities, held_out, targets, coverage, by_fewer, trust.advance)
+        if prepared is not None:
+            sets |= self.learner.blank(prepared).to(sets.device)[:, None]
         order = probabilities.argsort(1, descending=True)
         chosen = sets.gather(1, order)
         return [
@@ -229,8 +265,14 @@ class Model:
             )
         features = self.learner.features
         support = features(self.parts.reader.prepare(self.support.kept))
-        rows = suggest(features(prepared), support, n, self.settings.seed)
-        chosen: NDArray[np.int64] = rows.cpu().numpy()
+        blank = self.learner.blank(prepared).cpu()
+        seen, unseen = (~blank).nonzero()[:, 0], blank.nonzero()[:, 0]
+        some = min(n, len(seen))  # what cannot be read helps least
+        rows = unseen[: n - some]
+        if some:
+            best = suggest(features(prepared[seen]), support, some, self.settings.seed)
+            rows = torch.cat([seen[best.cpu()], rows])
+        chosen: NDArray[np.int64] = rows.numpy()
         return chosen
 
     def explain(self, raw: Any) -> Explanation:
@@ -243,7 +285,10 @@ class Model:
         support, targets = self.learner.with_names(
             self.parts.reader.prepare(self.support.kept), self.targets
         )
-        weights, meaning = weights_for(self.learner, support, targets, query, answer)
+        if self.learner.blank(query).any():
+            weights, meaning = torch.zeros(len(support)), UNREAD
+        else:
+            weights, meaning = weights_for(self.learner, support, targets, query, answer)
         labels = self.support.labels.tolist() + self.classes.tolist()
         names = self.support.names + ["the name of the class"] * len(self.classes)
         examples = [
@@ -270,9 +315,47 @@ def _read(
     stored = parts.reader.decode(raw)
     labels = one_spelling(as_labels(labels, len(stored)), known)
     kept, contents = parts.reader.keep(stored), content_numbers(stored)
+    _check_kept(parts, kept, stored, names_of(raw))
+    given: list[int | None] = [None] * len(labels)
+    if _of_texts(parts):
+        given = list(map(_given, things(raw)))
     if not settings.keep_examples:
-        return Support(kept, labels, contents, [""] * len(labels))
-    return Support(kept, labels, contents, list(names or names_of(raw)), thumbnails(stored))
+        return Support(kept, labels, contents, [""] * len(labels), given=given)
+    called = list(names or names_of(raw))
+    return Support(kept, labels, contents, called, thumbnails(stored), given)
+
+
+def _of_texts(parts: Parts) -> bool:
+    return parts.reader.inputs is not None and parts.reader.inputs.kind == "text"
+
+
+def _given(text: str | Path) -> int:
+    """A number for a text as it was given, before its tokenizer reads it."""
+    given = read_text_file(text) if isinstance(text, Path) else text
+    return int.from_bytes(hashlib.blake2b(given.encode(), digest_size=8).digest(), "big")
+
+
+def _called(names: Sequence[str], number: int) -> str:
+    name = names[number]
+    return f"input {number}" + (f" ({name[:60]!r})" if name else "")
+
+
+def _check_kept(parts: Parts, kept: Tensor, stored: Tensor, names: Sequence[str]) -> None:
+    """Refuses vectors that are no numbers (ValueError); warns of texts without a known word."""
+    if parts.reader.encoder is not None and (bad := unread(kept).nonzero()[:, 0]).numel():
+        raise ValueError(
+            f"The encoder gives numbers that are not finite for {_called(names, int(bad[0]))}, "
+            f"and {len(bad)} of {len(kept)} in all, so nothing can be learned from them. Look into "
+            "its weights, or leave these inputs out."
+        )
+    if blind := parts.reader.unread(stored).nonzero()[:, 0].tolist():
+        warnings.warn(
+            f"The encoder cannot read {len(blind)} of {len(stored)} texts, such as "
+            f"{_called(names, blind[0])}: its tokenizer knows no word of them, so they all look "
+            "alike to it. Choose an encoder for their language; asked about such texts, the "
+            "classifier knows nothing.",
+            stacklevel=5,
+        )
 
 
 def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
@@ -317,18 +400,44 @@ def _named(
 
 
 def _warn_of_contradictions(support: Support, targets: NDArray[np.int64]) -> None:
-    first: dict[int, int] = {}
-    twice = []
-    for number, content in enumerate(support.contents.tolist()):
-        other = first.setdefault(content, number)
-        if targets[other] != targets[number]:
-            twice.append((other, number))
+    """Warns of inputs that are given, or are the same to the encoder, under two classes."""
+    contents = support.contents.tolist()
+    first: dict[tuple[str, int], int] = {}
+    twice: list[tuple[int, int]] = []
+    alike: list[tuple[int, int]] = []
+    seen = content_numbers(support.kept).tolist()
+    for number, keys in enumerate(zip(contents, seen, strict=True)):
+        others = [
+            first.setdefault(key, number) for key in zip(("stored", "kept"), keys, strict=True)
+        ]
+        other = next((each for each in others if targets[each] != targets[number]), None)
+        if other is not None:
+            same = contents[other] == contents[number] and _given_alike(support, other, number)
+            (twice if same else alike).append((other, number))
     if twice:
-        a, b = twice[0]
-        called = [support.names[n] or f"example {n}" for n in (a, b)]
-        labels = support.labels.tolist()
         warnings.warn(
-            f"{len(twice)} inputs are given under two classes: {called[0]!r} as {labels[a]!r} and "
-            f"{called[1]!r} as {labels[b]!r}, for one. Remove the wrong ones.",
+            f"{len(twice)} inputs are given under two classes: {_both(support, *twice[0])}, for "
+            "one. Remove the wrong ones.",
             stacklevel=5,
         )
+    if alike:
+        warnings.warn(
+            f"The encoder sees no difference between inputs of different classes: "
+            f"{_both(support, *alike[0])}, for one of {len(alike)}. It cannot tell them apart.",
+            stacklevel=5,
+        )
+
+
+def _given_alike(support: Support, one: int, other: int) -> bool:
+    """Whether two inputs that are stored alike were given alike, as far as that is known."""
+    given = support.given[one], support.given[other]
+    if None not in given:
+        return given[0] == given[1]
+    names = support.names[one], support.names[other]
+    return given == (None, None) or "" in names or names[0] == names[1]
+
+
+def _both(support: Support, one: int, other: int) -> str:
+    labels = support.labels.tolist()
+    called = [f"{support.names[n] or f'example {n}'!r} as {labels[n]!r}" for n in (one, other)]
+    return " and ".join(called)

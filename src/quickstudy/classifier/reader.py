@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from quickstudy.encoders.feature_cache import FeatureCache
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoding import UnfitInputsError, encoded
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
+from quickstudy.inputs.unreadable import EmptyError
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
@@ -67,20 +69,59 @@ class Reader:
         bare = self.inputs is None or isinstance(self.inputs, FeatureInputs)
         return self.encoder is not None or bare
 
-    def read(self, raw: Any) -> Tensor:
+    def read(self, raw: Any, like: Tensor) -> Tensor:
         """What is kept of N raw things; of those that are encoded few are decoded at a time.
+
+        Texts in which there is nothing to read, and what the encoder makes no numbers of, get rows
+        that :func:`unread` knows.
+
+        Args:
+            raw: the things.
+            like: what was kept of others, ``[M, *shape]``.
 
         Raises:
             ValueError: as :meth:`decode`.
         """
-        if self.encoder is None or self.inputs is None:
+        if self.inputs is None or (self.encoder is None and self.inputs.kind != "text"):
             return self.keep(self.decode(raw))
         if self.inputs.kind == "image":
             _check_several(raw)
         single = things(raw)
         starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
-        parts = (self.decode(single[start : start + DECODED_AT_ONCE], start) for start in starts)
-        return torch.cat([self.keep(part) for part in parts])
+        parts = [
+            self._part(single[start : start + DECODED_AT_ONCE], start, like) for start in starts
+        ]
+        return torch.cat(parts)
+
+    def _part(self, single: list[Any], first: int, like: Tensor) -> Tensor:
+        if self.inputs is None or self.inputs.kind != "text" or not single:
+            return self.keep(self.decode(single, first))
+        some: list[Any] = []
+        places: list[int] = []
+        for number, each in enumerate(single):
+            with contextlib.suppress(EmptyError):
+                text = _text(each, number + first)
+                some.append(self.inputs.decode(text))
+                places.append(number)
+        stored = torch.stack(some) if some else None
+        if stored is not None and (seen := ~self.unread(stored)).sum() < len(places):
+            stored = stored[seen] if seen.any() else None
+            places = [
+                place for place, is_seen in zip(places, seen.tolist(), strict=True) if is_seen
+            ]
+        blank = torch.nan if like.is_floating_point() else 0
+        kept = None if stored is None else self.keep(stored)
+        shape = like.shape[1:] if kept is None else kept.shape[1:]
+        rows = (like if kept is None else kept).new_full((len(single), *shape), blank)
+        if kept is not None:
+            rows[places] = kept
+        return rows
+
+    def unread(self, stored: Tensor) -> Tensor:
+        """Which stored things ``[N, *shape]`` the encoder can read nothing of, ``[N]``."""
+        find = getattr(self.inputs, "unread", None)
+        found: Tensor = torch.zeros(len(stored), dtype=torch.bool) if find is None else find(stored)
+        return found
 
     def decode(self, raw: Any, first: int = 0) -> Tensor:
         """What is stored of N raw things, ``[N, *shape]``.
@@ -224,8 +265,16 @@ def _text(given: Any, number: int) -> str:
         )
     if not text.strip():
         called = f"The file {given}" if isinstance(given, Path) else f"Input {number}"
-        raise ValueError(f"{called} is an empty text; leave it out or write something.")
+        raise EmptyError(f"{called} is an empty text; leave it out or write something.")
     return text
+
+
+def unread(kept: Tensor) -> Tensor:
+    """Which rows ``[N, *shape]`` stand for things that could not be read, ``[N]``."""
+    rows = kept.flatten(1)
+    if kept.is_floating_point():
+        return ~rows.isfinite().all(1)
+    return (rows == 0).all(1)  # of tokens: padding alone
 
 
 def content_numbers(stored: Tensor) -> Tensor:

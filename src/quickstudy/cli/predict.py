@@ -96,7 +96,9 @@ def answers(
     logits = model.learner.logits(prepared)
     probabilities = model.learner.probabilities(logits).cpu()
     rejected = model.rejected(prepared, reject) if reject is not False else [False] * len(raw)
-    sets = model.prediction_sets(probabilities, coverage) if coverage is not None else None
+    sets = (
+        model.prediction_sets(probabilities, coverage, prepared) if coverage is not None else None
+    )
     classes = [str(label) for label in model.classes.tolist()]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.inputs.images import read_image
-from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, padded, readable
+from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, UnknownTexts, padded, readable
 from quickstudy.inputs.unreadable import naming
 from quickstudy.model_files import ModelFolder, model_folder, require_pretrained_extra
 
@@ -134,6 +134,10 @@ class PretrainedTextInputs:
         """Int64 ``[B, length]`` from int32 of the same shape."""
         return stored.long()
 
+    def unread(self, stored: Tensor) -> Tensor:
+        """Which texts ``[N, length]`` hold no word that the tokenizer knows, ``[N]``."""
+        return _Tokens.of(self.name, self.revision).unknown.rows(stored)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
         return {
@@ -207,6 +211,7 @@ class _Tokens:
         prompts = folder.read("config_sentence_transformers.json")
         named = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
         self.prompt = str(named or "")
+        self.unknown = UnknownTexts(self.rust, self.prompt)
         text = folder.config.get("text_config") or folder.config
         positions = text.get("max_position_embeddings") or text.get("n_positions") or 10**9
         limits = [positions, tokenizer.model_max_length, settings.get("max_seq_length") or 10**9]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from quickstudy.inputs.unreadable import UnreadableError
+from quickstudy.inputs.unreadable import EmptyError, UnreadableError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -125,12 +126,16 @@ class TextInputs:
         text = readable(raw).strip()[: CHARACTERS_A_SUBWORD * self.length]
         numbers = self._parsed.encode(text, add_special_tokens=False).ids[: self.length]
         if not numbers:
-            raise UnreadableError(f"The tokenizer finds no subword in the text {_excerpt(raw)}.")
+            raise EmptyError(f"The tokenizer finds no subword in the text {_excerpt(raw)}.")
         return padded(numbers, self.length)
 
     def prepare(self, stored: Tensor) -> Tensor:
         """Int64 ``[B, length]`` from int32 of the same shape."""
         return stored.long()
+
+    def unread(self, stored: Tensor) -> Tensor:
+        """Which texts ``[N, length]`` hold no word that the tokenizer knows, ``[N]``."""
+        return self._unknown.rows(stored)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
@@ -151,8 +156,60 @@ class TextInputs:
         tokenizer.no_truncation()
         return tokenizer
 
+    @cached_property
+    def _unknown(self) -> UnknownTexts:
+        return UnknownTexts(self._parsed)
+
     def __getstate__(self) -> dict[str, Any]:
         return asdict(self)  # without what is cached
+
+
+class UnknownTexts:
+    """Finds texts of which a tokenizer knows nothing: it makes the same token of any such word.
+
+    Args:
+        tokenizer: of the library `tokenizers`.
+        prompt: what stands before each text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str = "") -> None:
+        self.tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = {number for number, each in added.items() if each.special}
+        self.unknown = self._unknown_number()
+        self.prompt = tokenizer.encode(prompt, add_special_tokens=False).ids if prompt else []
+
+    def rows(self, stored: Tensor) -> Tensor:
+        """Of texts ``[N, length]`` those of which nothing is known, ``[N]``."""
+        found = torch.zeros(len(stored), dtype=torch.bool)
+        numbers = stored.long() - 1
+        special = torch.tensor([-1, *self.special])
+        unknown = torch.zeros_like(numbers, dtype=torch.bool)
+        if self.unknown is not None:
+            unknown = numbers == self.unknown
+        known = (~unknown & ~torch.isin(numbers, special)).sum(1)
+        for row in (unknown.any(1) | (known <= len(self.prompt))).nonzero()[:, 0].tolist():
+            found[row] = self._nothing_known([each for each in numbers[row].tolist() if each >= 0])
+        return found
+
+    def _nothing_known(self, numbers: list[int]) -> bool:
+        known = [each for each in numbers if each != self.unknown and each not in self.special]
+        for each in self.prompt:
+            if each in known:
+                known.remove(each)
+        # Marks alone are a text, but not what is left of one.
+        return not known or (self.unknown in numbers and not any(map(self._is_word, known)))
+
+    def _is_word(self, number: int) -> bool:
+        return any(map(str.isalnum, self.tokenizer.id_to_token(number) or ""))
+
+    def _unknown_number(self) -> int | None:
+        model = self.tokenizer.model
+        token = getattr(model, "unk_token", None)
+        if token is None and type(model).__name__ == "Unigram":
+            number = json.loads(self.tokenizer.to_str())["model"].get("unk_id")
+            return None if number is None else int(number)
+        return None if token is None else self.tokenizer.token_to_id(token)
 
 
 def readable(raw: Any) -> str:
@@ -163,7 +220,7 @@ def readable(raw: Any) -> str:
     """
     text = _string(raw)
     if not _says_something(text):
-        raise UnreadableError(
+        raise EmptyError(
             f"The text {_excerpt(raw)} is empty or blank; one with at least a word is needed."
         )
     return text

@@ -13,6 +13,10 @@ class UnreadableError(ValueError):
     """A raw input cannot be decoded; the message names it."""
 
 
+class EmptyError(UnreadableError):
+    """A text holds nothing that its tokenizer reads."""
+
+
 @contextmanager
 def naming(raw: Any, noun: str, words: Callable[[Exception], object] = str) -> Iterator[None]:
     """Makes of what goes wrong inside an ``UnreadableError`` that names the thing.
