@@ -35,15 +35,17 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cor
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 DATA_VARIABLE = "QUICKSTUDY_DATA"
+BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder in which omniglot, cifar100 and so on lie."""
     chosen = os.environ.get(DATA_VARIABLE)
-    if not chosen or not Path(chosen).expanduser().is_dir():
+    folder = Path(chosen).expanduser() if chosen else BESIDE_THE_PROJECT
+    if not folder.is_dir():
         pytest.skip(f"There are no real data: name their folder in {DATA_VARIABLE}.")
-    return Path(chosen).expanduser()
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

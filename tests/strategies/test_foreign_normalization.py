@@ -319,3 +319,12 @@ def test_layers_that_an_encoder_keeps_frozen_stay_frozen():
     theta = maml.adapt(Examples(x, torch.arange(3).repeat(4)[None]), 3)
     torch.testing.assert_close(maml.predict(theta, x)[0], maml.head(encoder.eval()(x[0])))
     assert not task_batch_norms(maml.encoder)
+
+
+def test_the_encoder_inside_maml_is_no_encoder_of_fixed_features():
+    encoder = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8))
+    encoder.out_features = 8
+    maml = MAML(encoder)
+    with pytest.raises(ValueError, match="that task's statistics"):
+        PrototypicalNetwork(maml.encoder)
+    PrototypicalNetwork(encoder)  # which MAML left as it was

@@ -23,7 +23,7 @@ from quickstudy.classifier.reader import Reader
 from quickstudy.devices import usable_device
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
-from quickstudy.encoders.task_normalization import task_batch_norms
+from quickstudy.encoders.task_normalization import check_keeps_statistics
 from quickstudy.encoders.vectors import Vectors
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.messages import did_you_mean
@@ -171,7 +171,7 @@ def _reader(
     if encoder is None:
         return Reader(inputs, device=_place(None, device))
     if isinstance(encoder, nn.Module):
-        _check_normalisation(encoder, f"The {type(encoder).__name__}")
+        check_keeps_statistics(encoder, f"The {type(encoder).__name__}")
         place = _place(encoder, device)
         return Reader(inputs or _inputs_of(encoder), in_use(encoder), device=place)
     if not isinstance(encoder, str | Path):
@@ -207,23 +207,13 @@ def named_reader(
         if kind is None or not guessed:
             raise
         encoder, own = load_encoder(name, revision)  # texts can look like paths of images
-    _check_normalisation(encoder, f"The encoder of {name}")
+    check_keeps_statistics(encoder, f"The encoder of {name}")
     reader = Reader(inputs or own, encoder, device=_place(encoder, device))
     if isinstance(encoder, PretrainedEncoder):
         reader.name, reader.revision = encoder.name, encoder.revision
         if cached:
             reader.cache = FeatureCache(encoder_identity(encoder, reader.inputs))
     return reader
-
-
-def _check_normalisation(encoder: nn.Module, called: str) -> None:
-    """Refuses an encoder whose vectors mean nothing without the strategy that adapts it."""
-    if task_batch_norms(encoder):
-        raise ValueError(
-            f"{called} was meta-trained to be adapted inside each task, and normalises by that "
-            "task's statistics. Use the whole run, as strategy=; or choose an encoder that stays "
-            "the same for every task."
-        )
 
 
 def _chosen_strategy(strategy: Any) -> Run | Strategy | type[Strategy] | None:

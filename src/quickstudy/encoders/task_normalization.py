@@ -89,6 +89,21 @@ def task_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def check_keeps_statistics(encoder: nn.Module, called: str) -> None:
+    """Refuses (ValueError) an encoder that a strategy adapts: alone, its vectors mean nothing.
+
+    Args:
+        encoder: that is to be the same for every task.
+        called: the subject of the sentence.
+    """
+    if task_batch_norms(encoder):
+        raise ValueError(
+            f"{called} was meta-trained to be adapted inside each task, and normalises by that "
+            "task's statistics. Use the whole run, as strategy=; or choose an encoder that stays "
+            "the same for every task, such as the network that the strategy was made from."
+        )
+
+
 def statistics_of(layer: nn.Module) -> TaskStatistics:
     """The statistics of a layer that :func:`task_batch_norms` found."""
     found: TaskStatistics = (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.counts import Count, whole_range
-from quickstudy.encoders.task_normalization import follow
+from quickstudy.encoders.task_normalization import check_keeps_statistics, follow
 from quickstudy.encoding import check_encoder, encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode
@@ -134,6 +134,7 @@ class EmbeddingStrategy(Strategy):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         check_encoder(encoder, type(self).__name__)
+        check_keeps_statistics(encoder, f"The encoder of {type(self).__name__}")
         self.encoder = encoder
 
     def train(self, mode: bool = True) -> Self:
