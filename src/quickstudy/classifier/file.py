@@ -49,6 +49,13 @@ def save_model(model: Model, path: Path) -> None:
             neither strings, whole numbers nor booleans.
     """
     reader, learner, support = model.parts.reader, model.learner, model.support
+    if reader.name is not None and reader.revision is None:
+        warnings.warn(
+            f"{path} names its encoder by the folder {reader.name} and does not hold it: on "
+            "another machine it works only where that folder is in the same place. A model "
+            "named by its id on the Hugging Face hub is found anywhere.",
+            stacklevel=3,
+        )
     trust = learner.trust
     header = {
         "classes": _described_labels(model.classes),

@@ -25,6 +25,7 @@ from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.classifier.suggestion import suggest
 from quickstudy.datasets.decoding import read_text_file
 from quickstudy.labels import Labels, as_labels, check_same_type, joined, one_spelling
+from quickstudy.progress import tell
 
 USUAL_SHARE = 0.95
 """The share of known inputs that are not rejected, where nothing is said."""
@@ -363,6 +364,7 @@ def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
     _warn_of_contradictions(support, targets)
     prepared = parts.reader.prepare(support.kept)
     named = _named(parts, settings, classes, prepared, torch.from_numpy(targets))
+    tell("learning", 0, len(support))
     learner = Learner.adapted(
         parts.strategy_for(prepared, len(classes), settings.seed),
         prepared,

@@ -21,6 +21,7 @@ from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoding import UnfitInputsError, encoded
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.unreadable import EmptyError
+from quickstudy.progress import tell
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
@@ -169,7 +170,13 @@ class Reader:
                 return self._encoded(encoder, stored)
             if self.sample is None:
                 self.sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(encoder))
-            return embed_stored(encoder, self.inputs, stored, self.cache).to(self.device)
+            return embed_stored(
+                encoder,
+                self.inputs,
+                stored,
+                self.cache,
+                embedded=lambda done: tell("encoding examples", done, len(stored)),
+            ).to(self.device)
 
     def prepare(self, kept: Tensor) -> Tensor:
         """What a strategy reads, from what :meth:`keep` gave."""
@@ -243,6 +250,7 @@ def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
             if isinstance(stored, UnreadableError):
                 raise UnreadableError(f"Input {called} cannot be used. {stored}") from stored
             decoded.append(stored)
+        tell("reading examples", len(decoded), len(raw))
     return decoded
 
 

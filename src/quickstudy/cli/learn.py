@@ -13,6 +13,7 @@ from quickstudy.classifier.parts import assembled
 from quickstudy.cli.output import say
 from quickstudy.cli.own_encoder import own_encoder, without_arguments
 from quickstudy.cli.parsing import add_unreadable, new_parser, parse
+from quickstudy.cli.progress import progress_shown
 from quickstudy.file_lock import changing
 from quickstudy.files import check_apart, check_writable
 
@@ -78,12 +79,15 @@ def run(words: Sequence[str]) -> int:
         skips,
         options.data_split,
     )
-    encoder, inputs = own_encoder(options.encoder, arguments, examples.raw)
-    parts = assembled(encoder, options.strategy, inputs, examples.raw, options.device, cached=True)
-    if skips:
-        examples = examples.readable(parts.reader)
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
-    model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
+    with progress_shown():
+        encoder, inputs = own_encoder(options.encoder, arguments, examples.raw)
+        parts = assembled(
+            encoder, options.strategy, inputs, examples.raw, options.device, cached=True
+        )
+        if skips:
+            examples = examples.readable(parts.reader)
+        model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
     with changing(out):  # an addition to the old file ends before
         save_model(model, out)
     say(
