@@ -189,7 +189,10 @@ def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--ways", "five"], "--ways is 'five'; it must be a whole number."),
+        (
+            ["--ways", "five"],
+            "--ways is 'five'; it must be a whole number or a range such as [5,20].",
+        ),
         (["--clip_norm", "x"], "--clip_norm is 'x'; it must be a number or null."),
         (["--schedule", "x"], "--schedule is 'x'; it must be one of 'constant', 'cosine', 'lin"),
         (

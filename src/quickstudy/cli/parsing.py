@@ -20,7 +20,13 @@ from quickstudy.yaml_text import read_yaml, read_yaml_file
 CLASS_OPTIONS = ("strategy", "encoder")
 """Options that name a class, whose arguments follow after a dot."""
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "NoneType": "null",
+    "tuple": "a range such as [5,20]",
+}
 """What messages call values of these types."""
 
 LARGEST_CONFIG_BYTES = 16 * 2**20

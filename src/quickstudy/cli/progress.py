@@ -46,14 +46,13 @@ class Lines:
     """Plain lines, for logs and pipes."""
 
     def __init__(self) -> None:
-        self.what = ""
-        self.next = time.monotonic() + FIRST_AFTER_SECONDS
+        self.next: float | None = None
 
     def told(self, what: str, done: int, total: int) -> None:
-        """Prints a line when the last one is some seconds ago, or something else has begun."""
+        """Prints a line when the last one is some seconds ago, but not of what is done."""
         now = time.monotonic()
-        begun = self.what not in ("", what) and self.next - EVERY_SECONDS <= now - 1
-        if now >= self.next or begun:
+        if self.next is None:
+            self.next = now + FIRST_AFTER_SECONDS
+        if now >= self.next and done < total:
             complain(f"{what}: {done} of {total}")
             self.next = now + EVERY_SECONDS
-        self.what = what
