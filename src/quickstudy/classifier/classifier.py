@@ -53,6 +53,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Any number of classes and of examples each will do; a class with one example counts, but cannot
     help to measure what the classifier may be trusted with.
 
+    Labels that look the same (blanks at the ends, characters without width, accents written in
+    another way) are one class, spelt as the first of them; a warning names them. Several labels
+    per input are what ``sklearn.multiclass.OneVsRestClassifier(FewShotClassifier())`` is for.
+
+    Texts that are empty, or of which the encoder's tokenizer knows no word, are refused or warned
+    of by ``fit``. When the classifier is asked about them a warning counts them. Their
+    probabilities are the classes' shares of the examples, their set holds all classes, and
+    ``predict(reject=...)`` answers None.
+
     An encoder turns inputs into vectors, and a strategy learns from those. The encoder stays as it
     is. A strategy that is transductive predicts all inputs of one call together, so that what it
     says of one depends on the others.
@@ -86,6 +95,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         strategy_: the strategy that adapted.
         temperature_: what logits are divided by, so that probabilities are calibrated.
         model_: all of it, as files hold it.
+
+    Notes:
+        Several threads may ask one classifier at the same time, and teach it meanwhile: each call
+        is answered by what was learned when it began. An encoder or strategy that is given as a
+        module keeps its own mode, as the classifier computes with a copy in evaluation mode that
+        shares the weights. After training those further, fit again. A module whose functions refer
+        to itself cannot be copied in this way; it is put into evaluation mode for each call.
+
+        Processes that are started by "spawn" or by joblib's "loky" get a pickled classifier and
+        work as usual. A forked process (``multiprocessing``'s "fork") lacks torch's threads, and
+        waiting for those would hang; there the classifier sets torch to one thread when it is first
+        asked, with a warning. CUDA does not work after a fork.
     """
 
     def __init__(
