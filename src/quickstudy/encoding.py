@@ -74,6 +74,18 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
     return vectors
 
 
+class Encoded(nn.Module):
+    """An encoder whose passes go through :func:`encoded`, with its parameters under ``encoder``."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors ``[B, D]`` of inputs ``[B, *shape]``."""
+        return encoded(self.encoder, x)
+
+
 def check_finite(encoder: nn.Module, features: Tensor) -> None:
     """Refuses (ValueError) vectors ``[B, D]`` that hold NaN or infinity."""
     if not bool(features.isfinite().all()):

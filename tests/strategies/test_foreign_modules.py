@@ -442,7 +442,10 @@ class Shaped(nn.Module):
         return self.layer(self.first(x).view(len(x), *self.shape)).flatten(1)
 
 
-@pytest.mark.parametrize("layer", KNOWN - CONTAINERS - {nn.Dropout} | {TaskBatchNorm})
+TRUSTED = KNOWN - CONTAINERS - {nn.Dropout} | {TaskBatchNorm}
+
+
+@pytest.mark.parametrize("layer", sorted(TRUSTED, key=lambda layer: layer.__name__))
 def test_layers_that_are_trusted_under_vmap_deserve_it(layer, monkeypatch):
     """Their meta-gradient of several tasks at once, by torch.func, against one after another."""
     as_on_a_gpu(monkeypatch)

@@ -1,12 +1,17 @@
 """The mathematics that strategies share, against loops and torch's own functions."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from quickstudy.strategies.functional import class_means, map_tasks, similarity
+from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies import MAML, FineTuning
+from quickstudy.strategies.functional import call_with, class_means, map_tasks, similarity
 
 
 def numbers(*shape, seed=0):
@@ -104,3 +109,66 @@ def test_map_tasks_lets_gradients_through():
     x = numbers(3, 4).requires_grad_()
     map_tasks(lambda row: row.square().sum(), x).sum().backward()
     assert torch.equal(x.grad, 2 * x.detach())
+
+
+class Once(nn.Module):
+    out_features = 6
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.first(torch.tanh(self.first(x)))
+
+
+class Twice(Once):
+    """The same layer under two names, and the same weight in another layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = self.first
+        self.third = nn.Linear(6, 6)
+        self.third.weight = self.first.weight
+        self.third.bias = self.first.bias
+
+    def forward(self, x):
+        return self.third(torch.tanh(self.second(x)))
+
+
+def test_a_layer_of_two_names_is_called_with_given_weights_and_keeps_its_own():
+    torch.manual_seed(0)
+    twice, x = Twice(), torch.randn(4, 6)
+    before = dict(twice.named_parameters())
+    weights = {name: torch.randn_like(each) for name, each in before.items()}
+    assert list(weights) == ["first.weight", "first.bias"]
+    layer = functools.partial(F.linear, weight=weights["first.weight"], bias=weights["first.bias"])
+    assert torch.allclose(call_with(twice, weights, x), layer(torch.tanh(layer(x))))
+    assert all(each is before[name] for name, each in twice.named_parameters())
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_maml_learns_a_layer_of_two_names_as_one(tasks):
+    torch.manual_seed(0)
+    once, twice = Once().double(), Twice().double()
+    twice.load_state_dict(once.state_dict(), strict=False)
+    support, query = (
+        Examples(
+            torch.randn(tasks, 3 * each, 6, dtype=torch.float64),
+            torch.arange(3).repeat(each).expand(tasks, -1),
+        )
+        for each in (2, 3)
+    )
+    for encoder in (once, twice):
+        torch.manual_seed(1)
+        MAML(encoder, ways=3, inner_steps=2).double().loss(Episode(support, query, 3)).backward()
+    assert torch.allclose(once.first.weight.grad, twice.first.weight.grad)
+    assert isinstance(twice.first.weight, nn.Parameter)
+
+
+@pytest.mark.parametrize("strategy", [FineTuning, MAML])
+def test_an_encoder_in_float64_is_tuned_on_inputs_in_float32(strategy):
+    support = Examples(torch.randn(2, 10, 6), torch.arange(5).repeat(2).expand(2, -1))
+    answers = strategy(Once().double()).eval()(Episode(support, support, 5))
+    assert answers.dtype == torch.float32
+    assert answers.isfinite().all()

@@ -270,13 +270,25 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return options
 
 
-def _with_underscores(content: Any, column: bool = False) -> Any:
-    """Options as the parser calls them, which may have dashes; the names of columns stay."""
-    if isinstance(content, list):
-        return [_with_underscores(each) for each in content]
-    if not isinstance(content, dict):
+def _with_underscores(
+    content: Any, column: bool = False, made: dict[tuple[int, bool], Any] | None = None
+) -> Any:
+    """Options as the parser calls them, which may have dashes; the names of columns stay.
+
+    What a file repeats by aliases (``*name``) is copied once, since a short file can repeat it
+    billions of times.
+    """
+    made = {} if made is None else made
+    if not isinstance(content, dict | list):
         return content
-    return {
-        key if column else str(key).replace("-", "_"): _with_underscores(value, key == "where")
-        for key, value in content.items()
-    }
+    if (known := made.get((id(content), column))) is not None:
+        return known
+    copied: Any = type(content)()
+    made[id(content), column] = copied
+    if isinstance(content, list):
+        copied.extend(_with_underscores(each, False, made) for each in content)
+        return copied
+    for key, value in content.items():
+        name = key if column else str(key).replace("-", "_")
+        copied[name] = _with_underscores(value, key == "where", made)
+    return copied

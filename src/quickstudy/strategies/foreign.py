@@ -18,12 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from quickstudy.encoders.encoder import is_own
 from quickstudy.encoders.task_normalization import unrecorded
-from quickstudy.strategies.functional import map_tasks, maps_at_once
+from quickstudy.strategies.functional import call_with, map_tasks, maps_at_once
 
 ROUNDINGS = 1000
 """Differences of so many roundings of the largest number count as rounding; layers that torch maps
@@ -126,7 +125,7 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
     with torch.enable_grad(), untouched(module), unrecorded(module):
         fixed = {name: each.detach() for name, each in (own | theta).items()}
         given = inputs.detach().clone()
-        outputs = functional_call(module, fixed, (given,))
+        outputs = call_with(module, fixed, given)
     if adapted and isinstance(outputs, Tensor) and outputs.requires_grad:
         encoder = getattr(module, "encoder", module)
         raise ValueError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 P = ParamSpec("P")
@@ -132,6 +133,32 @@ def squared_lengths(x: Tensor) -> Tensor:
         return x.square().sum(-1)
     length: Tensor = torch.linalg.vector_norm(x, dim=-1)  # the squares are nowhere stored
     return length.square()
+
+
+def call_with(module: nn.Module, tensors: Mapping[str, Tensor], *arguments: Any) -> Any:
+    """The answer of ``module`` with ``tensors`` for those of its parameters and buffers.
+
+    ``torch.func.functional_call``, which leaves its own tensors in a module that is reached by
+    several names (torch 2.13): of such names one is used.
+
+    Args:
+        module: stays as it is.
+        tensors: by the names that ``named_parameters`` and ``named_buffers`` give.
+        arguments: of the forward pass.
+    """
+    places = list(module.named_modules(remove_duplicate=False))
+    once = {id(part): name for name, part in reversed(places)}
+    if len(once) == len(places):
+        return functional_call(module, dict(tensors), arguments)
+    names: dict[int, list[str]] = {}  # of each tensor, one for each part that holds it
+    for name, part in places:
+        if once[id(part)] == name:
+            held = (*part._parameters.items(), *part._buffers.items())
+            for key, tensor in held:
+                names.setdefault(id(tensor), []).append(f"{name}.{key}" if name else key)
+    all_of = {name: same for same in names.values() for name in same}
+    untied = {same: tensor for name, tensor in tensors.items() for same in all_of[name]}
+    return functional_call(module, untied, arguments, tie_weights=False)
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Any, at_once: bool = True) -> Any:

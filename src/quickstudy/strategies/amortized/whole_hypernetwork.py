@@ -7,7 +7,6 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.encoders.encoder import Encoder, feature_size
@@ -18,13 +17,13 @@ from quickstudy.encoders.task_normalization import (
     use_batch_statistics,
     with_task_batch_norm,
 )
-from quickstudy.encoding import encoded
+from quickstudy.encoding import Encoded, encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LinearLearner
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.amortized.weight_decoder import WeightDecoder
 from quickstudy.strategies.foreign import running
-from quickstudy.strategies.functional import class_means, map_tasks
+from quickstudy.strategies.functional import call_with, class_means, map_tasks
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import Strategy, Theta
 
@@ -142,13 +141,18 @@ class WholeHypernetwork(Strategy):
             inputs: of T tasks.
             record: normalise by the statistics of these inputs, and return them to join θ.
         """
-        own = {k.removeprefix("learner."): v for k, v in theta.items() if k.startswith("learner.")}
+        prefix, network = "learner.", Encoded(self.learner)
+        own = {
+            f"encoder.{name.removeprefix(prefix)}": each
+            for name, each in theta.items()
+            if name.startswith(prefix)
+        }
         for norm in self._norms:
             use_batch_statistics(norm, record)
 
         def of_one_task(weights: Theta, x: Tensor) -> tuple[Tensor, Theta]:
             with recorded_statistics(self.learner) as statistics:
-                vectors: Tensor = functional_call(self.learner, weights, (x,))
+                vectors: Tensor = call_with(network, weights, x)
                 check_uses(self._norms)
             return vectors, statistics
 

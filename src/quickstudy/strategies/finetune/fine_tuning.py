@@ -8,14 +8,20 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from quickstudy.answering_modules import evaluating
 from quickstudy.encoders.normalization import transformed
+from quickstudy.encoding import Encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.foreign import is_known, running, writes_inputs
-from quickstudy.strategies.functional import class_means, map_tasks, similarity, task_loss
+from quickstudy.strategies.functional import (
+    call_with,
+    class_means,
+    map_tasks,
+    similarity,
+    task_loss,
+)
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import Strategy, Theta
@@ -116,14 +122,12 @@ class FineTuning(PretrainedStrategy):
 
     def outputs(self, theta: Theta, inputs: Tensor) -> Tensor:
         """Logits ``[Q, ways]`` of one task's inputs ``[Q, *shape]``."""
-        prefix = "encoder."
-        weights = {n.removeprefix(prefix): each for n, each in theta.items() if n not in HEAD}
+        network = Encoded(self.encoder)
+        weights = {name: each for name, each in theta.items() if name not in HEAD}
         if self._writes is None and not transformed():
-            self._writes = not is_known(self.encoder) and writes_inputs(
-                self.encoder, weights, inputs
-            )
+            self._writes = not is_known(self.encoder) and writes_inputs(network, weights, inputs)
         given = inputs.clone() if self._writes else inputs
-        features: Tensor = functional_call(self.encoder, weights, (given,))
+        features: Tensor = call_with(network, weights, given)
         return F.linear(self.read(features), *(theta[name] for name in HEAD))
 
     # -- the head, all tasks at once -----------------------------------------------------------

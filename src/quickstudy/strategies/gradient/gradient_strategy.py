@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.encoders.normalization import transformed
@@ -22,7 +21,7 @@ from quickstudy.encoders.task_normalization import (
 from quickstudy.encoding import encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
-from quickstudy.strategies.functional import map_tasks, task_loss
+from quickstudy.strategies.functional import call_with, map_tasks, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Strategy, Theta
 
@@ -133,7 +132,7 @@ class GradientStrategy(Strategy):
         if self._writes is None and not transformed():
             self._writes = not is_known(self) and writes_inputs(network, theta, inputs)
         with KERNELS[self._kernels]() if self._kernels else nullcontext():
-            found: Tensor = functional_call(network, theta, (self._kept(inputs),))
+            found: Tensor = call_with(network, theta, self._kept(inputs))
         check_uses(self._norms)
         return found
 
