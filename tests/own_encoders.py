@@ -185,6 +185,79 @@ class Normalising(nn.Module):
         return self.net(x)
 
 
+class RunningMean(TwoLayers):
+    """Keeps what it learns of its inputs where no file has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.zeros(16)
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return super().forward(x - self.mean)
+
+
+class Warming(TwoLayers):
+    """Grows stronger with the number of its passes."""
+
+    def forward(self, x):
+        self.passes = getattr(self, "passes", 0) + self.training
+        return super().forward(x) * min(1, (1 + self.passes) / 10)
+
+
+class Counting(TwoLayers):
+    def __init__(self):
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        return super().forward(x)
+
+
+class Caching(TwoLayers):
+    """Notes things of its latest pass, as many do for plots."""
+
+    def forward(self, x):
+        self.latest, self.hidden, self.size = x.detach(), self.net[0](x), len(x)
+        return super().forward(x)
+
+
+class Growing(TwoLayers):
+    def forward(self, x):
+        if not hasattr(self, "last"):
+            self.last = nn.Linear(16, 16)
+        return self.last(super().forward(x))
+
+
+class Freezing(TwoLayers):
+    def train(self, mode=True):
+        self.net[0].requires_grad_(False)
+        return super().train(mode)
+
+
+class WithoutGradients(TwoLayers):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class OfComplexNumbers(nn.Module):
+    out_features = 16
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(0.2 * torch.randn(16, 16, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(self.weight.dtype) @ self.weight).abs()
+
+
+def bfloat16():
+    return TwoLayers().bfloat16()
+
+
 def replaced():
     encoder = TwoLayers()
     encoder.net[1] = nn.Tanh()

@@ -1,10 +1,15 @@
 """Parameters of networks that people bring keep the layout in memory that they had."""
 
+import pytest
 import torch
 from torch import nn
 
+import quickstudy as qs
+from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import Conv4
 from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.episodes import Episode, Examples
+from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, PrototypicalNetwork, RelationNetwork
 
 
@@ -51,6 +56,22 @@ def test_convolutions_of_others_are_not_laid_out_anew():
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
     use_channels_last(PrototypicalNetwork(plain))
     assert not laid_out(plain[0])
+
+
+@pytest.mark.parametrize("strategy", [PrototypicalNetwork, MAML])
+def test_an_encoder_may_end_in_view(strategy, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    stored = torch.randint(0, 256, (60, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    inputs = ImageInputs(8, 1)
+    data = ClassDataset.from_arrays(stored, [f"c{n // 6}" for n in range(60)], inputs)
+    made = strategy(Flattening())
+    settings = {"queries": 3, "steps": 2, "tasks": 3, "show_progress": False}
+    qs.fit(made, data, out=tmp_path / "run", **settings)
+    loaded = qs.load(tmp_path / "run", trust=[f"{__name__}.*"]).strategy
+    examples = Examples(inputs.prepare(stored[:10])[None], torch.arange(5).repeat(2)[None])
+    tasks = Episode(examples, examples, 5)
+    with torch.no_grad():
+        assert torch.equal(made.eval()(tasks), loaded.eval()(tasks))
 
 
 def test_those_of_this_package_are_wherever_they_stand():

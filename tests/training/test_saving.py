@@ -88,6 +88,52 @@ def test_what_a_description_does_not_hold_is_refused(make, name, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+@pytest.mark.parametrize(("make", "name"), [(own.RunningMean, "mean"), (own.Warming, "passes")])
+def test_what_is_learned_in_plain_attributes_is_refused(make, name, strategy, tmp_path):
+    said = refused(strategy(make()), tmp_path / "run", f"attribute '{name}' .*register_buffer")
+    assert said.startswith(make.__name__)
+
+
+def test_plain_attributes_that_do_not_matter_are_warned_of_or_nothing(tmp_path):
+    with pytest.warns(UserWarning, match="Counting changes its attribute 'passes' each time"):
+        fit(qs.PrototypicalNetwork(own.Counting()), vectors(), out=tmp_path / "counts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(qs.PrototypicalNetwork(own.Caching()), vectors(), out=tmp_path / "caches")
+
+
+@pytest.mark.parametrize("out", [None, "run"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(own.Growing, "'encoder.last.bias'"), (own.WithoutGradients, "WithoutGradients .*no_grad")],
+)
+def test_parameters_that_would_not_learn_are_refused(make, said, out, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        fit(qs.PrototypicalNetwork(make()), vectors(), out=out and tmp_path / out)
+
+
+def test_layers_that_freeze_when_training_begins_stay_as_they_are(tmp_path):
+    strategy = qs.PrototypicalNetwork(own.Freezing())
+    before = copy.deepcopy(strategy.state_dict())
+    run = fit(strategy, vectors(), out=tmp_path / "run")
+    after = run.strategy.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"encoder.net.2.weight", "encoder.net.2.bias"}
+    loaded = qs.load(tmp_path / "run", trust=TRUST)
+    assert torch.equal(answers(run.strategy), answers(loaded.strategy))
+
+
+@pytest.mark.parametrize("make", [own.OfComplexNumbers, own.bfloat16])
+def test_parameters_of_other_types_are_learned_and_loaded(make, tmp_path):
+    strategy = qs.PrototypicalNetwork(make())
+    before = copy.deepcopy(strategy.state_dict())
+    run = fit(strategy, vectors(), out=tmp_path / "run", learning_rate=0.1)
+    assert not any(torch.equal(before[n], each) for n, each in run.strategy.state_dict().items())
+    loaded = qs.load(tmp_path / "run", trust=TRUST)
+    assert torch.equal(answers(run.strategy), answers(loaded.strategy))
+
+
+@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
 @pytest.mark.parametrize(
     "make",
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,26 @@ def check_turns(strategy: Strategy, turns: int) -> None:
             "they would be computed anew in every turn. Let it take them, "
             "loss(episode, features=None), and pass them on to the forward pass."
         )
+
+
+def check_same_parameters(strategy: Strategy, learned: Sequence[str]) -> None:
+    """Refuses a strategy whose first pass adds, removes, freezes or frees parameters.
+
+    Args:
+        strategy: after a first pass.
+        learned: the names of the parameters that the optimiser learns.
+    """
+    now = {name for name, each in strategy.named_parameters() if each.requires_grad}
+    if not (other := now ^ set(learned)):
+        return
+    name = min(other)
+    what = "adds" if name in now else "removes or freezes"
+    encoder = getattr(strategy, "encoder", strategy)
+    raise ValueError(
+        f"The first forward pass of {type(encoder).__name__} {what} the parameter {name!r} "
+        f"({len(other)} such), after it was decided what is learned. Make all parameters in the "
+        "constructor, or pass one batch through the network before."
+    )
 
 
 def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:

@@ -25,6 +25,7 @@ from quickstudy.training.averaging import MovingAverage, copied
 from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.training.checks import (
     check_augmentation,
+    check_same_parameters,
     check_same_run,
     check_turns,
     check_validation,
@@ -52,7 +53,8 @@ from quickstudy.training.rebuilding import frozen_names
 from quickstudy.training.run import Run, RunDirectory, take_over
 from quickstudy.training.signals import StopRequest, stop_requests
 from quickstudy.training.sources import check_source, task_source
-from quickstudy.training.tasks import MetaGradient, StrategyState
+from quickstudy.training.state import StrategyState
+from quickstudy.training.tasks import MetaGradient
 from quickstudy.training.validation import mean_and_interval, validated
 from quickstudy.training.verifying import answers_to, verified
 from quickstudy.training.watch import Watch
@@ -145,12 +147,13 @@ class Fit:
         self.best_model: dict[str, Tensor] | None = None  # of a run that is not saved
         self.stop_request = StopRequest()  # of this process
         self.interrupted = False  # what the ranks agreed on
+        self.looked = False  # at what a first pass leaves
 
     def _default_config(self) -> dict[str, Any]:
         return {"strategy": self.description} | self._settings()
 
     def _place_strategy(self) -> None:
-        self.strategy.to(self.fabric.device)
+        self.strategy.to(self.fabric.device).train()  # which may freeze some of its parts
         use_channels_last(self.strategy)
         same_everywhere(self.strategy)  # however φ was initialised
 
@@ -291,6 +294,9 @@ class Fit:
 
         learned = self.meta_gradient.parameters
         sums = self.meta_gradient.sums(share, 1 / settings.tasks, prepare)
+        if not self.looked:
+            check_same_parameters(self.strategy, self.learned)
+            self.looked = True
         gradients = zeros_for_none(sums.gradients, learned)
         numbers = [
             sums.loss,

@@ -22,6 +22,7 @@ from quickstudy.strategies.foreign import alike, is_known, untouched
 from quickstudy.strategies.functional import is_small
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.memory import free_memory, peak_memory
+from quickstudy.training.state import StrategyState
 
 MEMORY_SHARE = 0.5
 """Of the memory that is free: how much may go to tasks that run side by side."""
@@ -277,7 +278,11 @@ def _agree(one: Sequence[_Result], other: Sequence[_Result]) -> bool:
         return False
 
     def numbers(sums: Sums) -> list[Tensor]:
-        gradients = [each for each in sums.gradients if each is not None]
+        gradients = [
+            torch.view_as_real(each) if each.is_complex() else each
+            for each in sums.gradients
+            if each is not None
+        ]
         # Sums are float64, but no more precise than the tasks were.
         return [each.float() for each in (torch.tensor(sums.loss), *sums.averages, *gradients)]
 
@@ -310,31 +315,9 @@ def _plus(total: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Ten
 
 def _exact(tensor: Tensor) -> Tensor:
     """A copy in which sums are exact; MPS knows no float64."""
-    return tensor.clone() if tensor.device.type == "mps" else tensor.to(torch.float64, copy=True)
-
-
-class StrategyState:
-    """What a strategy keeps beside its parameters: buffers, and what its modules count."""
-
-    def __init__(self, strategy: nn.Module) -> None:
-        self.buffers = [buffer.clone() for buffer in strategy.buffers()]
-        self.extra = [module.get_extra_state() for module in _with_extra_state(strategy)]
-
-    @property
-    def averages(self) -> list[Tensor]:
-        return [buffer for buffer in self.buffers if buffer.is_floating_point()]
-
-    def restore(self, strategy: nn.Module) -> None:
-        for buffer, value in zip(strategy.buffers(), self.buffers, strict=True):
-            buffer.copy_(value)
-        for module, state in zip(_with_extra_state(strategy), self.extra, strict=True):
-            module.set_extra_state(state)
-
-
-def _with_extra_state(strategy: nn.Module) -> list[nn.Module]:
-    """The modules that keep state which is neither parameter nor buffer."""
-    plain = nn.Module.get_extra_state
-    return [each for each in strategy.modules() if type(each).get_extra_state is not plain]
+    if tensor.device.type == "mps":
+        return tensor.clone()
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64, copy=True)
 
 
 def _mixes_tasks(strategy: nn.Module) -> bool:
@@ -387,6 +370,14 @@ class _Worker:
                 loss = self._loss(task)
         finally:
             hook.remove()
+        if not loss.requires_grad:
+            encoder = getattr(self.strategy, "encoder", self.strategy)
+            raise ValueError(
+                f"The loss of {type(self.strategy).__name__} depends on none of the parameters "
+                f"that are to be learned. Does {type(encoder).__name__} compute under "
+                "torch.no_grad() or detach what it gives? Leave that out, or freeze its "
+                "parameters and use a strategy that learns others."
+            )
         number = task.tasks
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             weight * number * loss, self.parameters, allow_unused=True

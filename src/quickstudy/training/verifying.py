@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from quickstudy.encoding import encoded
 from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
 from quickstudy.training.description import Description, build, describe, described_modules
 from quickstudy.training.rebuilding import frozen_names, put_in
-from quickstudy.training.tasks import StrategyState
+from quickstudy.training.state import StrategyState
 
 Answers = Callable[[nn.Module], Sequence[Tensor]]
 """What a module gives for some inputs, in each mode that matters."""
@@ -53,6 +54,7 @@ def verified(module: nn.Module, answers: Answers) -> Description:
     expected = _answered(module, answers)
     state = module.state_dict()
     _check_storable(module, state)
+    _check_attributes(module, answers, expected)
     with _seeded():
         again = _made_again(module, description, state)
     if difference := _difference(module, again):
@@ -143,8 +145,48 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b.to(a.device)))
 
 
-def _answered(module: nn.Module, answers: Answers) -> list[Tensor]:
-    """The answers of a module, and what they leave in its buffers; it stays as it was."""
+def _check_attributes(module: nn.Module, answers: Answers, expected: Sequence[Tensor]) -> None:
+    """Refuses what learns something in plain attributes, which no file holds (ValueError)."""
+    before = StrategyState(module)
+    if not before.attributes:
+        return
+    try:
+        _answered(module, answers, attributes=False)
+        changed = before.changed(module)
+        if not changed:
+            return
+        after = StrategyState(module)
+        found = _answered(module, answers, attributes=False)
+        counted = after.changed(module)
+    finally:
+        _restore(module, before)
+    called = f"{_blamed(module, changed[0])} changes its attribute {changed[0].split('.')[-1]!r}"
+    if not _alike(expected, found, lambda: _answered(module, answers)):
+        raise ValueError(
+            f"{called} while it computes, and its answers depend on it, but files hold parameters "
+            "and buffers only, so that it would be lost. Keep it in a buffer: "
+            "self.register_buffer(name, tensor) in the constructor."
+        )
+    if counted:
+        warnings.warn(
+            f"{called} each time it computes. Files hold parameters and buffers only, so it begins "
+            "anew where the run is loaded or resumed. If answers or training depend on it, keep it "
+            "in a buffer (self.register_buffer).",
+            stacklevel=4,
+        )
+
+
+def _restore(module: nn.Module, state: StrategyState, *, attributes: bool = True) -> None:
+    if len(list(module.buffers())) == len(state.buffers):  # none was added by a first pass
+        with torch.no_grad():
+            state.restore(module, attributes=attributes)
+
+
+def _answered(module: nn.Module, answers: Answers, *, attributes: bool = True) -> list[Tensor]:
+    """The answers of a module, and what they leave in its buffers; it stays as it was.
+
+    But for its plain attributes, unless these are to be restored too.
+    """
     modes = [(part, part.training) for part in module.modules()]
     state = StrategyState(module)
     try:
@@ -154,9 +196,7 @@ def _answered(module: nn.Module, answers: Answers) -> list[Tensor]:
     finally:
         for part, training in modes:
             part.training = training
-        if len(list(module.buffers())) == len(state.buffers):
-            with torch.no_grad():
-                state.restore(module)
+        _restore(module, state, attributes=attributes)
 
 
 @contextmanager
@@ -303,7 +343,7 @@ def answers_to(task: Episode, autocast: Callable[[], AbstractContextManager[Any]
                     seen.append(strategy(task) if strategy.episodic else strategy.loss(task))
                     encoder = getattr(strategy, "encoder", None)  # it may be used by itself
                     if isinstance(encoder, nn.Module):
-                        seen.append(encoder(task.query.inputs[0]))
+                        seen.append(encoded(encoder, task.query.inputs[0]))
         finally:
             hook.remove()
         return [each for each in seen if isinstance(each, Tensor)]

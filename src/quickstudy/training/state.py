@@ -1,0 +1,115 @@
+"""What a strategy keeps beside its parameters, so that each task can begin with the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOST_NUMBERS = 2**20
+"""In a tensor that is kept as a plain attribute; larger ones are constants or caches."""
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+_NOTHING: Any = object()
+_OTHER: Any = object()
+
+
+class StrategyState:
+    """Buffers, what modules count, and what networks of others keep in plain attributes.
+
+    Of attributes those count whose values are numbers, strings or tensors: a number of calls, for
+    instance, or a running mean that is no buffer.
+    """
+
+    def __init__(self, strategy: nn.Module) -> None:
+        self.buffers = [buffer.clone() for buffer in strategy.buffers()]
+        self.extra = [module.get_extra_state() for module in _with_extra_state(strategy)]
+        self.attributes = [_attributes(module) for _, module in _foreign(strategy)]
+
+    @property
+    def averages(self) -> list[Tensor]:
+        return [buffer for buffer in self.buffers if buffer.is_floating_point()]
+
+    def restore(self, strategy: nn.Module, *, attributes: bool = True) -> None:
+        """Puts the state back into ``strategy``, or into a copy of it.
+
+        Args:
+            strategy: whose state it was, or a copy.
+            attributes: plain attributes too.
+        """
+        for buffer, value in zip(strategy.buffers(), self.buffers, strict=True):
+            buffer.copy_(value)
+        for module, state in zip(_with_extra_state(strategy), self.extra, strict=True):
+            module.set_extra_state(state)
+        if not (attributes and self.attributes):
+            return
+        for (_, module), values in zip(_foreign(strategy), self.attributes, strict=True):
+            _put_back(module, values)
+
+    def changed(self, strategy: nn.Module) -> list[str]:
+        """The names of plain attributes that are not what they were."""
+        return [
+            f"{path}.{name}" if path else name
+            for (path, module), before in zip(_foreign(strategy), self.attributes, strict=True)
+            for name, value in _attributes(module).items()
+            if not _same(before.get(name, _NOTHING), value)
+        ]
+
+
+def _with_extra_state(strategy: nn.Module) -> list[nn.Module]:
+    """The modules that keep state which is neither parameter nor buffer."""
+    plain = nn.Module.get_extra_state
+    return [each for each in strategy.modules() if type(each).get_extra_state is not plain]
+
+
+def _foreign(strategy: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules, by name, whose classes are neither this package's nor torch's."""
+    return (each for each in strategy.named_modules() if _is_foreign(type(each[1]).__module__))
+
+
+@functools.cache
+def _is_foreign(module_name: str) -> bool:
+    return module_name.partition(".")[0] not in ("quickstudy", "torch")
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """The plain attributes of a module by name; :data:`_OTHER` for those that do not count."""
+    return {
+        name: _kept(value) if _counts(value) else _OTHER
+        for name, value in vars(module).items()
+        if name not in _OF_TORCH
+    }
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _counts(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.requires_grad and value.numel() <= MOST_NUMBERS
+    return value is None or isinstance(value, bool | int | float | complex | str)
+
+
+def _put_back(module: nn.Module, values: dict[str, Any]) -> None:
+    own = vars(module)
+    for name in own.keys() - _OF_TORCH - values.keys():
+        if _counts(own[name]):
+            del own[name]
+    for name, value in values.items():
+        if value is not _OTHER and not _same(own.get(name, _NOTHING), value):
+            own[name] = _kept(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return (
+            isinstance(one, Tensor)
+            and isinstance(other, Tensor)
+            and (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+            and torch.equal(one, other)
+        )
+    return one is other or (type(one) is type(other) and bool(one == other or one != one))
