@@ -9,11 +9,12 @@ import quickstudy
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.evaluation import Report, evaluate
-from quickstudy.evaluation.evaluator import calibration_error, normalization_policy
+from quickstudy.evaluation.evaluator import calibration_error
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import validation
+from quickstudy.training.observing import normalization_policy
 from quickstudy.training.run import Run
 
 

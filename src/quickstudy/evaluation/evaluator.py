@@ -11,12 +11,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from quickstudy.counts import Count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
-from quickstudy.encoders.task_normalization import task_batch_norms
 from quickstudy.episodes import TaskSource
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation.report import Estimate, Report
@@ -24,6 +21,7 @@ from quickstudy.strategies import Strategy
 from quickstudy.training.allocator import keep_freed_memory
 from quickstudy.training.description import differences
 from quickstudy.training.doors import checked_strategy, classes_or_tasks
+from quickstudy.training.observing import Observed, normalization_policy
 from quickstudy.training.protocol import Protocol
 from quickstudy.training.ranks import gathered, rank, ranks, sum_over_ranks
 from quickstudy.training.run import Run
@@ -164,8 +162,8 @@ def evaluate(
         accuracy=Estimate(*mean_and_interval(accuracies)) if len(accuracies) else unknown,
         nll=float(everything["losses"].float().mean()),
         ece=calibration_error(everything["confidences"], everything["hits"]),
-        transductive=strategy.transductive,
-        normalization=normalization_policy(strategy),
+        transductive=strategy.transductive or bool(own.observed and own.observed.by_batch),
+        normalization=normalization_policy(strategy, own.observed),
         seconds=time.perf_counter() - started,
         adapt_seconds=seconds[0] / episodes,
         predict_seconds=seconds[1] / episodes,
@@ -205,6 +203,7 @@ class _Found:
         self.hits: list[Tensor] = []
         self.errors: list[Tensor] = []
         self.counts: list[Tensor] = []  # of each task: ways, least and most shots, queries
+        self.observed: Observed | None = None
         self.adapt_seconds = self.predict_seconds = 0.0
 
     def gathered(self, device: torch.device | str) -> dict[str, Tensor]:
@@ -213,6 +212,7 @@ class _Found:
         return {name: gathered(getattr(self, name), device) for name in names}
 
     def add(self, outcome: Outcome) -> None:
+        self.observed = outcome.observed or self.observed
         self.adapt_seconds += outcome.adapt_seconds
         self.predict_seconds += outcome.predict_seconds
         if outcome.support_targets is not None:
@@ -260,37 +260,6 @@ def calibration_error(confidences: Tensor, hits: Tensor, bins: int = CALIBRATION
     gaps = torch.zeros(bins, dtype=torch.float64, device=hits.device)
     gaps.index_add_(0, number, hits - confidences)
     return float(gaps.abs().sum() / len(hits)) if len(hits) else math.nan
-
-
-def normalization_policy(strategy: nn.Module) -> str:
-    """Whose statistics the strategy's normalisation layers use in evaluation, in words."""
-    found: list[str] = []
-    of_task = task_batch_norms(strategy)
-    if of_task:
-        of_queries = getattr(strategy, "transductive", False)
-        averages = getattr(strategy, "step_statistics", False)
-        whose = "queries" if of_queries else "support"
-        found.append(
-            "batch, running averages of each step"
-            if averages
-            else f"batch, statistics of the {whose}"
-        )
-    for name, layer in strategy.named_modules():
-        if name in of_task:
-            continue
-        if isinstance(layer, _BatchNorm):
-            averaged = layer.running_mean is not None and layer.running_var is not None
-            whose = (
-                "running averages of training" if averaged else "statistics of the batch at hand"
-            )
-            found.append(f"batch, {whose}")
-        elif isinstance(layer, _InstanceNorm) and layer.running_mean is not None:
-            found.append("instance, running averages of training")
-        elif isinstance(layer, nn.GroupNorm):
-            found.append("group, each input by itself")
-        elif isinstance(layer, _InstanceNorm):
-            found.append("instance, each input by itself")
-    return "; ".join(dict.fromkeys(found)) or "none"
 
 
 def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:

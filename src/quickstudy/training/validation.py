@@ -22,11 +22,12 @@ from quickstudy.datasets.features import (
     every_example,
     now,
 )
-from quickstudy.episodes import EpisodeIndices, EpisodeSampler, Examples, TaskSource
+from quickstudy.episodes import Episode, EpisodeIndices, EpisodeSampler, Examples, TaskSource
 from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, QueryBalance
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.training.observing import Observed, observed, same_features
 from quickstudy.training.protocol import Protocol
 from quickstudy.training.ranks import gathered_rows, rank, ranks, sum_over_ranks
 
@@ -52,6 +53,7 @@ class Outcome:
             mean time an example: what new tasks would take.
         predict_seconds: of ``predict``, for all T; likewise.
         support_targets: ``[T, N]`` or ``[T, N, D]``, of tasks that were not drawn by a protocol.
+        observed: what was seen of the strategy in use, where its classes alone do not say it.
     """
 
     logits: Tensor
@@ -59,6 +61,7 @@ class Outcome:
     adapt_seconds: float
     predict_seconds: float
     support_targets: Tensor | None = None
+    observed: Observed | None = None
 
     @property
     def accuracies(self) -> Tensor:
@@ -148,7 +151,10 @@ def outcomes(
     examples = sampler.ways[1] * (sampler.shots[1] + queries)
     at_once = IMAGES_AT_ONCE // examples
     with evaluating(strategy):
-        if has_fixed_encoder(strategy):
+        seen = observed(strategy, lambda: sampler.read(next(_batches(sampler, 1, 1))).to(device))
+        if seen is not None and seen.by_batch:
+            at_once = 1  # tasks that share a batch would not be apart
+        elif has_fixed_encoder(strategy):
             source = _features(strategy.encoder, sampler, episodes, device, embedded)
             if source is not None:
                 sampler.dataset, seconds = source, source.seconds
@@ -167,6 +173,7 @@ def outcomes(
                 query.targets,
                 adapted - started + seconds * support.targets.numel(),
                 now(device) - adapted + seconds * query.targets.numel(),
+                observed=seen,
             )
 
 
@@ -178,27 +185,37 @@ def outcomes_of_tasks(
     In a process group ranks take its episodes by turns, as in :func:`outcomes`.
     """
     with evaluating(strategy):
+        seen = observed(strategy, lambda: source.episode(0, slice(1)).to(device))
         for index in islice(range(math.ceil(episodes / source.tasks)), rank(), None, ranks()):
             left = episodes - index * source.tasks
             episode = source.episode(index, slice(min(left, source.tasks))).to(device)
-            support, query = episode.support, episode.query
-            started = now(device)
-            theta = strategy.adapt(support, episode.ways)
-            adapted = now(device)
-            predicted = strategy.predict(theta, query.inputs).float()
-            if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
-                raise ValueError(
-                    f"{type(strategy).__name__} predicts {list(predicted.shape)} where the targets "
-                    f"are {list(query.targets.shape)}; in regression it must predict one number "
-                    "for each of the target's."
-                )
-            yield Outcome(
-                predicted,
-                query.targets,
-                adapted - started,
-                now(device) - adapted,
-                support.targets,
-            )
+            at_once = 1 if seen is not None and seen.by_batch else episode.tasks
+            for first in range(0, episode.tasks, at_once):
+                yield _outcome(strategy, episode[first : first + at_once], device, seen)
+
+
+def _outcome(
+    strategy: Strategy, episode: Episode, device: torch.device | str, seen: Observed | None
+) -> Outcome:
+    support, query = episode.support, episode.query
+    started = now(device)
+    theta = strategy.adapt(support, episode.ways)
+    adapted = now(device)
+    predicted = strategy.predict(theta, query.inputs).float()
+    if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
+        raise ValueError(
+            f"{type(strategy).__name__} predicts {list(predicted.shape)} where the targets are "
+            f"{list(query.targets.shape)}; in regression it must predict one number for each of "
+            "the target's."
+        )
+    return Outcome(
+        predicted,
+        query.targets,
+        adapted - started,
+        now(device) - adapted,
+        support.targets,
+        seen,
+    )
 
 
 def validated(
@@ -227,15 +244,9 @@ def validated(
 
 
 def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
-    """Whether an example has the same features in every task and beside any other examples."""
-    if not isinstance(strategy, EmbeddingStrategy):
-        return False
-    inherited = all(
-        getattr(getattr(strategy, name), "__func__", None) is getattr(EmbeddingStrategy, name)
-        for name in ("condition", "encode", "adapt", "predict")
-    )
+    """Whether an example has the same features in every task, as far as classes tell."""
     # Without running averages a layer normalises by whatever is in the batch.
-    return inherited and not any(
+    return same_features(strategy) and not any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
         for layer in strategy.encoder.modules()
     )
