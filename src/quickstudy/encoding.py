@@ -63,7 +63,7 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
     try:
         found = encoder(x.to(first.dtype) if cast and first is not None else x, *arguments)
     except RuntimeError as error:
-        if _is_of_torch(error, x):
+        if _is_of_torch(error):
             raise
         raise UnfitInputsError(_cannot_read(encoder, x)) from error
     if not (isinstance(found, Tensor) and found.ndim == 2 and found.is_floating_point()):
@@ -96,11 +96,9 @@ def check_finite(encoder: nn.Module, features: Tensor) -> None:
         )
 
 
-def _is_of_torch(error: RuntimeError, x: Tensor) -> bool:
-    """Whether an error is not about the inputs: memory, the device, or inside a transform."""
+def _is_of_torch(error: RuntimeError) -> bool:
+    """Whether an error is not about the inputs: memory, the device, or a transform's own."""
     if isinstance(error, torch.OutOfMemoryError | NotImplementedError):
-        return True
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
         return True
     return any(word in str(error) for word in ("memory", "CUDA", "cuda", "vmap"))
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from quickstudy.encoders import MLP
 from quickstudy.encoders.normalization import TaskBatchNorm
 from quickstudy.encoders.task_normalization import copied
 from quickstudy.strategies import (
@@ -492,3 +493,10 @@ def test_modes_are_tried_one_by_one():
     alone = [gradients(strategy, tasks[t : t + 1]) for t in range(3)]
     expected = [sum(each) / 3 for each in zip(*alone, strict=True)]
     torch.testing.assert_close(together, expected, **ALIKE)
+
+
+@pytest.mark.parametrize("strategy", [MAML, *ADAPTING, FineTuning])
+def test_inputs_of_another_shape_are_refused_by_name_however_tasks_run(strategy):
+    made = strategy(MLP((16,)))
+    with pytest.raises(ValueError, match=r"encoder MLP cannot read float32 inputs \[B, \*\[9\]\]"):
+        made.eval()(episode(9, tasks=3))
