@@ -191,6 +191,8 @@ def _plain(y: Any) -> tuple[list[Any], Labels | None]:
         if any(isinstance(each, list | tuple | np.ndarray | Tensor) for each in values):
             values = _of_rows(values)
         return [_one(each, number) for number, each in enumerate(values)], None
+    if isinstance(y, np.ma.MaskedArray) and len(hidden := np.ma.getmaskarray(y).nonzero()[0]):
+        raise ValueError(f"Label {hidden[0]} is missing (masked); each input needs one.")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         from sklearn.utils.validation import column_or_1d

@@ -287,3 +287,15 @@ def test_what_is_few_beside_the_others_is_left_out_with_a_warning(animals):
 def test_inputs_of_no_kind_that_files_hold_are_refused(animals):
     with pytest.raises(ValueError, match=r"data of kind 'image'; inputs of kind 'features'"):
         load_dataset(animals, inputs=FeatureInputs(3))
+
+
+def test_files_of_other_kinds_are_said_where_inputs_choose_one(animals):
+    (animals / "cat" / "notes.txt").write_text("meow")
+    with pytest.warns(UserWarning, match=r"3 images, 1 texts: only the images are read"):
+        assert load_dataset(animals, inputs=ImageInputs(8)).sizes.tolist() == [2, 1]
+
+
+def test_what_windows_finds_on_a_disk_is_no_class(animals):
+    (animals / "FOUND.000").mkdir()
+    grey(animals / "FOUND.000" / "a.png", 5)
+    assert "FOUND.000" not in load_dataset(animals).class_names

@@ -1,5 +1,6 @@
 """ClassDataset.from_arrays: examples and labels as people have them."""
 
+import datetime
 import enum
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_labels_may_be_columns_of_pandas_and_pyarrow():
     assert made(frame, NAMES, FeatureInputs(4)).shape == (4,)
     with pytest.raises(ValueError, match=r"a table .DataFrame.; choose the column"):
         made(pandas.DataFrame({"image": images, "label": list("aabbcc")}))
-    with pytest.raises(ValueError, match="has no label"):
+    with pytest.raises(ValueError, match="Label 2 is missing"):
         made(stored(), pandas.Series(["a", "b", None, "a", "b", "c"]))
 
 
@@ -225,12 +226,18 @@ def test_labels_may_be_columns_of_pandas_and_pyarrow():
     ("labels", "said"),
     [
         (NAMES[:5], "6 examples and 5 labels"),
-        (["1", 1, 2, 2, 3, 3], r"mixed types \(int and str\)"),
-        ([True, 1, 0, 0, 1, 1], r"mixed types \(bool and int\)"),
-        ([None, *NAMES[1:]], "Example 0 has no label"),
-        ([float("nan"), 1.0, 1.0, 2.0, 2.0, 2.0], "Example 0 has no label"),
+        (["1", 1, 2, 2, 3, 3], "Some labels are strings such as '1' and some are whole"),
+        ([True, 1, 0, 0, 1, 1], "truth values such as True and some are whole numbers"),
+        ([None, *NAMES[1:]], "Label 0 is missing"),
+        ([float("nan"), 1.0, 1.0, 2.0, 2.0, 2.0], "Label 0 is missing"),
+        ([1, 1.0, 2, 2, 3, 3], "use one type for all labels"),
+        (["", *NAMES[1:]], "Label 0 is missing"),
+        (np.ma.array([0, 0, 0, 1, 1, 1], mask=[0] * 5 + [1]), "Label 5 is missing"),
+        ({"a", "b"}, "labels are a set"),
+        ([{"a"}, {"a", "b"}, {"b"}] * 2, "is a set; labels are"),
+        ([datetime.date(2020, 1, 1)] * 6, "Label 0 is a date"),
         (np.eye(6), r"shape \[6, 6\].*argmax"),
-        ([0.25, 0.5, 1, 1, 1, 1], "label 0.25 is no class"),
+        ([0.25, 0.5, 1, 1, 1, 1], "Label 0 is 0.25, a measured number"),
         ([["a"]] * 6, "is a list; labels are"),
         ("abcdef", "labels are a str"),
         (None, "no labels for the 6 examples"),
@@ -299,3 +306,104 @@ def test_inputs_must_be_an_object_that_reads():
     for given in (ImageInputs, "image", None):
         with pytest.raises(ValueError, match="they say how examples become tensors"):
             made(stored(), NAMES, given)
+
+
+@pytest.mark.parametrize("other", ["card ", "\u00a0card", "c\u200bard"])
+def test_labels_that_look_the_same_are_one_class(other):
+    with pytest.warns(UserWarning, match="look the same .* is the class 'card'"):
+        assert made(stored(), ["card", other] * 3).class_names == ("card",)
+
+
+# -- one example each -----------------------------------------------------------------------------
+
+
+def test_parts_of_a_torch_data_set_have_its_names():
+    pairs = OfTorch(zip(pil(stored()), [0, 0, 1, 1, 2, 2], strict=True))
+    pairs.classes = ["zebra", "ant", "cow"]
+    part = torch.utils.data.Subset(torch.utils.data.Subset(pairs, range(5)), range(3))
+    assert made(part, None).class_names == ("ant", "zebra")
+
+
+def test_dictionaries_of_an_example_and_its_label():
+    rows = [{"Image": i, "label": n} for i, n in zip(pil(stored()), NAMES, strict=True)]
+    for form in (rows, OfTorch(rows)):
+        assert torch.equal(everything(made(form, None)), everything(right()))
+    assert torch.equal(everything(made(rows)), everything(right()))
+    with pytest.raises(ValueError, match="'x', 'y', and it is not clear which is the example"):
+        made([{"x": 1, "y": 2}] * 6)
+    with pytest.raises(ValueError, match="not clear which is the label"):
+        made([{"image": each} for each in stored()], None)
+
+
+class Own:
+    """Somebody's own inputs, which fail as own code does."""
+
+    kind = "own"
+
+    def __init__(self, decode):
+        self.decode = decode
+
+    def prepare(self, stored):
+        return stored
+
+    def to_dict(self):
+        return {"kind": "own"}
+
+
+@pytest.mark.parametrize(
+    ("decode", "said"),
+    [
+        (lambda raw: torch.tensor([float(raw["v"])]), "Example 1 .*decode fails on a dict.*'v'"),
+        (lambda raw: np.ones(3), "Example 0 .*it gives a ndarray, and a tensor is needed"),
+        (lambda raw: Image.open("no_such.png"), "Example 0 .*FileNotFoundError.*no_such"),
+        (lambda raw: torch.ones(len(raw)), "different shapes once they are decoded"),
+    ],
+)
+def test_inputs_of_ones_own_that_fail_are_named(decode, said):
+    with pytest.raises(ValueError, match=said):
+        made([{"v": 1}, {}], ["a", "b"], Own(decode))
+
+
+def test_a_vector_that_is_none_is_named():
+    for last in ([1, 2], ["x", 1, 2], [None, 1, 2]):
+        with pytest.raises(UnreadableError, match=r"Example 1 .*vector of 3 numbers was expected"):
+            made([[1, 2, 3], last], ["a", "b"], FeatureInputs(3))
+
+
+# -- class after class ----------------------------------------------------------------------------
+
+
+def contiguous(examples, names=("c0", "c1", "c2")):
+    return ClassDataset.contiguous(examples, [2, 2, 2], names, INPUTS)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x.float() / 255,
+        lambda x: x.numpy(),
+        lambda x: x.permute(0, 2, 3, 1),
+        lambda x: x.permute(0, 2, 3, 1).numpy() / 255,
+    ],
+)
+def test_images_class_after_class_are_what_they_are_as_bytes(form):
+    assert torch.equal(everything(contiguous(form(stored()))), everything(right()))
+
+
+def test_what_is_not_class_after_class_is_refused():
+    with pytest.raises(ValueError, match="floats between 0 and 1"):
+        contiguous(stored().float())
+    with pytest.raises(ValueError, match=r"are a list; an array \[N, ...\]"):
+        contiguous(pil(stored()))
+    for names in ("abc", [0, 1, 2]):
+        with pytest.raises(ValueError, match="one string for each class"):
+            contiguous(stored(), names)
+
+
+def test_images_as_floats_are_what_they_are_as_bytes():
+    assert torch.equal(everything(made(stored().float() / 255)), everything(right()))
+
+
+def test_images_with_channels_last_are_refused_or_turned():
+    turned = stored().permute(0, 2, 3, 1).contiguous()
+    assert torch.equal(everything(made(turned)), everything(right()))

@@ -16,9 +16,9 @@ from huggingface_hub import errors
 from datasets import Dataset, Features, Image, Value
 from datasets import load_dataset as load_any
 from datasets import load_dataset_builder as local_builder
-from quickstudy.datasets import available_datasets, glyphs, load_dataset
+from quickstudy.datasets import ClassDataset, available_datasets, glyphs, load_dataset
 from quickstudy.datasets.catalogue import BENCHMARKS
-from quickstudy.inputs import ImageInputs
+from quickstudy.inputs import FeatureInputs, ImageInputs
 
 SMALL = ImageInputs(size=6, channels=1)
 
@@ -339,3 +339,28 @@ def test_nothing_is_left_beside_the_cache_file(tmp_path, monkeypatch):
     load_dataset(folder, inputs=SMALL)
     left = [Path(path).suffix for path in (tmp_path / "cache" / "datasets").iterdir()]
     assert left == [".safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "data are None; .* ClassDataset.from_arrays"),
+        (["a", "b"], "data are a list; .* one at a time"),
+        ({"train": 1}, "a dict of 'train'; .* ClassDataset.from_arrays"),
+        (np.zeros((2, 3)), "a ndarray; .* ClassDataset.from_arrays"),
+        (torch.utils.data.TensorDataset(torch.ones(2)), "a TensorDataset; .*from_arrays"),
+        (ClassDataset.contiguous(torch.ones(2, 3), [1, 1], ["a", "b"], FeatureInputs(3)), "loaded"),
+        (b"glyphs", "a bytes; load_dataset reads names and paths"),
+        ("", "name of the data is empty"),
+        (" ", "name of the data is empty"),
+    ],
+)
+def test_what_is_no_name_and_no_path_is_shown_its_way(given, said):
+    with pytest.raises(ValueError, match=said):
+        load_dataset(given)
+
+
+def test_inputs_are_an_object(tmp_path):
+    for given in (ImageInputs, "image"):
+        with pytest.raises(ValueError, match="they say how examples become tensors: an object"):
+            load_dataset(tmp_path, inputs=given)

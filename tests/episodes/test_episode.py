@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quickstudy.episodes import Episode, Examples
+from quickstudy.strategies import PrototypicalNetwork
 
 
 def examples(tasks=3, each=4):
@@ -171,3 +172,12 @@ def of(targets, size=3):
 def test_parts_of_an_episode_that_do_not_fit_are_refused(support, query, ways, said):
     with pytest.raises(ValueError, match=said):
         Episode(support, query, ways)
+
+
+def test_targets_of_32_bits_are_taken_or_refused():
+    long = Episode(of([[0, 1]]), of([[1, 0]]), 2)
+    short = Episode(
+        *(Examples(part.inputs, part.targets.int()) for part in (long.support, long.query)), 2
+    )
+    strategy = PrototypicalNetwork(torch.nn.Identity())
+    assert torch.equal(strategy.loss(short)[0], strategy.loss(long)[0])

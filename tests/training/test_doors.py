@@ -319,3 +319,16 @@ def test_what_is_no_strategy_is_refused(given, said):
         fit(given, vectors())
     with pytest.raises(ValueError, match=said):
         qs.evaluate(given, vectors())
+
+
+def test_numbers_as_targets_have_an_axis_of_their_own():
+    class Lines:
+        inputs, ways = FeatureInputs(2), 1
+
+        def episode(self, number):
+            points = torch.randn(2, 10, 2)
+            part = Examples(points, points.sum(-1))  # [T, N], which would be broadcast
+            return Episode(part, part, 1)
+
+    with pytest.raises(ValueError, match=r"\[T, N, D\]"):
+        fit(qs.MAML(qs.MLP((2,)), ways=1), Lines(), tasks=2)

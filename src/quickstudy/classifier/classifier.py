@@ -24,7 +24,12 @@ from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.hub import downloaded, upload
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
-from quickstudy.classifier.raw import check_columns, is_array
+from quickstudy.classifier.raw import (
+    check_columns,
+    inputs_alone,
+    inputs_and_labels,
+    is_array,
+)
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.labels import Labels, as_labels, check_same_type, spelt_as
 from quickstudy.strategies import Strategy
@@ -131,8 +136,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.class_names = class_names
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learns from N inputs X and their N labels y.
+
+        Args:
+            X: N inputs, or a data set of torch or of the Hugging Face library ``datasets``.
+            y: N labels; None if X is a data set (or a list) of pairs of an input and its label, or
+                one with a column of labels.
 
         Raises:
             ValueError: in a plain sentence, when an input cannot be used, the numbers of inputs
@@ -142,6 +152,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with _lock_of(self):
             # Whoever asks meanwhile, or after a failure, finds the old state whole.
             learned = copy.copy(self)
+            X, y = inputs_and_labels(X, y, self._kind(reset=True))
             X, y = learned._checked(X, reset=True), as_labels(y)
             seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
             parts = assembled(self.encoder, self.strategy, self.inputs, X, self.device, self.cache)
@@ -150,18 +161,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.__dict__ = learned.__dict__
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
         """Learns from further examples, of known classes or new ones: as :meth:`fit` on all.
 
         Nothing is trained: the strategy adapts again. The first call is :meth:`fit`, and its
         examples must be of two classes at least.
 
         Args:
-            X: N inputs.
-            y: N labels.
+            X: N inputs, as :meth:`fit` takes them.
+            y: N labels, as :meth:`fit` takes them.
             classes: accepted for scikit-learn's sake: labels outside them are refused, and a class
                 begins to exist with its first example.
         """
+        X, y = inputs_and_labels(X, y, self._kind())
         y = as_labels(y)
         if classes is not None:
             named = as_labels(list(classes))
@@ -202,11 +214,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model, X = self._asked(X)
         return model.probabilities(model.prepared(X)).cpu().numpy()
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of inputs X whose label is predicted; y as :meth:`fit` takes it."""
-        classes, labels = self._asked(X)[0].classes, as_labels(y)
-        check_same_type(classes, labels)
-        share: float = super().score(X, spelt_as(labels, classes), sample_weight)
+        from sklearn.metrics import accuracy_score
+
+        check_is_fitted(self)
+        X, y = inputs_and_labels(X, y, self._kind())
+        model, X = self._asked(X)
+        labels = as_labels(y)
+        check_same_type(model.classes, labels)
+        answers = model.predict(X)
+        labels = spelt_as(as_labels(labels, len(answers)), model.classes)
+        share: float = accuracy_score(labels, answers, sample_weight=sample_weight)
         return share
 
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -352,7 +371,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The model at this moment and X checked for it, which a fit meanwhile does not change."""
         check_is_fitted(self)
         now = copy.copy(self)
-        return now.model_, now._checked(X, reset=False)
+        return now.model_, now._checked(inputs_alone(X, now._kind()), reset=False)
+
+    def _kind(self, reset: bool = False) -> str | None:
+        """Of the inputs, as ``Inputs.kind`` has it; None where nothing says it yet."""
+        if hasattr(self, "model_") and not reset:
+            inputs = self.model_.parts.reader.inputs
+            return FeatureInputs.kind if inputs is None else inputs.kind
+        own = self.inputs or getattr(self.encoder, "inputs", None)
+        return getattr(own, "kind", None)
 
     def _reads_vectors(self) -> bool:
         inputs = self.model_.parts.reader.inputs

@@ -26,6 +26,7 @@ from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoders.task_normalization import check_keeps_statistics
 from quickstudy.encoders.vectors import Vectors
 from quickstudy.inputs import FeatureInputs, Inputs
+from quickstudy.inputs.inputs import check_inputs
 from quickstudy.messages import did_you_mean
 from quickstudy.strategies import Strategy
 from quickstudy.training.run import Run, load
@@ -124,6 +125,8 @@ def assembled(
         ValueError: when they do not go together.
         FileNotFoundError: when there is nothing of a name.
     """
+    if inputs is not None:
+        check_inputs(inputs)
     chosen = _chosen_strategy(strategy)
     if isinstance(chosen, Run):
         if encoder is None:
@@ -170,15 +173,34 @@ def _reader(
 ) -> Reader:
     if encoder is None:
         return Reader(inputs, device=_place(None, device))
+    if isinstance(encoder, Strategy):
+        raise ValueError(
+            f"The encoder is a {type(encoder).__name__}, which is a strategy: give it as "
+            "strategy=, and its own encoder is used."
+        )
     if isinstance(encoder, nn.Module):
         check_keeps_statistics(encoder, f"The {type(encoder).__name__}")
         place = _place(encoder, device)
         return Reader(inputs or _inputs_of(encoder), in_use(encoder), device=place)
     if not isinstance(encoder, str | Path):
-        raise ValueError(
-            f"The encoder is a {type(encoder).__name__}; a name, a module or None is needed."
-        )
+        raise ValueError(_no_encoder(encoder))
     return named_reader(str(encoder), None, kind, device, cached, inputs, guessed)
+
+
+def _no_encoder(given: Any) -> str:
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        return (
+            f"The encoder is the class {given.__name__}; give an object of it, such as "
+            f"{given.__name__}()."
+        )
+    if isinstance(given, Run):
+        return "The encoder is a run; give its strategy's encoder, run.strategy.encoder."
+    if callable(given):
+        return (
+            f"The encoder is {getattr(given, '__name__', type(given).__name__)!r}, a function; a "
+            "torch module is needed, whose method `forward` calls it, or a name."
+        )
+    return f"The encoder is a {type(given).__name__}; a name, a module or None is needed."
 
 
 def named_reader(

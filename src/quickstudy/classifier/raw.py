@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from quickstudy.datasets.kinds import kind_of_file
+from quickstudy.datasets.labels import named_labels
+from quickstudy.datasets.things import unpacked
 from quickstudy.inputs.audio import is_recording
 
 _LONGEST_PATH = 4096
@@ -39,6 +41,33 @@ def _is_row(raw: Any) -> bool:
     return isinstance(raw, int | float | np.number)
 
 
+def inputs_and_labels(raw: Any, labels: Any, kind: str | None) -> tuple[Any, Any]:
+    """Inputs and their labels, out of the data set that holds both where no labels are given.
+
+    What is an array, a list of inputs or a column stays as it is.
+
+    Raises:
+        ValueError: when it is no such thing, or labels were given beside a data set with labels.
+    """
+    if _is_read_elsewhere(raw):
+        return raw, labels
+    single, found = unpacked(raw, kind, labels)
+    return single, labels if found is None else named_labels(found)
+
+
+def inputs_alone(raw: Any, kind: str | None) -> Any:
+    """Inputs as :func:`inputs_and_labels` has them, without the labels that came with them."""
+    return raw if _is_read_elsewhere(raw) else unpacked(raw, kind, one_by_one=True)[0]
+
+
+def _is_read_elsewhere(raw: Any) -> bool:
+    """Whether it is no collection of single things, but an array, a table, or a single thing."""
+    is_single = isinstance(raw, str | bytes | Path) or raw is None or np.isscalar(raw)
+    is_unordered = isinstance(raw, set | frozenset | Mapping)
+    is_table = hasattr(raw, "iloc") or hasattr(raw, "ndim")
+    return is_single or is_unordered or is_table or is_array(raw)
+
+
 def things(raw: Any) -> list[Any]:
     """The single things of a list, an array or a column of a table.
 
@@ -51,7 +80,12 @@ def things(raw: Any) -> list[Any]:
             f"A list of inputs is needed, one entry each; a single {type(raw).__name__} was given. "
             "Put it in a list."
         )
-    if isinstance(raw, set | frozenset | Mapping):
+    if isinstance(raw, Mapping):
+        raise ValueError(
+            f"A {type(raw).__name__} of inputs was given ({', '.join(map(repr, list(raw)[:5]))}); "
+            "give a list, or one of its values, such as parts['train']."
+        )
+    if isinstance(raw, set | frozenset):
         raise ValueError(
             f"A {type(raw).__name__} of inputs was given; give a list, which keeps the order that "
             "the labels have."

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from quickstudy.answering_modules import Answering
 from quickstudy.classifier.raw import as_tensor, is_array, things
 from quickstudy.datasets.decoding import decoded_batches, read_text_file
+from quickstudy.datasets.in_memory import check_brightness
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
@@ -140,6 +142,8 @@ class Reader:
         single = things(raw)
         if not single:
             raise ValueError("There are no inputs: give at least one.")
+        if self.inputs.kind == "image" and isinstance(raw, Tensor | np.ndarray):
+            check_brightness(raw)
         if self.inputs.kind == "text":
             single = [_text(each, number) for number, each in enumerate(single, first)]
         return torch.stack(_decoded(single, self.inputs, first))

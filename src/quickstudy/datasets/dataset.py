@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from quickstudy.counts import whole_number
 from quickstudy.datasets.features import embed_examples, every_example
-from quickstudy.datasets.in_memory import read_examples
+from quickstudy.datasets.in_memory import as_stored, read_examples
 from quickstudy.datasets.labels import read_labels
 from quickstudy.inputs import FeatureInputs, Inputs
+from quickstudy.inputs.inputs import check_inputs
 
 QUARTER_TURN_DEGREES = 90
 
@@ -90,8 +91,28 @@ class ClassDataset:
         name: str = "data",
         published_splits: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     ) -> ClassDataset:
-        """A data set from examples that already lie class after class."""
+        """A data set from examples that already lie class after class.
+
+        Args:
+            examples: ``[N, *shape]``, as ``inputs`` store them. Images may be floats from 0 to 1 or
+                have their channels last; these become what ``inputs`` store.
+            sizes: the number of examples of each class.
+            class_names: C different names.
+            inputs: how raw things became these tensors.
+            name: what messages and reports call the data.
+            published_splits: divisions of the classes by name, each ``{part: class names}``.
+
+        Raises:
+            ValueError: when they do not fit together; it says what to give.
+        """
+        check_inputs(inputs)
+        examples = as_stored(examples, inputs)
         sizes = torch.as_tensor(sizes, dtype=torch.int64)
+        if isinstance(class_names, str) or not all(isinstance(n, str) for n in class_names):
+            raise ValueError(
+                f"The class names of {name} are {str(class_names)[:60]}; a list with one string "
+                "for each class is needed."
+            )
         if len(sizes) != len(class_names) or len(set(class_names)) != len(class_names):
             raise ValueError(
                 f"{name} has {len(sizes)} class sizes and {len(set(class_names))} different names "

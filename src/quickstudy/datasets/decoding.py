@@ -88,8 +88,16 @@ def decoded_batches(
                     is_text_file = inputs.kind == "text" and isinstance(raw, Path)
                     thing = read_text_file(raw) if is_text_file else raw
                     result = inputs.decode(thing)
+                    if not isinstance(result, Tensor):
+                        raise TypeError(
+                            f"it gives a {type(result).__name__}, and a tensor is needed"
+                        )
                 except UnreadableError as error:
                     result = error
+                except (MemoryError, ImportError):
+                    raise
+                except Exception as error:  # of somebody's own inputs, whatever they raise
+                    result = _not_decoded(inputs, raw, error)
                 results.append((called, result, tuple(said)))
                 said.clear()
         return results
@@ -106,6 +114,16 @@ def decoded_batches(
     if remarks is None:
         for sentence in found.sentences():
             warnings.warn(sentence, stacklevel=2)
+
+
+def _not_decoded(inputs: Inputs, raw: Any, error: Exception) -> UnreadableError:
+    given = repr(str(raw)) if isinstance(raw, str | Path) else f"a {type(raw).__name__}"
+    found = UnreadableError(
+        f"{type(inputs).__name__}.decode fails on {given[:200]}: "
+        f"{type(error).__name__}: {str(error).rstrip('.')}."
+    )
+    found.__cause__ = error
+    return found
 
 
 def _batches(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:

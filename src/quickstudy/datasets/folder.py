@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,7 +57,7 @@ class ClassFolders:
         return about | {"layout": _LAYOUT_VERSION, "data_split": self.data_split}
 
     def kind(self) -> str:
-        """The kind of thing that clearly most files in class folders hold; others are warned of.
+        """The kind of thing that clearly most files in class folders hold.
 
         Raises:
             ValueError: there are no such files, or none of the kinds is in a clear majority.
@@ -67,25 +66,24 @@ class ClassFolders:
         if not self._folders(None):
             loose = Counter(kind_of_file(f.path) for f in self._files).most_common(1)
             return str(loose[0][0]) if loose else next(iter(KINDS))  # reading will refuse it
-        classes = self._classes(None)
-        found = Counter(kind_of_file(f.path) for f in self._files if f.folder in classes)
-        counts = {str(kind): count for kind, count in found.most_common()}
+        counts = self._kinds_in(self._classes(None))
         kind, most = next(iter(counts.items()))
         rest = sum(counts.values()) - most
         if not rest:
             return kind
-        listed = ", ".join(f"{count} {KINDS[each].nouns}" for each, count in counts.items())
         if most < CLEAR_MAJORITY * rest:
             raise ValueError(
-                f"The folder {folder} mixes kinds of files: {listed}. Take out what are no "
-                "examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
+                f"The folder {folder} mixes kinds of files: {_listed(counts)}. Take out what are "
+                "no examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
                 "AudioInputs)."
             )
-        warnings.warn(
-            f"The class folders of {folder} hold {listed}: only the {KINDS[kind].nouns} are read.",
-            stacklevel=3,
-        )
         return kind
+
+    def _kinds_in(self, folders: Collection[str]) -> dict[str, int]:
+        """How many files of each kind lie in folders, most frequent first."""
+        within = [file.path for file in self._files if file.folder in folders]
+        found = Counter(kind_of_file(path) for path in within if not is_about_the_data(path))
+        return {str(kind): count for kind, count in found.most_common()}
 
     def parts(self, kind: str) -> Sequence[str]:
         """The folders that are parts of the data, by their own names; empty where none are."""
@@ -100,6 +98,11 @@ class ClassFolders:
         folder, nouns, layout = self.listing.folder, KINDS[kind].nouns, self._layout(kind)
         classes = self._classes(kind)
         notes = [*layout.notes, *self._empty_folders(kind)]
+        counts = self._kinds_in(classes)
+        if {*counts} - {kind}:
+            notes.append(
+                f"The class folders of {folder} hold {_listed(counts)}: only the {nouns} are read."
+            )
         loose = [
             file.path
             for file in self._files
@@ -282,6 +285,12 @@ class ClassFolders:
         if empty:
             endings = sorted(KINDS[kind].endings)
             within = [f.path for f in self.listing.files if f.path.startswith(f"{empty[0]}/")]
+            is_link = any((folder / path).is_symlink() for path in _with_parents(empty[0]))
+            if is_link and not within:
+                raise ValueError(
+                    f"The class folder {empty[0]!r} in {folder} has no {nouns} of its own: it is a "
+                    "link to a folder that is read already. Remove one of them."
+                )
             holds = f" It holds {counted_endings(within)}.{what_to_do_about(within)}"
             raise ValueError(
                 f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such). "
@@ -291,6 +300,11 @@ class ClassFolders:
         if not known:
             return []
         return [f"{len(known)} folders in {folder} have no {nouns}: {known[0]!r} is the first."]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """How many files there are of each kind: ``16 images, 2 sounds``."""
+    return ", ".join(f"{count} {KINDS[each].nouns}" for each, count in counts.items())
 
 
 def _with_parents(path: str) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from quickstudy.labels import as_labels, one_spelling
 
 LABELS_HOW = "Give a list with one label for each example."
 
@@ -55,13 +56,9 @@ def _names_of_classes(labels: Any) -> Sequence[str] | None:
 
 def _as_labels(labels: Any) -> NDArray[Any]:
     """Labels as an array ``[N]`` of one kind of values that can be sorted."""
-    if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__"):
+    not_listed = isinstance(labels, str | bytes | Mapping | set | frozenset)
+    if not_listed or not isinstance(labels, Iterable):
         raise ValueError(f"The labels are a {type(labels).__name__}. {LABELS_HOW}")
-    if isinstance(labels, Tensor):
-        labels = labels.detach().cpu()
-        labels = (labels.float() if labels.dtype == torch.bfloat16 else labels).numpy()
-    if hasattr(labels, "to_pylist"):
-        labels = labels.to_pylist()
     shape = getattr(labels, "shape", None)
     if shape is not None and len(shape) > 1:
         if len(shape) > 2 or shape[1] != 1:
@@ -69,41 +66,28 @@ def _as_labels(labels: Any) -> NDArray[Any]:
                 f"The labels have the shape {list(shape)}; one label for each example is needed, "
                 "[N]. Rows with a one at the class become labels by argmax(1)."
             )
-        labels = np.asarray(labels)[:, 0]
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "biuU":
-        return labels
-    plain = [_plain_label(each, number) for number, each in enumerate(labels)]
-    kinds = {type(each) for each in plain}
-    if float in kinds:
-        wrong = [each for each in plain if isinstance(each, float) and not each.is_integer()]
-        if wrong:
-            raise ValueError(
-                f"The label {wrong[0]} is no class; labels are words or whole numbers."
-            )
-        kinds -= {int} if kinds == {int, float} else set()
-    if len(kinds) > 1:
-        called = " and ".join(sorted(kind.__name__ for kind in kinds))
+        labels = labels[:, 0] if isinstance(labels, Tensor) else np.asarray(labels)[:, 0]
+    if hasattr(labels, "to_pylist"):
+        labels = labels.to_pylist()
+    if not hasattr(labels, "__array__"):
+        labels = [_named_label(each, number) for number, each in enumerate(labels)]
+    return one_spelling(as_labels(labels))
+
+
+def named_labels(labels: Any) -> Any:
+    """Labels by the names of their classes, where a column of the library ``datasets`` has some."""
+    names = _names_of_classes(labels)
+    return labels if names is None else [names[number] for number in labels]
+
+
+def _named_label(label: Any, number: int) -> Any:
+    """A label, those by the names of files and of enumerations by what they stand for."""
+    holds_several = isinstance(label, list | tuple | set | frozenset | Mapping)
+    if holds_several or (isinstance(label, np.ndarray | Tensor) and label.ndim):
         raise ValueError(
-            f"The labels are of mixed types ({called}), so that it is not clear which are the same "
-            "class. Give all as strings, or all as whole numbers."
+            f"The label of example {number} is a {type(label).__name__}; labels are strings, whole "
+            "numbers or truth values, one label for each example."
         )
-    return np.array(plain)
-
-
-def _plain_label(label: Any, number: int) -> str | int | float | bool:
     if isinstance(label, Enum):
-        label = label.value
-    if isinstance(label, np.generic | Tensor) and np.ndim(label) == 0:
-        label = label.item()
-    if isinstance(label, bytes):
-        label = label.decode(errors="replace")
-    if label is None or label != label or type(label).__name__ in ("NAType", "NaTType"):
-        raise ValueError(f"Example {number} has no label ({label!r}); leave it out or give one.")
-    if isinstance(label, str):
-        return str(label)
-    if isinstance(label, bool | int | float):
-        return label
-    raise ValueError(
-        f"The label of example {number} is a {type(label).__name__}; labels are strings, whole "
-        "numbers or truth values."
-    )
+        return label.value
+    return label.decode(errors="replace") if isinstance(label, bytes) else label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +16,17 @@ _SYSTEM_FOLDERS = frozenset(
         *("#snapshot", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin"),
     )
 )
+_CHECKED_DISK = re.compile(r"found\.\d{3}", re.IGNORECASE)
+"""Folders of what Windows finds when it checks a disk."""
+
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
 def is_of_the_system(name: str) -> bool:
     """Whether a file or folder is hidden, or is one that systems and file servers make."""
     plain = name.casefold()
-    return name.startswith((".", "~$")) or plain in _SYSTEM_FOLDERS or plain in _SYSTEM_FILES
+    is_known = plain in _SYSTEM_FOLDERS or plain in _SYSTEM_FILES
+    return is_known or name.startswith((".", "~$")) or bool(_CHECKED_DISK.fullmatch(name))
 
 
 def is_about_the_data(path: str) -> bool:

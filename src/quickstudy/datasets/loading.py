@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from quickstudy.datasets.notes import remembered
 from quickstudy.datasets.rows import Rows, Where
 from quickstudy.datasets.tables import TableSource
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
+from quickstudy.inputs.inputs import check_inputs
 
 DECODING_VERSION = 2
 """What was decoded by other rules, or without their notes, is decoded again."""
@@ -104,6 +105,9 @@ def load_dataset(
     """
     if unreadable not in ("refuse", "skip"):
         raise ValueError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')
+    _check_source(source)
+    if isinstance(inputs, type) or not (inputs is None or hasattr(inputs, "kind")):
+        check_inputs(inputs)
     columns = Columns(input_column, label_column, configuration)
     name, default_split = ALIASES.get(str(source), (str(source), None))
     benchmark = BENCHMARKS.get(name) if isinstance(source, str) else None
@@ -145,6 +149,34 @@ def load_dataset(
     )
     turned = bool(benchmark and benchmark.rotations) if rotations is None else rotations
     return dataset.expand() if turned else dataset
+
+
+def _check_source(source: Any) -> None:
+    """Refuses what is neither a name nor a path; it says what to do instead (ValueError)."""
+    if isinstance(source, str | Path) and str(source).strip():
+        return
+    if isinstance(source, str):
+        raise ValueError(
+            "The name of the data is empty; give a path, a benchmark's name or owner/name."
+        )
+    kind = type(source).__name__
+    if isinstance(source, ClassDataset):
+        raise ValueError(
+            "The data are a ClassDataset, which is loaded already; use it as it is, or a part of "
+            "it: data.split()['train']."
+        )
+    if isinstance(source, Mapping):
+        keys = ", ".join(map(repr, list(source)[:5]))
+        raise ValueError(
+            f"The data are a {kind} of {keys}; load_dataset reads names and paths. Give examples "
+            "and labels in memory to ClassDataset.from_arrays(examples, labels, inputs)."
+        )
+    given = "None" if source is None else f"a {kind}"
+    raise ValueError(
+        f"The data are {given}; load_dataset reads names and paths, one at a time. Examples in "
+        "memory, such as arrays, lists and data sets of other libraries, become a data set by "
+        "ClassDataset.from_arrays(examples, labels, inputs)."
+    )
 
 
 def _chosen_part(place: Source, rows: Rows, columns: Columns, source: str) -> Source:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from quickstudy.inputs.unreadable import UnreadableError
+
 
 @dataclass(frozen=True)
 class FeatureInputs:
@@ -23,9 +25,15 @@ class FeatureInputs:
 
     def decode(self, raw: Any) -> Tensor:
         """One vector as float32 ``[size]``, from an array, a tensor or a sequence of numbers."""
-        vector = torch.as_tensor(raw, dtype=torch.float32)
+        try:
+            vector = torch.as_tensor(raw, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UnreadableError(
+                f"A vector of {self.size} numbers was expected, not a {type(raw).__name__} that is "
+                "none."
+            ) from error
         if vector.shape != (self.size,):
-            raise ValueError(
+            raise UnreadableError(
                 f"A vector of {self.size} numbers was expected, but its shape is "
                 f"{list(vector.shape)}."
             )

@@ -29,6 +29,17 @@ class Inputs(Protocol):
         ...
 
 
+def check_inputs(given: Any) -> None:
+    """Refuses what are no inputs, such as a class of them or its name (ValueError)."""
+    if isinstance(given, type) or not isinstance(given, Inputs):
+        called = repr(given) if isinstance(given, str) else type(given).__name__
+        called = f"the class {given.__name__}" if isinstance(given, type) else called
+        raise ValueError(
+            f"The inputs are {called}; they say how examples become tensors: an object such as "
+            "quickstudy.ImageInputs(84) or quickstudy.inputs.FeatureInputs(16)."
+        )
+
+
 def described_inputs(inputs: Inputs) -> dict[str, Any]:
     """What ``to_dict`` gives, from which the same inputs are sure to be made again.
 

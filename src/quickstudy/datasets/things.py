@@ -1,0 +1,252 @@
+"""The single things in what people have: lists, columns, data sets of other libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickstudy.datasets.columns import LABEL_COLUMNS
+from quickstudy.datasets.kinds import KINDS
+from quickstudy.inputs.audio import is_recording
+
+_CLASSES_OF_THE_LIBRARY = {"image": "Image", "audio": "Audio"}
+"""What the library ``datasets`` calls the kinds of columns that it decodes itself."""
+
+
+def unpacked(
+    given: Any, kind: str | None, labels: Any = None, one_by_one: bool = False
+) -> tuple[list[Any], Any]:
+    """The single things, and their labels if these came with them (else None).
+
+    Args:
+        given: things in a list, a column or an iterator; or a data set of torch or of the library
+            ``datasets``, of things alone or with their labels.
+        kind: of the things, as ``Inputs.kind`` has it; None where it is not known yet.
+        labels: those that were given beside them, if there are any.
+        one_by_one: whether labels that came with the things are passed over, as nobody asks for
+            any.
+
+    Raises:
+        ValueError: when it is something else; it says what to give.
+    """
+    name = type(given).__name__
+    if isinstance(given, str | bytes | os.PathLike):
+        raise ValueError(
+            f"The examples are a single {name}; give a list with one entry each. A folder or a "
+            "table is read by quickstudy.load_dataset."
+        )
+    if _gives_batches(given):
+        raise ValueError(
+            f"The examples are a {name}, which gives batches; give its data set: loader.dataset."
+        )
+    if hasattr(given, "class_names") and hasattr(given, "gather"):
+        raise ValueError(
+            f"The examples are a {name}, which is for training and evaluation and holds prepared "
+            "examples; give those that it was made of: a list of images, texts, sounds or paths, "
+            "or an array."
+        )
+    if _is_of_library(given):
+        return _of_library(given, kind, labels, one_by_one)
+    if isinstance(given, Mapping):
+        keys = ", ".join(map(repr, list(given)[:5]))
+        raise ValueError(
+            f"The examples are a {name} of {keys}; give one of its values, such as parts['train'] "
+            "of a DatasetDict."
+        )
+    columns = getattr(given, "column_names", getattr(given, "columns", None))
+    if columns is not None:
+        raise ValueError(
+            f"The examples are a table ({name}); choose the column that holds them, one of "
+            f"{', '.join(map(str, list(columns)[:8]))}."
+        )
+    most = None if labels is None or not hasattr(labels, "__len__") else len(labels) + 1
+    things = [_raw(each) for each in _listed(given, most)]
+    if things and _is_record(things[0], kind):
+        return _of_records(things, kind, labels, one_by_one)
+    return _unpaired(things, _names_of_classes(given), kind, labels, one_by_one)
+
+
+def _listed(given: Any, most: int | None) -> list[Any]:
+    if hasattr(given, "to_pylist"):  # of pyarrow
+        return list(given.to_pylist())
+    if hasattr(given, "iloc"):  # whose numbers are those of an index
+        return list(given)
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
+        # A data set of torch is iterable by its numbers, but has no end of its own.
+        return [given[number] for number in range(len(given))]
+    if isinstance(given, Iterable):
+        return list(islice(given, most))
+    if hasattr(given, "__getitem__"):
+        raise ValueError(
+            f"The examples are a {type(given).__name__}, which does not say how many they are "
+            "(no __len__); give a list."
+        )
+    raise ValueError(
+        f"The examples are a {type(given).__name__}; give an array, or a list with one entry each."
+    )
+
+
+def _unpaired(
+    things: list[Any], names: Any, kind: str | None, labels: Any, one_by_one: bool
+) -> tuple[list[Any], Any]:
+    """Splits pairs of an example and its label, as data sets of torch give them."""
+    first: Any = things[0] if things else None
+    is_row = isinstance(first, tuple | list) and not _is_numbers(first)
+    if _is_sound_and_rate(first, kind, is_thing=labels is not None or one_by_one):
+        return things, None
+    if is_row and len(first) == 1:
+        things, is_row = [each[0] for each in things], False
+    if not is_row:
+        return things, None
+    if len(first) != 2:
+        raise ValueError(
+            f"Each example is a {type(first).__name__} of {len(first)}; a thing by itself is "
+            "needed, or a pair of it and its label (labels=None)."
+        )
+    if labels is not None:
+        raise ValueError(
+            "The examples are pairs, of an example and its label perhaps, and labels were given "
+            "too. Leave the labels out (labels=None), or give the examples alone."
+        )
+    found = None if one_by_one else _named([each[1] for each in things], names)
+    return [each[0] for each in things], found
+
+
+def _is_sound_and_rate(pair: Any, kind: str | None, is_thing: bool) -> bool:
+    """Whether a pair is of samples and their rate, and not of an example and its label.
+
+    Args:
+        pair: the first example.
+        kind: of the examples, if that is known.
+        is_thing: whether examples are to come alone, as their labels were given or none are needed.
+    """
+    if not isinstance(pair, tuple) or len(pair) != 2 or not is_thing:
+        return False
+    has_samples = isinstance(pair[0], list) or getattr(pair[0], "ndim", 0) in (1, 2)
+    is_rate = isinstance(pair[1], int | float | np.number)
+    return kind == "audio" or (kind is None and has_samples and is_rate)
+
+
+def _is_numbers(row: Any) -> bool:
+    return all(isinstance(each, int | float | np.number) for each in row)
+
+
+def _names_of_classes(given: Any) -> Any:
+    """Those that a data set of torchvision has, or the one that it is a part of."""
+    own = getattr(given, "classes", None)
+    inner = getattr(given, "dataset", None)
+    return own if own is not None or inner is None else _names_of_classes(inner)
+
+
+def _is_record(thing: Any, kind: str | None) -> bool:
+    """Whether an example is a dictionary of it and its label, perhaps."""
+    known = kind is None or kind in KINDS
+    return known and isinstance(thing, Mapping) and not is_recording(thing)
+
+
+def _of_records(
+    records: list[Any], kind: str | None, labels: Any, one_by_one: bool
+) -> tuple[list[Any], Any]:
+    first = records[0]
+    things = _by_usual_names(first, [name for each in _kinds(kind) for name in KINDS[each].columns])
+    classes = _by_usual_names(first, LABEL_COLUMNS)
+    lacking = "example" if not things else "label"
+    if not things or (not classes and labels is None and not one_by_one):
+        keys = ", ".join(map(repr, first)) or "no keys"
+        raise ValueError(
+            f"Each example is a {type(first).__name__} with {keys}, and it is not clear which is "
+            f"the {lacking}. Give the examples and their labels in two lists, such as "
+            "[each['image'] for each in data]."
+        )
+    found = None if one_by_one or labels is not None else [each[classes[0]] for each in records]
+    return [_raw(each[things[0]]) for each in records], found
+
+
+def _kinds(kind: str | None) -> list[str]:
+    return [*KINDS] if kind is None else [each for each in KINDS if each == kind]
+
+
+def _by_usual_names(names: Iterable[str], usual: Iterable[str]) -> list[str]:
+    """Those names that are usual, the most usual first; capitals do not matter."""
+    by_name = {str(name).lower(): name for name in names}
+    return [by_name[name] for name in usual if name in by_name]
+
+
+def _named(labels: list[Any], names: Any) -> Any:
+    """Numbers of classes as the names that a data set of torchvision has for them."""
+    named = isinstance(names, list | tuple) and all(isinstance(each, str) for each in names)
+    if not named or not all(isinstance(n, int) and 0 <= n < len(names) for n in labels):
+        return labels
+    return [names[number] for number in labels]
+
+
+def _gives_batches(given: Any) -> bool:
+    """Whether it is a loader of batches: iterable, over a data set that it has."""
+    is_loader = isinstance(given, Iterable) and not isinstance(given, Iterator | list | tuple)
+    has_batches = hasattr(given, "batch_size") and hasattr(given, "dataset")
+    return is_loader and has_batches and not hasattr(given, "__getitem__")
+
+
+def _is_of_library(given: Any) -> bool:
+    """Whether it is a whole data set of the library ``datasets``."""
+    is_theirs = type(given).__module__.partition(".")[0] == "datasets"
+    return is_theirs and hasattr(given, "features") and not hasattr(given, "column_name")
+
+
+def _of_library(
+    table: Any, kind: str | None, labels: Any, one_by_one: bool
+) -> tuple[list[Any], Any]:
+    if not hasattr(table, "__len__"):
+        raise ValueError(
+            f"The examples are a {type(table).__name__}, which is streamed; load it without "
+            "streaming, or give a list of some of its examples."
+        )
+    chosen = _column_of_things(table.features, kind)
+    found = None if one_by_one or labels is not None else _labels_of_library(table)
+    return [_raw(each) for each in table[chosen]], found
+
+
+def _column_of_things(features: Mapping[str, Any], kind: str | None) -> str:
+    of_kind = {_CLASSES_OF_THE_LIBRARY.get(each) for each in _kinds(kind)}
+    chosen = [name for name, each in features.items() if type(each).__name__ in of_kind]
+    if len(chosen) != 1:
+        usual = [name for each in _kinds(kind) for name in KINDS[each].columns]
+        chosen = _by_usual_names(chosen or features, usual)
+    if not chosen:
+        raise ValueError(
+            f"It is not clear which column holds the examples: {', '.join(features)}. Give the "
+            "column: data['name']."
+        )
+    return chosen[0]
+
+
+def _labels_of_library(table: Any) -> Any:
+    features = table.features
+    classes = [name for name, each in features.items() if hasattr(each, "names")]
+    if len(classes) != 1:
+        classes = _by_usual_names(features, LABEL_COLUMNS)
+    if not classes:
+        raise ValueError(
+            f"It is not clear which column holds the labels: {', '.join(features)}. Give them: "
+            "labels=data['name']."
+        )
+    labels = table[classes[0]]
+    if not hasattr(labels, "column_name"):  # of older versions
+        feature = features[classes[0]]
+        labels = _named(list(labels), getattr(feature, "names", None))
+    return labels
+
+
+def _raw(thing: Any) -> Any:
+    """A thing as ``Inputs.decode`` takes it; files of ``datasets`` by what they hold."""
+    if isinstance(thing, Mapping) and {"bytes", "path"} >= set(thing) and thing:
+        content = thing.get("bytes")
+        return Path(thing["path"]) if content is None and thing.get("path") else content
+    if isinstance(thing, np.str_):
+        return str(thing)
+    return thing
