@@ -26,20 +26,20 @@ class Own(nn.Module):
 
 
 WRONG = {
-    "pair": (lambda x: (x, x), "gives a tuple"),
-    "dictionary": (lambda x: {"x": x}, "gives a dict"),
-    "nothing": (lambda x: None, "gives None"),
+    "pair": (lambda x: (x, x), "returns a tuple"),
+    "dictionary": (lambda x: {"x": x}, "returns a dict"),
+    "nothing": (lambda x: None, "returns None"),
     "maps": (lambda x: x[:, :, None, None], r"Pool or flatten"),
     "numbers": (lambda x: x[:, 0], r"Pool or flatten"),
     "whole": (lambda x: x.long(), "int64.*one row of floating-point numbers"),
     "complex": (lambda x: x * 1j, "complex64.*one row of floating-point numbers"),
-    "fewer": (lambda x: x[:1], "one row of floating-point numbers for each input"),
+    "fewer": (lambda x: x[:1], "one row of floating-point numbers"),
 }
 
 
 @pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML, qs.ANIL, qs.CAVIA])
 def test_an_encoder_that_returns_a_pair_is_refused(strategy):
-    with pytest.raises(ValueError, match=r"encoder Own gives a tuple .*vectors \[B, D\]"):
+    with pytest.raises(ValueError, match=r"encoder Own returns a tuple .*vectors \[B, D\]"):
         fit(strategy(Own(WRONG["pair"][0])), vectors(), tasks=2)
 
 
@@ -56,12 +56,12 @@ def test_features_that_are_no_vectors_are_refused(call, name):
         "embed": lambda: data.embed(Own(gives)),
         "classifier": lambda: qs.FewShotClassifier(Own(gives)).fit(torch.eye(16)[:4], list("aabb")),
     }
-    with pytest.raises(ValueError, match=f"encoder Own gives.*{said.removeprefix('gives')}"):
+    with pytest.raises(ValueError, match=f"encoder Own returns.*{said.removeprefix('returns')}"):
         acts[call]()
 
 
 def test_features_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="gives NaN or infinity for input 0"):
+    with pytest.raises(ValueError, match="returns NaN or infinity for input 0"):
         vectors().embed(Own(lambda x: x / 0))
 
 
@@ -76,7 +76,7 @@ def test_an_encoder_reads_in_its_own_type(dtype, strategy):
 
 
 def test_inputs_that_an_encoder_cannot_read_are_said_without_the_words_of_torch():
-    said = r"MLP cannot read float32 inputs \[B, \*\[16\]\]; it reads inputs of the shape \[4\]"
+    said = r"MLP cannot read float32 inputs \[B, \*\[16\]\]; it reads inputs of shape \[4\]"
     with pytest.raises(ValueError, match=said) as found:
         fit(qs.PrototypicalNetwork(qs.MLP((4,))), vectors())
     assert "mat1" not in str(found.value)
@@ -93,7 +93,7 @@ def test_an_encoder_on_another_device_is_said():
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [
-        (qs.MLP, "the class MLP; give an object"),
+        (qs.MLP, "the class MLP; give an instance"),
         ("resnet18", "'resnet18', a name; give the network"),
         (None, "None; give a torch module"),
         (FeatureInputs(16), "a FeatureInputs; give a torch module"),

@@ -41,6 +41,6 @@ def test_a_thread_may_enter_again_and_the_lock_holds_until_it_has_left_all(tmp_p
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert "is being changed by another process" in refused[0]
+    assert "locked by another process" in refused[0]
     with changing(path, most_seconds=0.1):
         pass

@@ -1,4 +1,4 @@
-"""Modules that answer: in evaluation mode, and in several threads at once."""
+"""Modules used for answers: in evaluation mode, and by several threads at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SEARCHED_DEPTH = 4
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts ``module`` in evaluation mode, without gradients, and back.
+    """Puts ``module`` in evaluation mode, without gradients, and restores its mode afterwards.
 
-    Where several threads do this with one module, or with modules that share parts, each part stays
-    in evaluation mode until the last of them is done, and then gets the mode that it had before the
+    If several threads do this with one module, or with modules that share parts, each part stays in
+    evaluation mode until the last thread is done. It then returns to the mode it had before the
     first.
     """
     parts = list(module.modules())
@@ -42,15 +42,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class _Modes:
-    """The modes that parts of modules had before threads began to evaluate them."""
+    """The modes that submodules had before threads began to evaluate them."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Starts with nothing; a forked process has none of the threads that were at it."""
+        """Starts empty; a forked process has none of the threads that were evaluating."""
         self.lock = threading.RLock()
-        self.before: dict[int, tuple[int, bool]] = {}  # by id: how many evaluate it, and its mode
+        self.before: dict[int, tuple[int, bool]] = {}  # by id: threads, earlier mode
 
     def enter(self, parts: list[nn.Module]) -> None:
         before = self.before
@@ -77,7 +77,7 @@ class _Modes:
 
 _modes = _Modes()
 _forked: list[bool] = []
-"""Not empty in a process that was forked and has not computed yet."""
+"""Not empty in a forked process that has not computed anything yet."""
 
 
 def _begin_after_fork() -> None:
@@ -90,26 +90,26 @@ if hasattr(os, "register_at_fork"):
 
 
 def _compute_alone() -> None:
-    """Makes torch compute in one thread: the others were not forked, and waiting for them hangs."""
+    """Makes torch compute in one thread; waiting for its others, which were not forked, hangs."""
     _forked.clear()
     if torch.get_num_threads() > 1:
         torch.set_num_threads(1)
         warnings.warn(
-            "This process was forked from one that has torch's threads, which are not there any "
-            "more, so torch computes in one thread from now on. Start processes with "
-            'multiprocessing.get_context("spawn") to compute in several.',
+            "This process was forked after torch had started its threads, which do not exist here, "
+            "so torch computes in one thread from now on. To use several, start processes with "
+            'multiprocessing.get_context("spawn").',
             stacklevel=6,
         )
 
 
 def in_use(module: Module) -> Module:
-    """A module in evaluation mode that computes with the weights of this one, which stays as it is.
+    """A copy of a module, in evaluation mode, that shares its weights; the module is not changed.
 
-    Its parameters and buffers are the same tensors, so it takes no memory worth mentioning; modes
-    and all other attributes are its own. Where such a copy is impossible, because the module cannot
-    be copied or holds functions that refer to the module itself, it is the module itself.
+    Parameters and buffers are the same tensors, so the copy needs hardly any memory; its mode and
+    all other attributes are separate. If the module cannot be copied, or holds functions that refer
+    to the module itself, the module itself is returned.
     """
-    # What sets the mode in a way of its own may write to the weights, as merging LoRA's does.
+    # A module that overrides train() may write to the weights there, as LoRA does when it merges.
     writes = any(part.training and _sets_mode_its_own_way(part) for part in module.modules())
     copied = _copied(module, with_weights=writes)
     if copied is None:
@@ -127,13 +127,13 @@ def _sets_mode_its_own_way(part: nn.Module) -> bool:
 class Answering(Generic[Module]):
     """A module that several threads use at once: each call has a copy with the same weights.
 
-    A module may keep on itself what belongs to one call. ``torch.func.functional_call`` exchanges
-    its parameters meanwhile, and many layers note something for later. There are as many copies as
-    there were ever calls at the same time.
+    A module can store the state of a call in its attributes: ``torch.func.functional_call``
+    replaces its parameters during the call, and many layers remember values for later. The number
+    of copies is the largest number of calls that ever ran at the same time.
 
     Args:
-        module: in evaluation mode, and used by nobody else; it never computes itself.
-        copies: whether calls need copies; without, all use the module.
+        module: in evaluation mode and used by nobody else; only copies of it compute.
+        copies: whether calls need copies; if not, all calls use the module itself.
     """
 
     def __init__(self, module: Module, copies: bool = True) -> None:
@@ -164,7 +164,7 @@ class Answering(Generic[Module]):
 
 
 def _copied(module: Module, with_weights: bool) -> Module | None:
-    """A copy of the module; None where there is none that is independent of it."""
+    """A copy of the module; None if no independent copy can be made."""
     memo: dict[int, Any] = {}
     if not with_weights:
         for part in module.modules():
@@ -173,7 +173,7 @@ def _copied(module: Module, with_weights: bool) -> Module | None:
     shared = set(memo)
     try:
         copied = copy.deepcopy(module, memo)
-    except Exception:  # whatever a foreign class raises
+    except Exception:  # a foreign class may raise anything
         return None
     originals = {key for key, made in memo.items() if key not in shared and key != id(made)}
     held = [value for part in copied.modules() for value in vars(part).values()]
@@ -181,9 +181,9 @@ def _copied(module: Module, with_weights: bool) -> Module | None:
 
 
 def _refer_to(values: Any, originals: set[int], depth: int) -> bool:
-    """Whether functions among values, in containers too, hold one of the objects with these ids.
+    """Whether a function among the values, also in containers, refers to an object with these ids.
 
-    A function is not copied with what holds it: what it refers to is what it was made with.
+    Copying an object does not copy its functions: they go on referring to the original objects.
     """
     for value in values:
         if isinstance(value, dict | list | tuple | set | frozenset):

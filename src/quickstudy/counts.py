@@ -1,4 +1,4 @@
-"""Counts as people give them: whole numbers of Python, numpy or torch, and ranges of them."""
+"""Counts as users give them: whole numbers of Python, numpy or torch, and ranges of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Count = int | Sequence[int]
 def as_whole(value: Any) -> int | None:
     """``value`` as an ``int`` if it is a whole number (5, ``np.int64(5)``, 5.0); else None.
 
-    Truth values are no counts.
+    Booleans are not counts.
     """
     if type(value) is int:
         return value
@@ -34,7 +34,8 @@ def whole_number(value: Any, name: str, least: int = 0) -> int:
     """A count as an ``int``.
 
     Raises:
-        ValueError: when it is not a whole number, or less than ``least``; it is called ``name``.
+        ValueError: when it is not a whole number or is less than ``least``; the message calls it
+        ``name``.
     """
     number = as_whole(value)
     if number is None or number < least:
@@ -43,11 +44,11 @@ def whole_number(value: Any, name: str, least: int = 0) -> int:
 
 
 def whole_range(value: Any, name: str, least: int = 0) -> tuple[int, int]:
-    """The lowest and the highest of a count that may be a range; equal if it is fixed.
+    """The lower and upper end of a count or range; equal if it is a single number.
 
     Raises:
-        ValueError: when it is neither a whole number nor a range, or too low; it is called
-            ``name``.
+        ValueError: when it is neither a whole number nor a range, or is too low; the message calls
+        it ``name``.
     """
     number = as_whole(value)
     given = [value, value] if number is not None else value
@@ -62,6 +63,6 @@ def whole_range(value: Any, name: str, least: int = 0) -> tuple[int, int]:
 
 
 def plain_count(value: Any, name: str, least: int = 0) -> Count:
-    """A count as files hold it: an ``int``, or a list of the two ends of a range."""
+    """A count as files store it: an ``int``, or a list of the two ends of a range."""
     low, high = whole_range(value, name, least)
     return low if as_whole(value) is not None else [low, high]

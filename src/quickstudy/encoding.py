@@ -1,4 +1,4 @@
-"""What an encoder must give, checked where vectors are made."""
+"""Checks of what an encoder returns, made wherever vectors are computed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 
 class UnfitInputsError(ValueError, RuntimeError):
-    """An encoder cannot read inputs of a shape or type: torch's error in a sentence."""
+    """An encoder cannot read inputs of a shape or type; replaces torch's error message."""
 
 
 def check_encoder(encoder: object, owner: str) -> None:
-    """Refuses (ValueError) what is no network, as the encoder of a strategy called ``owner``."""
+    """Refuses (ValueError) anything but a network as the encoder of ``owner``, a strategy."""
     if isinstance(encoder, nn.Module) and not hasattr(encoder, "predict_features"):
         return
     if isinstance(encoder, nn.Module):
         given = f"a {type(encoder).__name__}, which is a strategy; give its encoder"
     elif isinstance(encoder, type):
-        given = f"the class {encoder.__name__}; give an object of it"
+        given = f"the class {encoder.__name__}; give an instance of it"
     elif isinstance(encoder, str):
         given = (
             f"{encoder!r}, a name; give the network itself. A pretrained one is made by "
@@ -35,16 +35,16 @@ def check_encoder(encoder: object, owner: str) -> None:
 def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
     """Vectors ``[B, D]`` of inputs ``[B, *shape]``: every strategy calls its encoder through this.
 
-    An encoder of another floating type than the inputs reads them in its own, and its vectors
-    become float32.
+    If the encoder has another floating type than the inputs, they are converted to it, and its
+    vectors to float32.
 
     Args:
         encoder: of any kind.
         x: the inputs.
-        arguments: that it takes beside them.
+        arguments: further arguments of the encoder.
 
     Raises:
-        ValueError: when it gives no vectors, or cannot read the inputs.
+        ValueError: when it does not return vectors, or cannot read the inputs.
     """
     first = next(encoder.parameters(), None)
     cast = False
@@ -91,8 +91,8 @@ def check_finite(encoder: nn.Module, features: Tensor) -> None:
     if not bool(features.isfinite().all()):
         row = int((~features.isfinite()).any(1).nonzero()[0])
         raise ValueError(
-            f"The encoder {type(encoder).__name__} gives NaN or infinity for input {row} of "
-            f"{len(features)}. Look at its weights and at the numbers that it is given."
+            f"The encoder {type(encoder).__name__} returns NaN or infinity for input {row} of "
+            f"{len(features)}. Check its weights and its inputs."
         )
 
 
@@ -105,7 +105,7 @@ def _is_of_torch(error: RuntimeError) -> bool:
 
 def _cannot_read(encoder: nn.Module, x: Tensor) -> str:
     shape = getattr(encoder, "input_shape", None)
-    reads = f"it reads inputs of the shape {list(shape)}" if shape else "look at its first layer"
+    reads = f"it reads inputs of shape {list(shape)}" if shape else "check its first layer"
     return (
         f"The encoder {type(encoder).__name__} cannot read {str(x.dtype).removeprefix('torch.')} "
         f"inputs [B, *{list(x.shape[1:])}]; {reads}. Give inputs of its shape and type, or another "
@@ -114,15 +114,15 @@ def _cannot_read(encoder: nn.Module, x: Tensor) -> str:
 
 
 def _refuse_features(encoder: nn.Module, found: object, count: int) -> None:
-    name, what_to_do = type(encoder).__name__, "Let its forward return one tensor."
+    name, what_to_do = type(encoder).__name__, "Its forward method must return one tensor."
     if isinstance(found, Tensor):
         said = f"a tensor {list(found.shape)} of {str(found.dtype).removeprefix('torch.')}"
-        what_to_do = "Pool or flatten what it gives (nn.Flatten())."
+        what_to_do = "Pool or flatten its output (nn.Flatten())."
         if found.ndim == 2:
-            what_to_do = "It must give one row of floating-point numbers for each input."
+            what_to_do = "Each input needs one row of floating-point numbers."
     else:
         said = "None" if found is None else f"a {type(found).__name__}"
     raise ValueError(
-        f"The encoder {name} gives {said} for {count} inputs; vectors [B, D] are needed. "
+        f"The encoder {name} returns {said} for {count} inputs; it must return vectors [B, D]. "
         f"{what_to_do}"
     )

@@ -1,4 +1,4 @@
-"""One process at a time changes a file."""
+"""Locks that let only one process at a time change a file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _MOST_SECONDS = 600.0
 
 @contextmanager
 def changing(path: Path, most_seconds: float = _MOST_SECONDS) -> Iterator[None]:
-    """Keeps out others who change ``path`` in this way: reading, changing and writing are one step.
+    """Locks ``path`` against other changes, so that reading, changing and writing are one step.
 
     A lock beside the file, ``.NAME.lock``, also keeps out other machines that share the folder. It
-    is gone afterwards; when a process dies the system gives its lock back. Within a process other
-    threads wait too, and a thread may enter again.
+    is removed afterwards; if a process dies, the system releases its lock. Other threads of the
+    same process wait too; one thread can enter several times.
 
     Args:
-        path: the file; whoever names it by a link waits for the same lock.
-        most_seconds: to wait for others.
+        path: the file; a link to it has the same lock.
+        most_seconds: how long to wait for others.
 
     Raises:
-        ValueError: when others take longer.
+        ValueError: when others hold the lock for longer.
         UnwritableError: when nothing can be written in the file's folder.
     """
     target = target_of(path).resolve()
@@ -38,19 +38,19 @@ def changing(path: Path, most_seconds: float = _MOST_SECONDS) -> Iterator[None]:
         try:
             lock.acquire(timeout=min(_SAID_AFTER_SECONDS, most_seconds))
         except Timeout:
-            print(f"Waiting for another process that changes {path} ...", file=sys.stderr)
+            print(f"Waiting for another process that is changing {path} ...", file=sys.stderr)
             try:
                 lock.acquire(timeout=max(0.0, most_seconds - _SAID_AFTER_SECONDS))
             except Timeout as error:
                 raise ValueError(
-                    f"{path} is being changed by another process, for more than "
-                    f"{most_seconds:.0f} seconds. Try again when it is done; if there is no such "
-                    f"process, remove {place}."
+                    f"{path} has been locked by another process for more than {most_seconds:.0f} "
+                    "seconds. Try again when that process has finished; if there is none, remove "
+                    f"{place}."
                 ) from error
     try:
         yield
     finally:
-        if lock.lock_counter == 1:  # whoever waits for this very file notices that it is gone
+        if lock.lock_counter == 1:  # whoever waits for this lock file notices that it was removed
             with suppress(OSError):
                 place.unlink()
         lock.release()

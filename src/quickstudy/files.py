@@ -1,8 +1,8 @@
 """Writing files so that readers see them whole or not at all.
 
-All of it follows symbolic links: what a link points to is written, and the link stays. Permissions
-of a file that was there are kept. A file with several hard links is written under the given name
-only, so that copies made by linking (backups are) keep what they had.
+Symbolic links are followed: the target is written, and the link stays. An existing file's
+permissions are kept. A file with several hard links is written only under the given name, so that
+copies made by linking, as in backups, keep their content.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something cannot be written and what to do, as the end of a sentence without its stop."""
+    """Why something cannot be written and what to do: the end of a sentence, without full stop."""
     number = error.errno if isinstance(error, OSError) else None
     return _REASONS.get(number or 0) or getattr(error, "strerror", None) or str(error)
 
@@ -83,48 +83,48 @@ def check_writable(path: Path) -> None:
     if _is_special(target):
         with explained(path), target.open("ab"):
             return
-    # Folders are not made yet: other processes may be making them at this moment.
+    # Folders are not created yet: other processes may be creating them at this moment.
     folder = next(each for each in target.parents if each.exists())
     with explained(path), _temporary_beside(folder / target.name if folder.is_dir() else target):
         pass
 
 
 def check_folder_writable(folder: Path) -> None:
-    """Finds out, before long work, whether files can be written in a folder, made if need be.
+    """Checks, before long work, that files can be written in a folder; creates it if necessary.
 
     Raises:
-        UnwritableError: when they cannot, or a file is in its place.
+        UnwritableError: when they cannot be written, or a file is in the folder's place.
     """
     in_the_way = next((each for each in (folder, *folder.parents) if each.exists()), None)
     if in_the_way is not None and not in_the_way.is_dir():
         raise UnwritableError(
-            f"{folder} cannot be made: {in_the_way} is a file; choose another folder.",
+            f"{folder} cannot be created: {in_the_way} is a file; choose another folder.",
             errno.ENOTDIR,
         )
     check_writable(folder / "writable")
 
 
 def check_apart(path: Path, source: Path) -> None:
-    """Refuses a file to be written that is, or lies among, what is read (ValueError)."""
+    """Refuses (ValueError) to write a file that is, or is among, the files to be read."""
     if not (path.exists() and source.exists()):
         return
     if path.samefile(source) or (source.is_dir() and source.resolve() in path.resolve().parents):
         raise ValueError(
-            f"{path} is part of what is read, and would be overwritten; choose another name."
+            f"{path} is one of the files to be read and would be overwritten; choose another name."
         )
 
 
 def target_of(path: Path) -> Path:
-    """What is written where ``path`` is to be: for a symbolic link what it points to at last.
+    """The file that writing to ``path`` changes: for a symbolic link, its final target.
 
     Raises:
-        UnwritableError: when links lead round in a circle, or into a folder that is not there.
+        UnwritableError: when links form a circle, or lead into a folder that does not exist.
     """
     if not path.is_symlink():
         return path
     try:
         target = path.resolve()
-    except (RuntimeError, OSError):  # by version of Python
+    except (RuntimeError, OSError):  # depends on Python's version
         target = path
     if target.is_symlink():
         raise UnwritableError(
@@ -133,7 +133,7 @@ def target_of(path: Path) -> Path:
         )
     if not target.parent.exists():
         raise UnwritableError(
-            f"{path} is a link to {target}, and there is no folder {target.parent}. Make that "
+            f"{path} is a link to {target}, but there is no folder {target.parent}. Create that "
             "folder, or remove the link.",
             errno.ENOENT,
         )
@@ -145,7 +145,7 @@ def atomically(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """An empty file beside ``path``; what was written there is flushed to the disk and renamed.
 
     Nothing is left of it when the writing fails. Processes may write one path at the same time.
-    Into what is no file but a device or a pipe, such as /dev/stdout, the content is copied.
+    If the path is a device or a pipe, such as /dev/stdout, the content is copied into it.
 
     Args:
         path: what it becomes.
@@ -222,7 +222,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a device or a pipe, in whose place no file may be put."""
+    """Whether it is a device or a pipe, which must not be replaced by a file."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -237,9 +237,9 @@ def _copied_into(device: Path) -> Iterator[Path]:
 
 
 def _take_over_permissions(new: Path, old: Path) -> None:
-    """Gives a new file the permissions, and where that is allowed the owner, of the old one."""
+    """Gives a new file the permissions and, where allowed, the owner of the old one."""
     about = old.stat()
-    with suppress(OSError, AttributeError):  # only root changes owners; Windows has none
+    with suppress(OSError, AttributeError):  # only root can change owners; Windows has none
         os.chown(new, about.st_uid, about.st_gid)
     with suppress(OSError):
         new.chmod(stat.S_IMODE(about.st_mode))

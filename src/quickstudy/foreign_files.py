@@ -1,4 +1,4 @@
-"""Models that other programs have saved: what they are, and how they come in."""
+"""Models saved by other programs: recognising them, and how to use them here."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BY_ENDING = {
     ".onnx": "an ONNX model",
     ".h5": "weights in HDF5, as Keras saves them",
-    ".keras": "a model of Keras",
-    ".tflite": "a model of LiteRT",
+    ".keras": "a Keras model",
+    ".tflite": "a LiteRT model",
     ".gguf": "a GGUF model",
 }
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib")
@@ -23,9 +23,9 @@ _LOADING = {
 
 
 def explanation(path: Path) -> str | None:
-    """What a file of another program is, and how its model is used here; None for anything else.
+    """What a file of another program is and how to use its model here; None for other files.
 
-    The file is looked at, never unpickled.
+    The file is inspected, never unpickled.
     """
     if path.is_dir():
         return None
@@ -37,7 +37,7 @@ def explanation(path: Path) -> str | None:
     if ending in _BY_ENDING:
         return _other(path, _BY_ENDING[ending])
     if _is_safetensors(path, beginning):
-        return _weights(path, "weights that another program has saved", "safetensors")
+        return _weights(path, "weights saved by another program", "safetensors")
     if _is_pickle(path, beginning) or (ending in _PICKLES and beginning):
         what = "a pickle, which can run any code and is never loaded here"
         return _weights(path, what, "pickle")
@@ -74,7 +74,7 @@ def _is_pickle(path: Path, beginning: bytes) -> bool:
 def _weights(path: Path, what: str, form: str) -> str:
     loading = _LOADING[form].format(name=path.name)
     imports = "" if form == "pickle" else "\n    import safetensors.torch"
-    return f"""{path} is {what}. Put the weights into their network, where you trust them:
+    return f"""{path} is {what}. If you trust them, load the weights into their network:
 
     import torch{imports}
     import quickstudy as qs
@@ -88,7 +88,7 @@ def _weights(path: Path, what: str, form: str) -> str:
 
 def _other(path: Path, what: str) -> str:
     return (
-        f"{path} is {what}, which is not read here. Bring the network to PyTorch, as a module from "
-        "inputs to vectors, or give the vectors that it makes: FewShotClassifier().fit(vectors, "
-        "labels) takes an array [N, D]."
+        f"{path} is {what}, which cannot be read here. Convert the network to a PyTorch module "
+        "that maps inputs to vectors, or compute the vectors yourself: "
+        "FewShotClassifier().fit(vectors, labels) takes an array [N, D]."
     )

@@ -16,12 +16,12 @@ from torch import Tensor
 
 Labels = NDArray[Any]
 
-_NAMES = {str: "strings", bool: "truth values", int: "whole numbers", float: "floats"}
+_NAMES = {str: "strings", bool: "booleans", int: "whole numbers", float: "floats"}
 _JOINERS = "\u200c\u200d"
 """They have no width, yet make other words in Persian and other pictures of emoji."""
 
 SEVERAL = (
-    "Each input has one label, [N]; {}. For several labels per input wrap the classifier: "
+    "Each input needs one label, [N]; {}. For several labels per input wrap the classifier: "
     "sklearn.multiclass.OneVsRestClassifier(FewShotClassifier(...)), with the rows of zeros and "
     "ones that sklearn.preprocessing.MultiLabelBinarizer makes."
 )
@@ -71,8 +71,8 @@ def check_same_type(old: Labels, new: Labels) -> None:
     before, after = old[:1].tolist()[0], new[:1].tolist()[0]
     if type(before) is not type(after):
         raise ValueError(
-            f"The classes so far are called like {before!r} ({_NAMES[type(before)]}), and the "
-            f"labels given now like {after!r} ({_NAMES[type(after)]}); use one type for all labels."
+            f"The classes so far are {_NAMES[type(before)]} such as {before!r}, but the labels "
+            f"given now are {_NAMES[type(after)]} such as {after!r}; use one type for all labels."
         )
 
 
@@ -93,7 +93,7 @@ def one_spelling(labels: Labels, known: Labels | None = None) -> Labels:
     if changed:
         other, spelt = next(iter(changed.items()))
         warnings.warn(
-            f"Labels that look the same are taken for one class: {other!a} is the class "
+            f"Labels that look the same are treated as one class: {other!a} is the class "
             f"{spelt!a}{_and_more(len(changed) - 1)}.",
             stacklevel=6,
         )
@@ -135,9 +135,9 @@ def _warn_of_capitals(labels: Sequence[str], earlier: set[str]) -> None:
             found.append((other, label))
     if found:
         warnings.warn(
-            f"The classes {found[0][0]!r} and {found[0][1]!r} differ in capitals or the form of "
-            f"their characters only{_and_more(len(found) - 1)}; spell them alike if they are meant "
-            "to be one.",
+            f"The classes {found[0][0]!r} and {found[0][1]!r} differ only in upper and lower case "
+            f"or in the form of their characters{_and_more(len(found) - 1)}; spell them the same "
+            "way if they are one class.",
             stacklevel=7,
         )
 
@@ -172,7 +172,7 @@ def _plain(y: Any) -> tuple[list[Any], Labels | None]:
     if isinstance(y, Iterator):
         y = list(y)
     if hasattr(y, "tocsr"):
-        raise ValueError(SEVERAL.format(f"these are a sparse matrix of the shape {y.shape}"))
+        raise ValueError(SEVERAL.format(f"these are a sparse matrix of shape {y.shape}"))
     if isinstance(y, set | frozenset | Mapping):
         raise ValueError(
             f"The labels are a {type(y).__name__}; give a list, in the order of the inputs."
@@ -180,8 +180,8 @@ def _plain(y: Any) -> tuple[list[Any], Labels | None]:
     listed = hasattr(y, "__array__") or _has_length(y)
     if isinstance(y, str | bytes) or not listed:
         raise ValueError(
-            f"The labels are a single {type(y).__name__}; a list with one label for each input is "
-            "needed, in the inputs' order."
+            f"The labels are a single {type(y).__name__}; give a list with one label per input, in "
+            "the order of the inputs."
         )
     if isinstance(y, Tensor):
         y = y.detach().cpu()
@@ -244,9 +244,9 @@ def _shape_refused(shape: Sequence[int] | None) -> str:
     if shape is None:
         return SEVERAL.format("these are rows of different lengths")
     if not shape:
-        return "The labels are a single value; a list with one label for each input is needed."
+        return "The labels are a single value; give a list with one label per input."
     return SEVERAL.format(
-        f"the shape of these is {list(shape)}. One-hot rows are turned into labels by y.argmax(1)"
+        f"these have the shape {list(shape)}. To turn one-hot rows into labels, use y.argmax(1)"
     )
 
 
@@ -282,8 +282,8 @@ def _text(label: str, number: int) -> str:
         label.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"Label {number} holds half of a character, {label!r}, which no file can hold; write "
-            "it anew."
+            f"Label {number} holds half of a character, {label!r}, which no file can store; type "
+            "it again."
         ) from None
     return label.rstrip("\0")  # numpy drops these
 
@@ -291,8 +291,8 @@ def _text(label: str, number: int) -> str:
 def _whole(label: int, number: int) -> int:
     if not -(2**63) <= label < 2**64:
         raise ValueError(
-            f"Label {number} is {label}; whole numbers of 64 bits are the largest that can be "
-            "labels. Give it as a string."
+            f"Label {number} is {label}, but whole numbers as labels must fit into 64 bits. Give "
+            "it as a string."
         )
     return label
 
@@ -326,8 +326,8 @@ def _type_refused(label: Any, number: int) -> str:
     else:
         instead = f"give a string, such as {str(label)[:60]!r}"
     return (
-        f"Label {number} is a {name} ({str(label)[:60]}), which is no label here: labels are "
-        f"strings, whole numbers or truth values, which files can hold. Please {instead}."
+        f"Label {number} is a {name} ({str(label)[:60]}), which cannot be a label: labels are "
+        f"strings, whole numbers or booleans, which files can store. Please {instead}."
     )
 
 
@@ -349,8 +349,8 @@ def _array(plain: Iterable[Any]) -> Labels:
             return np.array(values, dtype=np.int64)
         if min(values) < 0:
             raise ValueError(
-                f"The labels {min(values)} and {max(values)} do not fit into one type of whole "
-                "numbers of 64 bits. Give them as strings."
+                f"The labels {min(values)} and {max(values)} do not fit into one 64-bit integer "
+                "type. Give them as strings."
             )
         return np.array(values, dtype=np.uint64)
     return np.array(values)

@@ -71,7 +71,7 @@ def test_members_of_enumerations_are_their_values(made):
 )
 def test_labels_that_look_the_same_are_one_class_or_warned_of(one, other):
     y = [one, other] * 2 + ["rate"] * 4
-    with pytest.warns(UserWarning, match="look the same are taken for one class"):
+    with pytest.warns(UserWarning, match="look the same are treated as one class"):
         found = classifier(y)
     assert found.classes_.tolist() == sorted([one, "rate"])
     assert found.score(X, y) == 1
@@ -81,7 +81,7 @@ def test_labels_that_look_the_same_are_one_class_or_warned_of(one, other):
 
 
 def test_labels_that_differ_in_capitals_stay_apart_with_a_warning():
-    with pytest.warns(UserWarning, match="'Card' and 'card' differ in capitals"):
+    with pytest.warns(UserWarning, match="'Card' and 'card' differ only in upper"):
         assert len(classifier(["Card"] * 4 + ["card"] * 4).classes_) == 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -130,7 +130,7 @@ MANY = {
 
 @pytest.mark.parametrize("form", MANY)
 def test_several_labels_of_an_input_are_refused_in_words(form):
-    with pytest.raises(ValueError, match=r"Each input has one label.*OneVsRestClassifier"):
+    with pytest.raises(ValueError, match=r"Each input needs one label.*OneVsRestClassifier"):
         classifier(MANY[form])
 
 
@@ -138,7 +138,7 @@ def test_several_labels_of_a_table_or_a_sparse_matrix():
     pandas = pytest.importorskip("pandas")
     sparse = pytest.importorskip("scipy.sparse")
     for y in (pandas.DataFrame({"a": [0, 1] * 4, "b": [1, 0] * 4}), sparse.eye(8, 2).tocsr()):
-        with pytest.raises(ValueError, match="Each input has one label"):
+        with pytest.raises(ValueError, match="Each input needs one label"):
             classifier(y)
 
 

@@ -1,4 +1,4 @@
-"""Inputs of which the encoder can read nothing: warned of, and answered without pretence."""
+"""Inputs of which the encoder cannot read: warned of, and answered without pretence."""
 
 import warnings
 
@@ -66,14 +66,14 @@ def test_texts_that_cannot_be_read_are_warned_of_at_fit():
 
 
 def test_texts_that_cannot_be_read_are_rejected(fitted):
-    with pytest.warns(UserWarning, match="can read nothing of 5 of 6 inputs, such as input 1"):
+    with pytest.warns(UserWarning, match="cannot read 5 of 6 inputs, such as input 1"):
         found = fitted.predict([TEXTS[0], *UNREAD, "   "], reject=0.99)
     assert found.tolist() == ["card", *[None] * 5]
 
 
 def test_a_real_tokenizer_knows_what_it_cannot_read(minilm):
     classifier = FewShotClassifier(encoder=minilm).fit(TEXTS, LABELS)
-    with pytest.warns(UserWarning, match="can read nothing of 4 of 5 inputs"):
+    with pytest.warns(UserWarning, match="cannot read 4 of 5 inputs"):
         found = classifier.predict([*UNREAD, TEXTS[0]], reject=True)
     assert found.tolist() == [None] * 4 + ["card"]
 
@@ -85,7 +85,7 @@ def test_different_texts_are_not_called_the_same_input():
         )
     )
     assert not any("two classes" in each for each in said)
-    assert any("sees no difference" in each and "cherokee" in each for each in said)
+    assert any("cannot tell some inputs" in each and "cherokee" in each for each in said)
 
 
 def test_texts_that_differ_behind_what_is_read_look_alike():
@@ -95,7 +95,7 @@ def test_texts_that_differ_behind_what_is_read_look_alike():
             [*TEXTS, long + "euro", long + "post"], [*LABELS, "euro", "post"]
         )
     )
-    assert any("sees no difference" in each for each in said)
+    assert any("cannot tell some inputs" in each for each in said)
     assert not any("two classes" in each for each in said)
 
 
@@ -107,18 +107,18 @@ def test_one_text_under_two_classes_is_still_that():
 def test_one_empty_text_does_not_fail_the_whole_call(fitted):
     asked = [*TEXTS, *NOTHING, TEXTS[3]]
     right = fitted.predict_proba([*TEXTS, TEXTS[3]])
-    with pytest.warns(UserWarning, match="can read nothing of 4 of 11 inputs, such as input 6"):
+    with pytest.warns(UserWarning, match="cannot read 4 of 11 inputs, such as input 6"):
         found = fitted.predict_proba(asked)
     np.testing.assert_allclose(np.delete(found, range(6, 10), 0), right, atol=1e-6)
     np.testing.assert_allclose(found[6:10], [[4 / 7, 3 / 7]] * 4, atol=1e-6)
-    with pytest.warns(UserWarning, match="can read nothing"):
+    with pytest.warns(UserWarning, match="cannot read"):
         assert fitted.predict(asked)[6:10].tolist() == ["card"] * 4
-    with pytest.warns(UserWarning, match="can read nothing"):
+    with pytest.warns(UserWarning, match="cannot read"):
         sets = fitted.predict_set(asked, 0.5)
     assert [each.tolist() for each in sets[6:10]] == [["card", "rate"]] * 4
-    with pytest.warns(UserWarning, match="can read nothing"):
+    with pytest.warns(UserWarning, match="cannot read"):
         assert set(fitted.suggest([*NOTHING, "euro rate"], 2)[:1]) == {4}
-    with pytest.warns(UserWarning, match="can read nothing"):
+    with pytest.warns(UserWarning, match="cannot read"):
         reasons = fitted.explain("")
     assert not reasons.supporting
     assert "cannot read" in reasons.meaning
@@ -135,7 +135,7 @@ def test_a_loaded_classifier_answers_alike(fitted, tmp_path):
     )
     named.fit(TEXTS[:5], LABELS[:5]).save(tmp_path / "a.qs")
     again = FewShotClassifier.load(tmp_path / "a.qs")
-    with pytest.warns(UserWarning, match="can read nothing"):
+    with pytest.warns(UserWarning, match="cannot read"):
         np.testing.assert_allclose(again.predict_proba(["", TEXTS[0]])[0], [3 / 5, 2 / 5])
 
 
@@ -169,9 +169,9 @@ class Dividing(nn.Module):
 def test_vectors_that_are_no_numbers():
     X = np.random.default_rng(0).normal(size=(6, 4))
     classifier = FewShotClassifier(encoder=Dividing()).fit(X, LABELS)
-    with pytest.warns(UserWarning, match="can read nothing of 1 of 2 inputs, such as input 0"):
+    with pytest.warns(UserWarning, match="cannot read 1 of 2 inputs, such as input 0"):
         found = classifier.predict(np.stack([np.zeros(4), X[0]]), reject=0.99)
     assert found[0] is None
     X[2] = 0
-    with pytest.raises(ValueError, match="not finite for input 2, and 1 of 6"):
+    with pytest.raises(ValueError, match=r"NaN or infinity for input 2 \(1 of 6"):
         FewShotClassifier(encoder=Dividing()).fit(X, LABELS)

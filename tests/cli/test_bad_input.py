@@ -212,7 +212,7 @@ def test_settings_out_of_range(quickstudy, pictures, tmp_path, option, value):
         ),
         (
             ["--encoder", "my_module.Conv5"],
-            "which cannot be imported: No module named 'my_module'.",
+            "cannot be imported: No module named 'my_module'.",
         ),
         (["--strategy", "MAMLL"], "there is no such strategy. Did you mean MAML"),
         (["--strategy", "quickstudy.Nope"], "module 'quickstudy' has no attribute 'Nope'."),

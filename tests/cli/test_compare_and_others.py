@@ -158,4 +158,4 @@ def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
         code, out, err = quickstudy("evaluate", runs / "one", *few, "--part", "all")
     assert code == 0, err
     assert "Measured on 16 of the 16 classes" in out
-    assert "trained on classes of the same names as 8 of these" in out
+    assert "trained on classes with the same names as 8 of these" in out

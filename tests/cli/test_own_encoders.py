@@ -86,10 +86,10 @@ def test_learn_takes_an_encoder_by_its_import_path(quickstudy, pictures, mine, n
     [
         (".MyCon", 2, "Did you mean {}.MyConv?"),
         (".make", 2, "class Net(nn.Module):"),
-        (".number", 2, "is a int; the class of a torch module is needed"),
+        (".number", 2, "is a int; name the class of a torch module"),
         (".py:MyConv", 2, "as in --encoder {}.MyConv."),
-        (".Maps", 1, "vectors [2, D] are needed"),
-        (".Grey", 1, "Let it say what it reads in an attribute"),
+        (".Maps", 1, "it must return vectors [2, D]"),
+        (".Grey", 1, "State what it reads in an attribute"),
     ],
 )
 def test_what_is_no_encoder_is_refused_in_words(quickstudy, pictures, mine, name, code, said):
@@ -101,6 +101,6 @@ def test_what_is_no_encoder_is_refused_in_words(quickstudy, pictures, mine, name
 def test_arguments_need_a_class_and_names_must_be_its_own(quickstudy, pictures, mine):
     words = ["learn", pictures, "-o", "a.qs"]
     code, _, err = quickstudy(*words, "--encoder.channels", 4)
-    assert (code, "--encoder.channels is an argument of a class" in err) == (2, True)
+    assert (code, "--encoder.channels sets an argument of an encoder class" in err) == (2, True)
     code, _, err = quickstudy(*words, "--encoder", f"{mine}.MyConv", "--encoder.chanels", 4)
     assert (code, "MyConv has no argument 'chanels'" in err) == (2, True)

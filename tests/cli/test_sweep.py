@@ -234,7 +234,7 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(start_python, pi
         (tmp_path / "second pause" / "go on").touch()
         process.communicate(timeout=HANG)
     assert process.returncode == 130, said.read_text()
-    assert "The same command goes on" in said.read_text()
+    assert "Run the same command again" in said.read_text()
     assert "Traceback" not in said.read_text()
     steps = [
         Checkpoint.load(path).progress["step"]

@@ -276,7 +276,7 @@ def test_training_with_defaults_starts_where_validation_has_few_classes(
     code, _, err = quickstudy("evaluate", tmp_path / "run", "--episodes", 3, "--ways", 5)
     assert code != 0
     assert "only 3 classes" in " ".join(err.split())
-    with pytest.warns(UserWarning, match="3 classes: there is no validation"):
+    with pytest.warns(UserWarning, match="3 classes, so there is no validation"):
         code, _, err = quickstudy("train", *words, "--strategy", "MAML", "--out", tmp_path / "maml")
     assert code == 0, err
     with pytest.warns(UserWarning, match="3 classes, so tasks have 3 ways"):
@@ -297,4 +297,4 @@ def test_ranges_of_ways_and_shots_are_typed_as_for_evaluation(quickstudy, pictur
     assert code == 0, err
     code, _, err = quickstudy("train", *words, "--strategy", "MAML", "--out", tmp_path / "maml")
     assert code != 0
-    assert "MAML has one output for each class" in " ".join(err.split())
+    assert "MAML has one output per class" in " ".join(err.split())

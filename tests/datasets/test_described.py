@@ -160,7 +160,7 @@ def test_labels_that_look_the_same_are_one_class(tmp_path):
         data = load_dataset(tmp_path / "t.csv")
     assert sizes(data) == {"Dog": 1, "cat": 2, "dog": 1}
     said = [str(each.message) for each in seen]
-    assert any("such as 'cat' (blanks at the end" in each for each in said)
+    assert any("such as 'cat' (trailing spaces" in each for each in said)
     assert any("'Dog' and 'dog' in" in each for each in said)
 
 

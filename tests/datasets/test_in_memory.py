@@ -133,14 +133,14 @@ def test_images_of_other_sizes_are_scaled_and_grey_ones_become_coloured():
         (lambda x: x[:, :2], r"an image is \[H, W\]"),
         (lambda x: x[:0], "no examples: give at least one"),
         (lambda x: [], "no examples: give at least one"),
-        (lambda x: torch.zeros(6), r"shape \[6\]; \[N, ...\] is needed"),
+        (lambda x: torch.zeros(6), r"shape \[6\]; give \[N, ...\]"),
         (lambda x: "folder", "single str; give a list"),
-        (lambda x: {"train": x}, "dict of 'train'; give one of"),
+        (lambda x: {"train": x}, "dict with the keys 'train'; give one of"),
         (lambda x: torch.utils.data.DataLoader(x), "gives batches; give its data set"),
         (lambda x: 5, "are a int; give an array"),
         (lambda x: [*pil(x)[:5], "no_such.png"], "Example 5 cannot be used.*no_such.png"),
         (lambda x: OfTorch([(each, 0) for each in x]), "pairs.*labels=None"),
-        (lambda x: OfTorch([(each, 0, 1) for each in x]), "a tuple of 3"),
+        (lambda x: OfTorch([(each, 0, 1) for each in x]), "a tuple of length 3"),
     ],
 )
 def test_images_that_cannot_be_told_are_refused(form, said):
@@ -175,7 +175,7 @@ def test_a_data_set_of_hugging_face_brings_its_columns_and_names():
     for found in (made(table, None), made(table["image"], table["label"]), made(table, NAMES)):
         assert torch.equal(everything(found), everything(right()))
     assert made(table, None).class_names == ("zebra", "ant", "cow")
-    with pytest.raises(ValueError, match="DatasetDict of 'train'"):
+    with pytest.raises(ValueError, match="DatasetDict with the keys 'train'"):
         made(hub.DatasetDict(train=table), None)
     with pytest.raises(ValueError, match="streamed"):
         made(table.to_iterable_dataset(), None)
@@ -275,7 +275,7 @@ def test_texts_and_their_subwords():
     )
     with pytest.raises(ValueError, match=r"whole numbers \[N, 4\]"):
         made(torch.rand(6, 4), NAMES, inputs)
-    with pytest.raises(ValueError, match="must be from 0 to"):
+    with pytest.raises(ValueError, match="must lie between 0 and"):
         made(data.examples + 10**6, NAMES, inputs)
     with pytest.raises(UnreadableError, match=r"Example 1 cannot be used.*empty"):
         made(["a", " ", *texts[:4]], NAMES, inputs)
@@ -304,7 +304,7 @@ def test_sounds_in_all_their_forms():
 
 def test_inputs_must_be_an_object_that_reads():
     for given in (ImageInputs, "image", None):
-        with pytest.raises(ValueError, match="they say how examples become tensors"):
+        with pytest.raises(ValueError, match="that turns examples into tensors"):
             made(stored(), NAMES, given)
 
 

@@ -121,7 +121,7 @@ def test_a_class_in_two_of_such_parts_is_named(tmp_path):
     assert sizes(data) == {"bar": 3, "disk": 6, "eel": 3}
     assert not data.published_splits
     assert len(said) == 1
-    assert "'disk' lie in more than one" in said[0]
+    assert "'disk' are in more than one" in said[0]
 
 
 @pytest.mark.parametrize("extra", ["docs", "extra/cup", "test/all", "train/unlabelled", "train"])
@@ -148,7 +148,7 @@ def test_an_empty_part_and_an_empty_class_of_a_part_are_named(tmp_path):
 
 def test_a_part_beside_groups_of_classes_is_refused(tmp_path):
     class_folders(tmp_path, ["train/steam", "train/diesel", "ship/sail"])
-    with pytest.raises(ValueError, match=r"'train' is called like a part.*'ship' beside it"):
+    with pytest.raises(ValueError, match=r"'train' has the name of a part.*'ship' beside it"):
         loaded(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_a_class_called_like_a_part_stays_a_class_and_is_said(tmp_path):
     assert data.class_names == ("bar", "disk", "test")
     assert len(said) == 1
     assert "'test'" in said[0]
-    assert "taken for a class" in said[0]
+    assert "read as a class" in said[0]
     class_folders(tmp_path / "again", ["train/bar", "train/test"])
     data, said = loaded(tmp_path / "again")
     assert data.class_names == ("bar", "test")
@@ -193,12 +193,12 @@ def test_spellings_of_one_class_are_one_and_other_capitals_are_said(tmp_path):
     class_folders(tmp_path / "a", [f"train/{composed}", "train/b", f"test/{apart}", "test/b "])
     data, said = loaded(tmp_path / "a")
     assert sizes(data) == {"b": 6, composed: 6}
-    assert any("spellings of one name" in each for each in said)
+    assert any("spellings of the same name" in each for each in said)
     class_folders(tmp_path / "b", ["train/Cat", "train/Dog", "test/cat", "test/dog"])
     data, said = loaded(tmp_path / "b")
     assert not data.published_splits  # hardly a split of four classes
     assert len(said) == 1
-    assert "'Cat' and 'cat' in  differ only in capitals" in said[0]
+    assert "'Cat' and 'cat' in  differ only in upper and lower case" in said[0]
 
 
 def test_files_of_unknown_kind_are_counted_in_one_warning(tmp_path):
@@ -235,7 +235,7 @@ def test_folders_of_files_that_are_not_read_say_what_to_do(ending, advice, tmp_p
         (tmp_path / name / f"1.{ending}").write_bytes(b"x")
     with pytest.raises(ValueError, match=rf"It holds 2 \.{ending}\. {advice}"):
         load_dataset(tmp_path)
-    with pytest.raises(ValueError, match="is a file, but no table"):
+    with pytest.raises(ValueError, match="is a file, but not a table"):
         load_dataset(tmp_path / "a" / f"1.{ending}")
 
 

@@ -158,12 +158,12 @@ def of(targets, size=3):
 @pytest.mark.parametrize(
     ("support", "query", "ways", "said"),
     [
-        (of([[0, 1]]), of([[0, 2]]), 2, "the query go from 0 to 2; .* from 0 to 1"),
-        (of([[-1, 1]]), of([[0, 1]]), 2, "the support go from -1 to 1"),
-        (of([[0, 1]]), of([[0], [1]]), 2, "support is of 1 tasks and the query of 2"),
+        (of([[0, 1]]), of([[0, 2]]), 2, "the query range from 0 to 2; .* from 0 to 1"),
+        (of([[-1, 1]]), of([[0, 1]]), 2, "the support range from -1 to 1"),
+        (of([[0, 1]]), of([[0], [1]]), 2, "support has 1 tasks and the query 2"),
         (of([[0, 1]]), of([[0, 1]], size=4), 2, r"\[3\] and those of the query \[4\]"),
         (of([[0, 1]]), of([[[0.0]]]), 1, "both must be classes"),
-        (of([[[0.0]]]), of([[[0.0]]]), 2, "1 numbers long, and ways is 2"),
+        (of([[[0.0]]]), of([[[0.0]]]), 2, "1 numbers long, but ways is 2"),
         (of([[0, 1]]), of([[0, 1]]), 2.5, "number of ways is 2.5"),
         (numbers(1, 2, 3), of([[0, 1]]), 2, "The support is a Tensor"),
     ],

@@ -56,7 +56,7 @@ def test_twelve_bits_in_a_png_of_sixteen_are_not_black(tmp_path):
     assert stored.max() > 200
     assert len(said) == 1
     assert "grey.png" in said[0]
-    assert "only 12 bits, and 4095 is taken for white" in said[0]
+    assert "only 12 bits, so 4095 is read as white" in said[0]
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -110,7 +110,7 @@ def test_black_is_black_and_white_on_nothing_is_said():
     drawing[:4, :, 3] = 0
     stored, said = decoded(drawing)
     assert stored.min() == 255
-    assert "nothing can be seen on white" in said[0]
+    assert "shows nothing on white" in said[0]
 
 
 def test_a_data_set_says_it_once_and_again_from_its_cache(tmp_path):

@@ -61,7 +61,7 @@ def test_of_a_sound_with_a_silent_centre_the_loudest_part_is_read(rate, form):
     stored, said = decoded(encoded(wave, rate, form))
     assert np.sqrt(np.mean(stored**2)) > 0.3  # that of the tone is 0.35
     assert len(said) == 1
-    assert "the loudest part is read" in said[0]
+    assert "its loudest part is read" in said[0]
 
 
 def test_a_quiet_centre_is_kept_where_nothing_is_much_louder_or_it_is_not_silent():
@@ -96,5 +96,7 @@ def test_files_of_every_depth_hold_the_same_sound(subtype):
 def test_a_classifier_says_once_how_many_are_silent():
     sounds = [(silence(0.5), 8000)] * 4 + [(tone(0.5), 8000)]
     classifier = FewShotClassifier(MLP((4000,)), inputs=INPUTS)
-    with pytest.warns(UserWarning, match=r"^4 inputs \(the first is number 0\): no sound is in it"):
+    with pytest.warns(
+        UserWarning, match=r"^4 inputs \(the first is number 0\): it holds only silence"
+    ):
         classifier.fit(sounds, ["a", "a", "a", "a", "b"])

@@ -390,7 +390,7 @@ def test_an_operation_without_second_derivatives_is_refused_where_they_are_neede
     def forward(own, x):
         return Once.apply(own.linear(x))
 
-    with pytest.raises(ValueError, match="needs second derivatives, and Own"):
+    with pytest.raises(ValueError, match="needs second derivatives, but Own"):
         MAML(Own(forward))(episode())
     FOMAML(Own(forward)).loss(episode(tasks=2)).backward()
 
@@ -409,7 +409,7 @@ def test_layers_that_are_reached_past_their_module_are_refused():
 
     MAML(Closed(nn.Identity()))(episode())
     for refused in (MAML(Closed(nn.BatchNorm1d(8))), copy.deepcopy(MAML(Closed(nn.Identity())))):
-        with pytest.raises(ValueError, match="Closed reaches parameters past the module"):
+        with pytest.raises(ValueError, match="Closed uses parameters that it does not reach"):
             refused(episode())
 
 

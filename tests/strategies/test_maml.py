@@ -365,7 +365,7 @@ def test_an_encoder_that_drops_and_counts_can_be_trained(make_episode):
 
 @pytest.mark.parametrize("ways", [2, 4])
 def test_other_ways_than_it_was_made_for_are_refused(make_episode, ways):
-    message = f"made for tasks of 3 ways.*The task has {ways} ways"
+    message = f"made for tasks of 3 ways.*the task has {ways} ways"
     with pytest.raises(ValueError, match=message):
         tiny(ways=3).adapt(make_episode((1, 8, 8), ways=ways).support, ways)
 

@@ -53,9 +53,9 @@ def refused(strategy, out, name, data=None):
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda: own.WithOptions(scale=-3.0), "WithOptions .* other answers"),
+        (lambda: own.WithOptions(scale=-3.0), "WithOptions .* other outputs"),
         (lambda: own.WithSizes(20, 12), "WithSizes .* of shape"),
-        (own.WithDropout, "WithDropout .* cannot be made"),
+        (own.WithDropout, "WithDropout .* cannot be created"),
         (own.replaced, "TwoLayers .* ReLU as 'encoder.net.1' instead of a Tanh"),
         (own.sequential, "Sequential .* has no 'encoder.0.bias'"),
     ],
@@ -71,11 +71,11 @@ def test_a_run_is_loaded_with_the_encoder_it_was_trained_with(make, name, tmp_pa
         (own.tied, "TwoLayers .* does not share"),
         (own.shared, "Summing .* does not share"),
         (own.other_dropout, r"Normalising .* Dropout\(p=0\.2.*\) instead of \(p=0\.7"),
-        (own.hooked, "TwoLayers .* other answers"),
-        (own.patched, "TwoLayers .* other answers"),
-        (own.gated, "Gated .* other answers"),
+        (own.hooked, "TwoLayers .* other outputs"),
+        (own.patched, "TwoLayers .* other outputs"),
+        (own.gated, "Gated .* other outputs"),
         (own.shifted, r"Shifted .*'encoder\.mean', a buffer that is not saved"),
-        (own.Projecting, "Projecting .* other answers"),
+        (own.Projecting, "Projecting .* other outputs"),
         (own.Doubling, "Doubling .* of shape"),
         (own.local, "Local is defined inside"),
     ],
@@ -264,5 +264,5 @@ def test_frozen_names_that_make_no_sense_are_refused(frozen, tmp_path):
     saved = Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
     saved.frozen = frozen
     saved.save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="frozen that PrototypicalNetwork does not have"):
+    with pytest.raises(ValueError, match="some that PrototypicalNetwork does not have"):
         qs.load(tmp_path / "other.safetensors", trust=TRUST)

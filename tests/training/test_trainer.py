@@ -220,7 +220,7 @@ def test_who_cannot_take_turns_is_told_so(parts):
     with pytest.raises(ValueError, match=r"Own's loss takes no features.*features=None"):
         train(make(Own))
     most = 1 + SETTINGS["queries"] // SETTINGS["shots"]
-    with pytest.raises(ValueError, match=f"ask for at most {most}"):
+    with pytest.raises(ValueError, match=f"use at most {most}"):
         train(make(), turns=most + 1)
 
 

@@ -42,7 +42,7 @@ _locks: WeakKeyDictionary[FewShotClassifier, threading.RLock] = WeakKeyDictionar
 
 
 def _lock_of(classifier: FewShotClassifier) -> threading.RLock:
-    """Held while a classifier learns; kept here, as no copy and no pickle has one."""
+    """The lock held while a classifier learns; kept here, as locks cannot be copied or pickled."""
     return _locks.setdefault(classifier, threading.RLock())
 
 
@@ -150,7 +150,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 number of classes.
         """
         with _lock_of(self):
-            # Whoever asks meanwhile, or after a failure, finds the old state whole.
+            # Predictions made meanwhile, or after a failure, use the complete old state.
             learned = copy.copy(self)
             X, y = inputs_and_labels(X, y, self._kind(reset=True))
             X, y = learned._checked(X, reset=True), as_labels(y)
@@ -181,9 +181,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             strange = set(spelt_as(y, named).tolist()) - set(named.tolist())
             if strange:
                 raise ValueError(
-                    f"The label {min(strange)!r} is not among the classes that were named."
+                    f"The label {min(strange)!r} is not among the classes given as `classes`."
                 )
-        with _lock_of(self):  # else what another thread adds at the same time would be lost
+        with _lock_of(self):  # or what another thread adds at the same time is lost
             if not hasattr(self, "model_"):
                 return self.fit(X, y)
             model, X = self._asked(X)
@@ -215,7 +215,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return model.probabilities(model.prepared(X)).cpu().numpy()
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The share of inputs X whose label is predicted; y as :meth:`fit` takes it."""
+        """The accuracy on inputs X with labels y, which are given as for :meth:`fit`."""
         from sklearn.metrics import accuracy_score
 
         check_is_fitted(self)
@@ -368,7 +368,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _asked(self, X: Any) -> tuple[Model, Any]:
-        """The model at this moment and X checked for it, which a fit meanwhile does not change."""
+        """The current model and X checked for it; a fit that runs meanwhile changes neither."""
         check_is_fitted(self)
         now = copy.copy(self)
         return now.model_, now._checked(inputs_alone(X, now._kind()), reset=False)

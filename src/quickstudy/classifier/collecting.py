@@ -64,8 +64,8 @@ def labelled(
 ) -> Collected:
     """The examples of a folder (a sub-folder per class) or a table (a row per example).
 
-    Of data with parts such as train and test only the training examples are taken, with a warning
-    that says so.
+    If the data has parts such as train and test, only the training examples are taken, with a
+    warning.
 
     Args:
         source: a folder of images, sounds or text files, a table (CSV, TSV, JSON lines, parquet)
@@ -73,7 +73,7 @@ def labelled(
         input_column: of a table, where it cannot be told.
         label_column: of a table, where it cannot be told.
         skip_empty: leaves out the empty texts of a table, with a warning.
-        data_split: the parts to take, joined by "+"; by default those for training.
+        data_split: the parts to take, joined by "+"; by default the training parts.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -156,9 +156,9 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
                 raise ValueError(f"The folder {word} holds no files of kind {kind!r}.{holds}")
             if left:
                 warnings.warn(
-                    f"{len(left)} files in the folder {word} are no {KINDS[kind].nouns} that are "
-                    f"read, and are left out ({counted_endings(left)}): {left[0]!r} is the first."
-                    f"{what_to_do_about(left)}",
+                    f"{len(left)} files in the folder {word} cannot be read as {KINDS[kind].nouns} "
+                    f"and are left out ({counted_endings(left)}): {left[0]!r} is the "
+                    f"first.{what_to_do_about(left)}",
                     stacklevel=2,
                 )
         else:
@@ -194,7 +194,7 @@ def _is_path(word: str) -> bool:
 
 
 def _files_of_kind(folder: Path, kind: str) -> tuple[list[Path], list[str]]:
-    """The files of a kind in a folder, and the paths inside it of all others."""
+    """The files of one kind in a folder, and the paths of all other files in it."""
     found, left = [], []
     for file in list_folder(folder).files:
         if kind_of_file(file.path) == kind:

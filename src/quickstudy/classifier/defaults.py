@@ -42,19 +42,19 @@ and type: quickstudy learn ... --encoder my_encoder.Net""",
     "audio": """The package resemblyzer brings a network for voices from PyPI, which a class of \
 your own can use (--encoder my_encoder.Net).""",
 }
-"""Where weights come from without the hub."""
+"""How to get pretrained weights without the hub, by kind of input."""
 
 
 def how_to_get(kind: str) -> str:
-    """What to do where the encoder for inputs of this kind cannot be downloaded."""
+    """Instructions for when the encoder for inputs of this kind cannot be downloaded."""
     name = ENCODERS[kind]
     return (
-        f"It is the usual encoder for inputs of kind {kind!r}, as no other was named: encoder= (at "
-        "the command line --encoder) takes a run trained here, a local folder laid out like a "
-        f"model of the hub, another model's id, or a class of your own.\n"
-        "On a machine with a network, this downloads it, to be copied here and named by its "
-        f"folder:\n\n    hf download {name} --local-dir {name.rpartition('/')[2]}\n\n"
-        f"{_SHIPPED[kind]}"
+        f"It is the default encoder for inputs of kind {kind!r}; no other was named. To choose "
+        "one, set encoder= (on the command line --encoder) to a run trained here, a local folder "
+        "laid out like a model of the hub, another model's id, or your own class.\nTo use the "
+        "default encoder, download it on a machine with a network connection, copy its folder here "
+        f"and name that folder:\n\n    hf download {name} --local-dir "
+        f"{name.rpartition('/')[2]}\n\n{_SHIPPED[kind]}"
     )
 
 

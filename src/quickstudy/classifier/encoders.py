@@ -62,7 +62,11 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
 
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(
-            explanation(path) or f"{path} is not a checkpoint of a run: those end in .safetensors."
+            explanation(path)
+            or (
+                f"{path} is not a checkpoint of a run; the names of checkpoints end in "
+                ".safetensors."
+            )
         )
     run = load(path)
     encoder = getattr(run.strategy, "encoder", None)

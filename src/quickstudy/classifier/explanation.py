@@ -15,7 +15,7 @@ from quickstudy.strategies.solvers import with_constant
 
 EXACT = "what each example adds to the logit of the class; together they are the logit"
 UNREAD = (
-    "nothing: the encoder cannot read the input, whose probability is the class's share of the "
+    "nothing: the encoder cannot read the input, so its probability is the class's share of the "
     "examples"
 )
 SIMILAR = (

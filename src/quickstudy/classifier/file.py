@@ -38,15 +38,15 @@ SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
 
 MOST_SHOWN = 200
-"""Of the examples, by which it is checked that a strategy is loaded as it was saved."""
+"""Number of examples used to check that a saved strategy loads unchanged."""
 
 
 def save_model(model: Model, path: Path) -> None:
     """Writes a model to a file, in one piece.
 
     Raises:
-        ValueError: when a module or the inputs could not be loaded as they are, or the labels are
-            neither strings, whole numbers nor booleans.
+        ValueError: when a module or the inputs could not be loaded unchanged, or the labels are
+        neither strings, whole numbers nor booleans.
     """
     reader, learner, support = model.parts.reader, model.learner, model.support
     if reader.name is not None and reader.revision is None:
@@ -121,7 +121,7 @@ def load_model(
             header["strategy"], groups.get("strategy", {}), trust, place, frozen.get("strategy")
         )
         if not isinstance(strategy, Strategy):
-            raise ValueError(f"{path} holds a {type(strategy).__name__}, which is no strategy.")
+            raise ValueError(f"{path} holds a {type(strategy).__name__}, which is not a strategy.")
         classes = _labels(header["classes"])
         support = groups["support"]
         learner = Learner(
@@ -192,7 +192,7 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
     """The encoder's name, or its description.
 
     Raises:
-        ValueError: when it would not be made again as it is.
+        ValueError: when the encoder could not be rebuilt from its description.
     """
     encoder, sample = reader.encoder, reader.sample
     if encoder is None:
@@ -202,7 +202,7 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
         return {"name": reader.name, "revision": reader.revision, "identity": identity}
 
     def vectors(module: nn.Module) -> list[Tensor]:
-        if sample is None:  # it was loaded from a file, and has read nothing since
+        if sample is None:  # the encoder was loaded from a file and has read nothing since
             return []
         with evaluating(module):
             return [module(sample)]
@@ -211,10 +211,10 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
 
 
 def _described_strategy(model: Model) -> dict[str, Any]:
-    """The strategy's description; refused as an encoder is (ValueError)."""
+    """The strategy's description; refused (ValueError) if it could not be rebuilt from it."""
     learner, targets = model.learner, model.targets
     order = targets.argsort(stable=True)
-    is_first = torch.ones(len(order), dtype=torch.bool)  # or second of its class
+    is_first = torch.ones(len(order), dtype=torch.bool)  # otherwise second of its class
     is_first[2:] = targets[order][2:] != targets[order][:-2]
     firsts = order[is_first]
     some = model.support.kept[firsts[:MOST_SHOWN]]

@@ -69,7 +69,7 @@ def card(model: Model, repo_id: str) -> str:
     """The model card."""
     reader = model.parts.reader
     kind = reader.inputs.kind if reader.inputs is not None else "features"
-    # A local folder's path says whose machine it was, and nobody else has it.
+    # A local path reveals whose machine it was, and is of no use to anyone else.
     local = reader.name is not None and reader.revision is None
     named = Path(reader.name).name if reader.name and local else reader.name
     encoder = named or type(reader.encoder or model.learner.strategy).__name__

@@ -1,4 +1,4 @@
-"""The classes of labels, and labels that were typed."""
+"""The classes of given labels, and labels typed on the command line."""
 
 from __future__ import annotations
 

@@ -58,10 +58,9 @@ class Learner:
         on_vectors: whether the strategy reads vectors ``[N, D]`` that something else made.
         seed: of strategies that draw random numbers.
         trust: None where it was not measured.
-        named: what the strategy reads of the classes' names, ``[K, *shape]``, each an example of
-            its class; None where names are of no use.
-        shares: the probabilities ``[K]`` of the classes of what cannot be read; all the same by
-            default.
+        named: the classes' names as the strategy reads them, ``[K, *shape]``, each an example of
+        its class; None if names are not used.
+        shares: the class probabilities ``[K]`` of inputs that cannot be read; by default all equal.
     """
 
     strategy: Strategy
@@ -113,8 +112,8 @@ class Learner:
         if calibrate:
             numbers = torch.arange(len(prepared)) if contents is None else contents
             learner.trust = learner._measured(support, _firsts(numbers, targets))
-        if not strategy.transductive:  # for those one answer may be as much work as adapting
-            learner.logits(prepared[:1])  # tells whether answering draws random numbers
+        if not strategy.transductive:  # for those an answer can take as long as adapting
+            learner.logits(prepared[:1])  # finds out whether answering draws random numbers
         return learner
 
     def with_names(self, prepared: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,10 +163,10 @@ class Learner:
         )
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """Logits ``[Q, K]`` of what the strategy reads of the queries, ``[Q, *shape]``.
+        """Logits ``[Q, K]`` of queries ``[Q, *shape]`` as the strategy reads them.
 
-        In bounded batches; all at once if the strategy is transductive. What could not be read
-        gets the logarithms of the classes' shares, and the others are answered without it.
+        Computed in bounded batches, or all at once if the strategy is transductive. Inputs that
+        could not be read get the logarithms of the classes' shares and do not influence the others.
         """
         if (blank := self.blank(prepared)).any():
             shares = torch.ones(self.ways) / self.ways if self.shares is None else self.shares
@@ -188,7 +187,7 @@ class Learner:
         return torch.cat(parts)
 
     def blank(self, prepared: Tensor) -> Tensor:
-        """Which inputs ``[Q, *shape]`` stand for what could not be read, ``[Q]``."""
+        """A mask ``[Q]`` of the inputs ``[Q, *shape]`` that could not be read."""
         if not prepared.is_floating_point() and prepared.ndim != 2:
             return torch.zeros(len(prepared), dtype=torch.bool, device=prepared.device)
         return unread(prepared)
@@ -204,8 +203,9 @@ class Learner:
     def features(self, prepared: Tensor) -> Tensor:
         """A vector for each input ``[Q, *shape]``, ``[Q, D]``, as the strategy compares them.
 
-        That which the strategy reads, else its encoder's; of a strategy without an encoder the
-        log-probabilities of the classes. It has to be readable (see :meth:`blank`).
+        The vectors that the strategy reads, otherwise those of its encoder; for a strategy without
+        an encoder, the log-probabilities of the classes. The input must be readable (see
+        :meth:`blank`).
         """
         if self.on_vectors and prepared.ndim == 2:
             if isinstance(self.strategy, LogisticRegression):
@@ -222,10 +222,10 @@ class Learner:
 
     @contextmanager
     def _answering(self) -> Iterator[Strategy]:
-        """The strategy for one call; what it draws comes from the seed.
+        """The strategy for one call, with random numbers drawn from the seed.
 
-        Drawing from the seed is one thread's affair at a time, which others wait for. So it is
-        found out whether the strategy draws at all.
+        Only one thread at a time can draw from the seed, and others wait for it. So it is first
+        found out whether the strategy draws random numbers at all.
         """
         with self._strategies.one() as strategy:
             if self._draws is False:
@@ -261,10 +261,10 @@ def _advance(of_all: float, of_most: float, of_fewer: float) -> float:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[Callable[[], bool]]:
-    """Draws torch's random numbers from a seed; its generators go on as if nothing had been.
+    """Seeds torch's random numbers; afterwards its generators continue as if nothing had happened.
 
-    They belong to the whole process, so one thread at a time does this. What it gives tells
-    whether anything has been drawn since.
+    The generators belong to the whole process, so one thread at a time does this. The function
+    yielded reports whether anything has been drawn since.
     """
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     cards = range(torch.cuda.device_count()) if in_use else range(0)
@@ -283,7 +283,7 @@ class _Seeding:
         self.begin()
 
     def begin(self) -> None:
-        """Nobody draws; a forked process has none of the threads that did."""
+        """Starts with no thread drawing; a forked process has none of the threads that were."""
         self.lock = threading.RLock()
 
 

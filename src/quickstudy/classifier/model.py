@@ -41,7 +41,7 @@ class Support:
         contents: int64 ``[N]``, equal for equal inputs.
         names: N texts or paths; empty where there is none.
         pictures: uint8 ``[N, C, h, w]``, small; None for anything but images.
-        given: of texts a number for each as it was given, where that is known.
+        given: for texts, a number that identifies each as it was given, if known.
     """
 
     kept: Tensor
@@ -52,7 +52,7 @@ class Support:
     given: list[int | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not self.given:  # examples of a file
+        if not self.given:  # examples loaded from a file
             self.given = [None] * len(self.labels)
 
     def __len__(self) -> int:
@@ -180,10 +180,10 @@ class Model:
         blank = self.learner.blank(prepared).nonzero()[:, 0].tolist()
         if blank:
             warnings.warn(
-                f"The encoder can read nothing of {len(blank)} of {len(prepared)} inputs, such as "
-                f"{_called(names_of(raw), blank[0])}. They get the classes' shares of the examples "
-                "as probabilities, all classes as their set, and no class where inputs are "
-                "rejected.",
+                f"The encoder cannot read {len(blank)} of {len(prepared)} inputs, such as "
+                f"{_called(names_of(raw), blank[0])}. Their probabilities are the classes' shares "
+                "of the examples, their prediction sets hold all classes, and with reject= they "
+                "get no class.",
                 stacklevel=4,
             )
         return prepared
@@ -238,7 +238,8 @@ class Model:
     ) -> list[Labels]:
         """The labels that belong to probabilities ``[Q, K]``, the most probable first.
 
-        All labels, where ``prepared`` (what the strategy read) shows that nothing could be read.
+        Inputs that could not be read, as ``prepared`` (what the strategy read) shows, get all
+        labels.
         """
         trust = self._trust("prediction sets")
         held_out, by_fewer = (
@@ -268,7 +269,7 @@ class Model:
         support = features(self.parts.reader.prepare(self.support.kept))
         blank = self.learner.blank(prepared).cpu()
         seen, unseen = (~blank).nonzero()[:, 0], blank.nonzero()[:, 0]
-        some = min(n, len(seen))  # what cannot be read helps least
+        some = min(n, len(seen))  # inputs that cannot be read help least
         rows = unseen[: n - some]
         if some:
             best = suggest(features(prepared[seen]), support, some, self.settings.seed)
@@ -331,7 +332,7 @@ def _of_texts(parts: Parts) -> bool:
 
 
 def _given(text: str | Path) -> int:
-    """A number for a text as it was given, before its tokenizer reads it."""
+    """A number that identifies a text as it was given, before its tokenizer reads it."""
     given = read_text_file(text) if isinstance(text, Path) else text
     return int.from_bytes(hashlib.blake2b(given.encode(), digest_size=8).digest(), "big")
 
@@ -342,19 +343,19 @@ def _called(names: Sequence[str], number: int) -> str:
 
 
 def _check_kept(parts: Parts, kept: Tensor, stored: Tensor, names: Sequence[str]) -> None:
-    """Refuses vectors that are no numbers (ValueError); warns of texts without a known word."""
+    """Refuses vectors with NaN or infinity (ValueError); warns of texts without a known word."""
     if parts.reader.encoder is not None and (bad := unread(kept).nonzero()[:, 0]).numel():
         raise ValueError(
-            f"The encoder gives numbers that are not finite for {_called(names, int(bad[0]))}, "
-            f"and {len(bad)} of {len(kept)} in all, so nothing can be learned from them. Look into "
-            "its weights, or leave these inputs out."
+            f"The encoder returns NaN or infinity for {_called(names, int(bad[0]))} ({len(bad)} of "
+            f"{len(kept)} inputs in all), so nothing can be learned from them. Check its weights, "
+            "or leave these inputs out."
         )
     if blind := parts.reader.unread(stored).nonzero()[:, 0].tolist():
         warnings.warn(
             f"The encoder cannot read {len(blind)} of {len(stored)} texts, such as "
-            f"{_called(names, blind[0])}: its tokenizer knows no word of them, so they all look "
-            "alike to it. Choose an encoder for their language; asked about such texts, the "
-            "classifier knows nothing.",
+            f"{_called(names, blind[0])}: its tokenizer knows none of their words, so they all "
+            "look alike to the encoder. Choose an encoder for their language; this classifier "
+            "cannot tell such texts apart.",
             stacklevel=5,
         )
 
@@ -419,19 +420,19 @@ def _warn_of_contradictions(support: Support, targets: NDArray[np.int64]) -> Non
     if twice:
         warnings.warn(
             f"{len(twice)} inputs are given under two classes: {_both(support, *twice[0])}, for "
-            "one. Remove the wrong ones.",
+            "example. Remove the wrong ones.",
             stacklevel=5,
         )
     if alike:
         warnings.warn(
-            f"The encoder sees no difference between inputs of different classes: "
-            f"{_both(support, *alike[0])}, for one of {len(alike)}. It cannot tell them apart.",
+            "The encoder cannot tell some inputs of different classes apart: "
+            f"{_both(support, *alike[0])}, the first of {len(alike)}.",
             stacklevel=5,
         )
 
 
 def _given_alike(support: Support, one: int, other: int) -> bool:
-    """Whether two inputs that are stored alike were given alike, as far as that is known."""
+    """Whether two inputs with equal stored contents were given as equal, as far as is known."""
     given = support.given[one], support.given[other]
     if None not in given:
         return given[0] == given[1]

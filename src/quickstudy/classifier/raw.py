@@ -130,7 +130,7 @@ def kind_of(raw: Sequence[Any]) -> str:
         return kind_of_file(str(first)) or "image"
     if isinstance(first, bytes):
         return "audio" if first.startswith(_SOUND_BEGINNINGS) else "image"
-    if isinstance(first, tuple) or is_recording(first):  # samples and their rate
+    if isinstance(first, tuple) or is_recording(first):  # samples with their sampling rate
         return "audio"
     if isinstance(first, np.ndarray | Tensor):
         return "image" if first.ndim >= 2 else "audio"

@@ -47,8 +47,8 @@ class Reader:
         name: of the encoder, where it was loaded by name from elsewhere.
         revision: of that name.
         cache: keeps the encoder's vectors on the disk; for encoders that were loaded by name.
-        device: where vectors are made and kept.
-        sample: a few prepared inputs of those that the encoder read.
+        device: where vectors are computed and stored.
+        sample: a few of the prepared inputs that the encoder has read.
     """
 
     inputs: Inputs | None = None
@@ -62,7 +62,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         if self.encoder is not None:
-            # Those of this package keep nothing of a call on themselves.
+            # Encoders of this package store nothing about a call in their attributes.
             copies = not isinstance(self.encoder, PretrainedEncoder)
             self._encoders = Answering(self.encoder, copies)
 
@@ -73,14 +73,14 @@ class Reader:
         return self.encoder is not None or bare
 
     def read(self, raw: Any, like: Tensor) -> Tensor:
-        """What is kept of N raw things; of those that are encoded few are decoded at a time.
+        """The stored form of N raw things; if they are encoded, only a few at a time are decoded.
 
-        Texts in which there is nothing to read, and what the encoder makes no numbers of, get rows
-        that :func:`unread` knows.
+        Texts with nothing to read, and inputs for which the encoder returns NaN or infinity, get
+        rows that :func:`unread` recognises.
 
         Args:
             raw: the things.
-            like: what was kept of others, ``[M, *shape]``.
+            like: the stored form of other things, ``[M, *shape]``.
 
         Raises:
             ValueError: as :meth:`decode`.
@@ -121,7 +121,7 @@ class Reader:
         return rows
 
     def unread(self, stored: Tensor) -> Tensor:
-        """Which stored things ``[N, *shape]`` the encoder can read nothing of, ``[N]``."""
+        """A mask ``[N]`` of the stored things ``[N, *shape]`` that the encoder cannot read."""
         find = getattr(self.inputs, "unread", None)
         found: Tensor = torch.zeros(len(stored), dtype=torch.bool) if find is None else find(stored)
         return found
@@ -183,7 +183,7 @@ class Reader:
             ).to(self.device)
 
     def prepare(self, kept: Tensor) -> Tensor:
-        """What a strategy reads, from what :meth:`keep` gave."""
+        """The strategy's inputs, from what :meth:`keep` returned."""
         if self.encoder is None and self.inputs is not None:
             return self.inputs.prepare(kept)
         return kept
@@ -221,9 +221,9 @@ class Reader:
             ]
         except UnfitInputsError as error:
             raise ValueError(
-                f"The encoder {type(encoder).__name__} cannot read inputs of the shape "
-                f"{list(arrays.shape)} and type {arrays.dtype}. Give arrays [N, ...] of the "
-                f"shape that it reads; for other inputs {_SAY_HOW}"
+                f"The encoder {type(encoder).__name__} cannot read inputs of shape "
+                f"{list(arrays.shape)} and type {arrays.dtype}. Give arrays [N, ...] of the shape "
+                f"that it reads; for other inputs {_SAY_HOW}"
             ) from error
         vectors = torch.cat(parts)
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
@@ -235,9 +235,9 @@ def _device_of(encoder: nn.Module) -> torch.device:
 
 
 def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:
-    """The type in which an encoder reads numbers: of its parameters, or floats at least.
+    """The type in which an encoder reads numbers: that of its parameters, or at least a float type.
 
-    Whole numbers stay so where they may be numbers of tokens.
+    Whole numbers stay whole if they may be token numbers.
     """
     if not given.is_floating_point:
         if any(isinstance(each, nn.Embedding | nn.EmbeddingBag) for each in encoder.modules()):
@@ -290,7 +290,7 @@ def unread(kept: Tensor) -> Tensor:
 
 
 def content_numbers(stored: Tensor) -> Tensor:
-    """An int64 ``[N]`` for each stored thing: equal for equal contents, else (surely) not."""
+    """An int64 per stored thing, ``[N]``: equal for equal contents, almost surely only then."""
     rows = stored.detach().cpu().contiguous().flatten(1).numpy()
     numbers = [
         int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big", signed=True)

@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
     if not path.exists():
         raise FileNotFoundError(f"There is no classifier {str(path)!r}.")
     check_writable(path)
-    lines = [*lines_of_input()] if "-" in options.inputs else []  # others need not wait for them
+    lines = [*lines_of_input()] if "-" in options.inputs else []  # not read otherwise
     with changing(path):
         model = load_model(path)
         examples = new_inputs(options.inputs, kind(model), lines)

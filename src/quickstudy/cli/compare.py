@@ -38,9 +38,9 @@ USUAL_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9
 DESCRIPTION = (
     "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
-    "same test tasks. Each contender is a strategy's name, a YAML file of training options, which "
-    "the options typed here overrule, or a finished run, which is evaluated as it is. A comparison "
-    "that was stopped goes on when it is started again."
+    "same test tasks. Each contender is a strategy's name, a YAML file of training options "
+    "(overridden by options given here) or a finished run, which is only evaluated. A comparison "
+    "that was stopped continues when you start it again."
 )
 
 
@@ -54,10 +54,12 @@ def run(words: Sequence[str]) -> int:
     base.add_argument(
         "--test_shots",
         type=list[int] | None,
-        help="by default [1,5], as far as there are examples",
+        help="by default [1,5], or 1 if a class has too few examples",
     )
     base.add_argument(
-        "--test_queries", type=int | None, help="by default 15, or as many as there are"
+        "--test_queries",
+        type=int | None,
+        help=("by default 15, or fewer if a class has too few examples"),
     )
     base.add_argument("--episodes", type=int, default=1000)
     add_running_options(base)
@@ -85,7 +87,7 @@ def run(words: Sequence[str]) -> int:
         own.data = data_from_anywhere(own.data)
         if name in runs:
             own.ways = runs[name].config.get("ways", USUAL_WAYS)
-    if runs:  # so that the tasks are the same
+    if runs:  # the same seed, so that the tasks are the same
         fewest = min((own.ways for own in options.values()), key=_most)
         for name in runs:
             options[name].ways = fewest
@@ -95,7 +97,7 @@ def run(words: Sequence[str]) -> int:
     contestants = []
     for (name, own), contender in zip(options.items(), contenders, strict=True):
         out = Path(own.out, name.strip("./").replace("/", "-"))
-        place = out.resolve() if runner.side_by_side else out  # other processes are elsewhere
+        place = out.resolve() if runner.side_by_side else out  # other processes may start elsewhere
         run = str(Path(contender).resolve()) if name in runs else None
         contestants.append(Contestant(own, str(place), runner.side_by_side, run))
     with locked(Path(first.out)):
@@ -119,7 +121,7 @@ def _measure(names: list[str], contestants: list[Contestant], runner: Executor, 
 
 @dataclass(frozen=True)
 class Contestant:
-    """What is to be trained and tested, and where; or a run that only is tested."""
+    """A strategy to train and test, with its folder, or a finished run that is only tested."""
 
     options: Namespace
     out: str
@@ -169,10 +171,10 @@ def _names_data(words: Sequence[str]) -> bool:
 
 
 def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None:
-    """Which data the runs were trained on and how they are divided, where nothing else is said.
+    """The data and split that the runs were trained on, unless the options name others.
 
     Raises:
-        UsageError: no data are named, and the runs do not agree on them, or do not know them.
+        UsageError: no data are named, and the runs used different data or do not record them.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, run in runs.items():
@@ -183,13 +185,15 @@ def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None
         return None
     name, first = next(iter(found.items()))
     if "data" not in first:
-        raise UsageError(f"{name} does not say which data it was trained on; name some (--data).")
+        raise UsageError(
+            f"{name} does not record which data it was trained on; name the data with --data."
+        )
     for other, own in found.items():
         if own != first and data is None:
             raise UsageError(
-                f"{name} and {other} were trained on different data, or on other divisions of them "
-                f"({'; '.join(differences(first, own))}). Say on which to compare (--data, "
-                "--split)."
+                f"{name} and {other} were trained on different data or on different splits "
+                f"({'; '.join(differences(first, own))}). Choose what to compare on with --data "
+                "and --split."
             )
     return first
 
@@ -238,7 +242,7 @@ def _test(trained: Run, options: Namespace) -> list[Report]:
 
 
 def _usual_shots(part: ClassDataset) -> list[int]:
-    """1 and 5, or only 1 where a class has too few examples for 5 and a query."""
+    """1 and 5, or only 1 if a class has too few examples for 5 and a query."""
     return [shots for shots in USUAL_TEST_SHOTS if shots < int(part.sizes.min())] or [1]
 
 

@@ -42,14 +42,16 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--ways",
         type=int | tuple[int, int] | None,
-        help="classes in a task, or a range such as [5,20]; by default as trained, "
-        "but at most 5 and at most the classes there are",
+        help=(
+            "classes per task, or a range such as [5,20]; by default as in training, but at most 5 "
+            "and at most as many as there are"
+        ),
     )
     parser.add_argument("--shots", type=int | tuple[int, int] | None, help="as trained by default")
     parser.add_argument(
         "--queries",
         type=int | None,
-        help="query examples per class; by default 15, or as many as there are beside the shots",
+        help="query examples per class; by default 15, or fewer if a class has too few examples",
     )
     parser.add_argument(
         "--query_balance",

@@ -1,4 +1,4 @@
-"""What modules of others print while they are imported, made and called is none of the answer."""
+"""Keeps what third-party modules print, when imported, created or called, out of the answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 
 @contextmanager
 def printing_to_stderr() -> Iterator[None]:
-    """Sends what is printed meanwhile to standard error, so that standard output is the answer.
+    """Redirects printed text to standard error, so that standard output holds only the answer.
 
     That includes what libraries and child processes write below Python.
     """
@@ -24,13 +24,13 @@ def printing_to_stderr() -> Iterator[None]:
             yield
     finally:
         if own:
-            sys.stdout.flush()  # what somebody kept a reference to it for
+            sys.stdout.flush()  # somebody may have kept a reference to it and printed there
             os.dup2(kept, 1)
             os.close(kept)
 
 
 def _descriptor(stream: object) -> int | None:
-    """The number of a stream's file; None where it has none, as in tests and notebooks."""
+    """A stream's file descriptor; None if it has none, as in tests and notebooks."""
     try:
         return int(stream.fileno())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):

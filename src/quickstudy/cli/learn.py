@@ -33,9 +33,11 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--encoder",
         type=str | None,
-        help="a run trained here, a local model, one of the Hugging Face hub, or a class of your "
-        "own by its import path (--encoder.ARGUMENT sets its arguments); by default the usual one "
-        "for what is learned",
+        help=(
+            "a run trained here, a local model, a model of the Hugging Face hub, or your own class "
+            "by its import path (--encoder.ARGUMENT sets its arguments); by default a pretrained "
+            "one that suits the inputs"
+        ),
     )
     parser.add_argument(
         "--strategy",
@@ -48,8 +50,10 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--data_split",
         type=str | None,
-        help="the parts to learn from, such as train+validation; by default only the training "
-        "examples where there are others too",
+        help=(
+            "parts of the data to learn from, such as train+validation; by default the training "
+            "part only, if the data has several parts"
+        ),
     )
     add_unreadable(parser)
     parser.add_argument("--calibrate", type=bool, default=True, help="measure how far to trust it")
@@ -88,7 +92,7 @@ def run(words: Sequence[str]) -> int:
         if skips:
             examples = examples.readable(parts.reader)
         model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
-    with changing(out):  # an addition to the old file ends before
+    with changing(out):  # waits until an addition to the old file has ended
         save_model(model, out)
     say(
         f"Learned {len(model.classes)} classes from {len(examples)} examples in "

@@ -39,8 +39,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits.
 
-    The exit code is 0 if all went well, or whoever reads the output wants no more of it; 1 after an
-    error, 2 where the words of the command line are wrong, and 130 after Ctrl-C.
+    The exit code is 0 on success, or if the reader of the output stopped reading; 1 after an error,
+    2 if the command line is wrong, and 130 after Ctrl-C.
     """
     make_streams_forgiving()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    """Runs a command, and says its errors; returns the exit code."""
+    """Runs a command and reports its errors; returns the exit code."""
     debugging = bool(os.environ.get("QUICKSTUDY_DEBUG"))
     if not debugging:
         warnings.formatwarning = warning_sentence
@@ -76,7 +76,7 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError as error:
         if not output_is_closed():
             return failed(sentence(error))
-        drop(sys.stdout)  # whoever read it has enough of it, as `| head` has
+        drop(sys.stdout)  # the reader has stopped reading, as `| head` does
         return 0
     except UsageError as error:
         if debugging:
@@ -102,10 +102,10 @@ def _run(words: list[str]) -> int:
 
 
 def with_underscores(words: Sequence[str]) -> list[str]:
-    """The words of a command line with options as the parser calls them.
+    """The words of a command line with options spelled as the parser expects.
 
-    Dashes in an option's name stand for underscores. The names of columns, which follow after
-    ``--where.``, and the values of options stay as they are, and so does all that follows ``--``.
+    Dashes in an option's name become underscores. Column names after ``--where.``, values of
+    options, and everything after ``--`` are left unchanged.
     """
     until = words.index("--") if "--" in words else len(words)
     return [_with_underscores(word) for word in words[:until]] + list(words[until:])
@@ -138,7 +138,7 @@ def sentence(error: Exception) -> str:
 
 def output_is_closed() -> bool:
     """Whether nobody reads the standard output any more."""
-    if sys.stdout is None or not hasattr(select, "poll"):  # Windows says so by another error
+    if sys.stdout is None or not hasattr(select, "poll"):  # Windows raises another error instead
         return False
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)

@@ -118,7 +118,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         "encoder",
         skip=DERIVED_FOR_ENCODER,
         required=False,
-        fail_untyped=False,  # a plain module's arguments often have no types
+        fail_untyped=False,  # arguments of a plain module often have no type annotations
         help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
         "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
@@ -157,7 +157,7 @@ def parse_split(text: str | list[float] | None) -> str | list[float] | None:
 
 
 def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
-    """The part called ``name``, several joined by "+", or "all" of them."""
+    """The part called ``name``; also several joined by "+", or "all"."""
     wanted = list(parts) if name == "all" and name not in parts else name.split("+")
     missing = [part for part in wanted if part not in parts]
     if missing:
@@ -169,7 +169,7 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
 
 
 def same_place(data: str, trained_on: str | None) -> bool:
-    """Whether data that somebody names are those that a run was trained on."""
+    """Whether the data that are named are those that a run was trained on."""
     return data == trained_on or (
         trained_on is not None and Path(data).exists() and str(Path(data).resolve()) == trained_on
     )
@@ -178,7 +178,7 @@ def same_place(data: str, trained_on: str | None) -> bool:
 def measured_on(
     part: ClassDataset, parts: dict[str, ClassDataset], name: str, learned: Sequence[str]
 ) -> str:
-    """The sentences that say which classes were measured, and whether training saw them."""
+    """Sentences that state which classes were measured, and whether training saw them."""
     in_all = sum(each.classes for each in parts.values())
     sizes = ", ".join(f"{each} {of.classes}" for each, of in parts.items())
     text = f"Measured on {part.classes} of the {in_all} classes (part {name} of: {sizes})."
@@ -186,7 +186,7 @@ def measured_on(
         text += " --part all measures all of them."
     seen = len(set(part.class_names) & set(learned))
     if seen:
-        text += f" The run was trained on classes of the same names as {seen} of these."
+        text += f" The run was trained on classes with the same names as {seen} of these."
     return text
 
 
@@ -225,9 +225,9 @@ def build_strategy(
         if as_whole(ways) is None:
             name = strategy["class_path"].rpartition(".")[2]
             raise ValueError(
-                f"ways is {plain(ways)}, a range, and {name} has one output for each class of a "
-                "task. Give one number of ways, or choose a strategy that is free in them, such "
-                "as PrototypicalNetwork."
+                f"ways is the range {plain(ways)}, but {name} has one output per class and needs a "
+                "fixed number. Give one number of ways, or choose a strategy that works with any "
+                "number, such as PrototypicalNetwork."
             )
         arguments["ways"] = ways
     if "classes" in accepted:

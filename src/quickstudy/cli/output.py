@@ -1,7 +1,7 @@
-"""What commands print, whatever is at the other end: a terminal, a pipe, an old code page, a file.
+"""Printing that works with any output: a terminal, a pipe, an old code page or a file.
 
-Standard output belongs to the command's answer. What has been saved is said on standard error where
-standard output takes nothing any more, so that nobody believes it lost.
+Standard output holds the command's answer. If it no longer accepts output, the message that
+something was saved goes to standard error, so that nobody believes it lost.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def make_streams_forgiving() -> None:
-    """Characters that an encoding lacks are written as escapes instead of ending the command."""
+    """Writes characters that the output encoding lacks as escapes instead of ending the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
-    """Prints what a command has done; on standard error if standard output fails."""
+    """Prints what a command has done, on standard error if standard output fails."""
     if sys.stdout is None:
         complain(text)
         return
@@ -41,10 +41,10 @@ def say(text: str) -> None:
 
 
 def show(*things: RenderableType) -> None:
-    """Prints tables and other things of the library rich on standard output.
+    """Prints tables and other renderables of the library rich on standard output.
 
     Raises:
-        OSError: when it cannot be written; rich by itself would end the process.
+        OSError: when standard output cannot be written; rich alone would end the process.
     """
     from rich.console import Console
 
@@ -76,7 +76,7 @@ def lines_of_input() -> Iterable[str]:
     """The lines of standard input, without the byte-order mark that some editors put first.
 
     Raises:
-        ValueError: when they are not in the encoding that is expected.
+        ValueError: when the lines are not in the expected encoding.
     """
     if sys.stdin is None:  # closed
         return
@@ -85,13 +85,13 @@ def lines_of_input() -> Iterable[str]:
             yield line.removeprefix("\ufeff") if number == 0 else line
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"Standard input is not text in {error.encoding}: its byte {error.object[error.start]} "
-            "cannot be read. Convert it to UTF-8 (iconv -t UTF-8)."
+            f"Standard input is not text in {error.encoding}: the byte {error.object[error.start]} "
+            "cannot be decoded. Convert it to UTF-8 (iconv -t UTF-8)."
         ) from error
 
 
 def finished(code: int) -> int:
-    """Writes what still waits to be printed; returns the exit code of the command."""
+    """Flushes what is left to be printed; returns the exit code of the command."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -108,20 +108,20 @@ def is_of_output(error: OSError) -> bool:
     """Whether writing to standard output has failed, rather than to a file."""
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()  # what could not be written is tried again
+            sys.stdout.flush()  # tries again to write what could not be written
     except OSError as again:
         return again.errno == error.errno
-    # Unbuffered, nothing is left to be tried; an error of a file would name it.
+    # Unbuffered output leaves nothing to try again; an error about a file would name it.
     return error.filename is None and error.args[:1] in {(errno.ENOSPC,), (errno.EDQUOT,)}
 
 
 def output_failed(error: Exception) -> str:
-    """The sentence for standard output that cannot be written."""
+    """The message for when standard output cannot be written."""
     return f"standard output cannot be written: {reason_of(error)}."
 
 
 def drop(stream: TextIO) -> None:
-    """Writes what is left to be printed nowhere: Python would complain of it at its end."""
+    """Discards what is left to be printed, about which Python would complain when it exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""``learn --encoder my_module.Net --encoder.channels 4``: a class of one's own as an encoder."""
+"""``learn --encoder my_module.Net --encoder.channels 4``: your own class as an encoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quickstudy.training.description import build
 
 
 def without_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of a command, and those among them that set arguments of an encoder's class."""
+    """Splits a command's words into those that set arguments of an encoder's class and the rest."""
     kept: list[str] = []
     arguments: list[str] = []
     of_argument = False
@@ -35,33 +35,34 @@ def without_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
             of_argument = of_argument and "=" not in word
         else:
             (arguments if of_argument else kept).append(word)
-            of_argument = False  # an option has one value; what follows is the command's
+            of_argument = False  # an option has one value; what follows belongs to the command
     return kept, arguments
 
 
 def own_encoder(
     name: str | None, arguments: Sequence[str], raw: Sequence[Any]
 ) -> tuple[str | nn.Module | None, Inputs | None]:
-    """What ``--encoder`` names, and how it reads inputs where that is not known from its name.
+    """The encoder that ``--encoder`` names, and its inputs if its name does not determine them.
 
-    A class is made once, with the arguments that were typed and those that follow from the inputs.
-    Its inputs are those in its attribute ``inputs``, else as ``load_dataset`` reads such examples.
+    A class is instantiated once, with the arguments that were typed and those that follow from the
+    inputs. Its attribute ``inputs`` describes its inputs; without it, examples are read as
+    ``load_dataset`` reads them.
 
     Raises:
-        UsageError: arguments were typed for what is no class.
-        ValueError: the class cannot be made, or what it makes is no encoder of these inputs.
+        UsageError: arguments were given, but the encoder is not a class.
+        ValueError: the class cannot be instantiated, or its instance cannot encode these inputs.
     """
     if name is None or Path(name).exists() or not is_import_path(name):
         if arguments:
             option = arguments[0].partition("=")[0]
             raise UsageError(
-                f"{option} is an argument of a class of encoders, and --encoder names none; a "
-                "class is named by its import path, such as my_module.MyClass."
+                f"{option} sets an argument of an encoder class, but --encoder names no class; "
+                "name one by its import path, such as my_module.MyClass."
             )
         return name, None
     cls = own_class(name)
     if cls.__module__.startswith("quickstudy."):
-        return load_encoder(cls.__name__), None  # type: ignore[return-value]  # refuses, in words
+        return load_encoder(cls.__name__), None  # type: ignore[return-value]  # raises
     parser = new_parser("learn", "")
     parser.add_subclass_arguments(
         Encoder, "encoder", skip=DERIVED_FOR_ENCODER, required=False, fail_untyped=False
@@ -102,20 +103,20 @@ def _first_stored(raw: Sequence[Any], inputs: Inputs) -> Tensor:
 
 
 def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
-    """Refuses what makes no vectors ``[B, D]`` of such inputs, before all are read (ValueError)."""
+    """Refuses an encoder that maps such inputs to no vectors ``[B, D]``, before all are read."""
     name = type(module).__name__
     try:
         with evaluating(module):
             vectors: Any = module(inputs.prepare(stored))
-    except Exception as error:  # of somebody's own code
+    except Exception as error:  # third-party code may raise anything
         raise ValueError(
             f"The encoder {name} cannot read {inputs.kind} inputs [B, "
-            f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) Let it say what it "
-            "reads in an attribute: self.inputs = quickstudy.ImageInputs(size=32), for images."
+            f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) State what it reads in an "
+            "attribute; for images: self.inputs = quickstudy.ImageInputs(size=32)."
         ) from error
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != 2:
         given = list(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
         raise ValueError(
-            f"The encoder {name} gives {given} for 2 inputs; vectors [2, D] are needed. Pool and "
-            "flatten what it gives, or return its part that is a tensor of vectors."
+            f"The encoder {name} returns {given} for 2 inputs; it must return vectors [2, D]. Pool "
+            "and flatten its output, or return only the tensor of vectors."
         )

@@ -27,10 +27,10 @@ _KINDS = {
     "NoneType": "null",
     "tuple": "a range such as [5,20]",
 }
-"""What messages call values of these types."""
+"""The names of value types in messages."""
 
 LARGEST_CONFIG_BYTES = 16 * 2**20
-"""Of a configuration file; a learned tokenizer in it takes a megabyte."""
+"""Maximum size of a configuration file; a trained tokenizer in it takes a megabyte."""
 
 
 def new_parser(command: str, description: str) -> ArgumentParser:
@@ -71,7 +71,7 @@ def parse(
     Args:
         parser: of the command.
         words: typed after its name.
-        config: options that hold where the words say nothing else.
+        config: options that apply unless the words override them.
 
     Raises:
         UsageError: naming the option.
@@ -102,12 +102,12 @@ def parse(
 def _admit_encoders(
     parser: ArgumentParser, words: Sequence[str], configs: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Lets ``--encoder`` take plain modules: any class of them that is named is imported.
+    """Lets ``--encoder`` take plain modules: any module class that is named is imported.
 
-    Configurations have been checked: they name only classes that are trusted.
+    Configurations were checked before; they name only trusted classes.
 
     Raises:
-        UsageError: when what is named is no class of modules.
+        UsageError: when the name is not that of a module class.
     """
     if "encoder" not in parser.get_defaults(skip_validation=True):
         return
@@ -131,7 +131,7 @@ def _admit_encoders(
 
 
 def _unknown_options(error: str, parser: ArgumentParser) -> str:
-    """What to say of options that the parser does not have; nothing if that was not the error."""
+    """The message about options that the parser does not have; empty for other errors."""
     if not error.startswith("unrecognized arguments: "):
         return ""
     unknown = [word.partition("=")[0] for word in error.split() if word.startswith("--")]
@@ -201,10 +201,10 @@ def _class_path(value: Any) -> str | None:
 
 
 def _of_same_classes(config: Mapping[str, Any], words: Sequence[str]) -> Mapping[str, Any]:
-    """A configuration without the classes in whose place others were typed.
+    """A configuration without the classes that the command line replaces.
 
-    The parser would hand an argument of the old class, and even its default, on to a new class that
-    has one of the same name.
+    The parser would pass an argument of the old class, and even its default, to a new class that
+    has an argument of the same name.
     """
     typed = {option: _typed_class(option, words) for option in CLASS_OPTIONS}
     return {
@@ -273,7 +273,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _with_underscores(
     content: Any, column: bool = False, made: dict[tuple[int, bool], Any] | None = None
 ) -> Any:
-    """Options as the parser calls them, which may have dashes; the names of columns stay.
+    """Option names with dashes as the parser spells them; column names are unchanged.
 
     What a file repeats by aliases (``*name``) is copied once, since a short file can repeat it
     billions of times.

@@ -55,9 +55,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     options = parse(parser, words)
     if options.json and options.csv:
-        raise UsageError("--json and --csv exclude each other.")
+        raise UsageError("Give either --json or --csv, not both.")
     if options.keep is not None and not options.reject:
-        raise UsageError("--keep says what --reject keeps; give --reject too.")
+        raise UsageError("--keep sets the share of inputs that --reject keeps; give --reject too.")
     for name, share in (("keep", options.keep), ("coverage", options.coverage)):
         if share is not None and not 0 < share < 1:
             raise UsageError(f"--{name} is {share:g}; it must be between 0 and 1.")

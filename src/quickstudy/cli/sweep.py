@@ -115,7 +115,7 @@ def _search(
     except KeyboardInterrupt:
         complete = False
     if not complete:
-        complain("Stopped. The same command goes on.")
+        complain("Stopped. Run the same command again to continue.")
         return 130
     directory.write(standings, parameters)
     return _say(standings, parameters, directory)
@@ -190,22 +190,24 @@ def _check_names(space: Iterable[str], base: Namespace) -> None:
         first = name.partition(".")[0]
         if first not in known:
             hint = did_you_mean(first, known)
-            raise UsageError(f"The sweep names {name!r}, which is no option of a run.{hint}")
+            raise UsageError(f"The sweep names {name!r}, which is not an option of a run.{hint}")
         if base.search == "halving" and first in ("steps", "max_minutes"):
-            raise UsageError(f"Halving says how long trials train, so it cannot vary {first}.")
+            raise UsageError(
+                f"Halving sets how long trials train, so a sweep with it cannot vary {first}."
+            )
 
 
 def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> list[Values]:
     """Each trial's values, without those that its strategy or encoder has no argument for."""
     if base.trials is not None and base.trials < 1:
-        raise UsageError(f"{base.trials} trials were asked for; expected at least 1.")
+        raise UsageError(f"{base.trials} trials were requested; expected at least 1.")
     if base.search == "grid" and base.trials is not None:
         raise UsageError(
             "A grid tries all combinations, so --trials does not go with it. Draw some of them "
             "with --search random."
         )
     if base.search == "random" and base.trials is None:
-        raise UsageError("Say how many random trials to draw, as in --trials 20.")
+        raise UsageError("Give the number of random trials to draw, as in --trials 20.")
 
     @cache
     def arguments(option: str, description: str | None) -> frozenset[str]:
@@ -258,7 +260,7 @@ def _rungs(base: Namespace, trials: int) -> list[Rung]:
     if base.search != "halving":
         return [Rung(trials, None)]
     if base.max_minutes is not None:
-        raise UsageError("Halving counts in steps: leave --max_minutes out, and say --steps.")
+        raise UsageError("Halving counts steps: leave --max_minutes out and give --steps.")
     return halving_rungs(trials, base.steps, base.eta, base.rungs)
 
 

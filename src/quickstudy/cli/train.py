@@ -82,8 +82,8 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     )
     if validation is not None and _too_few_classes(strategy, validation, options):
         warnings.warn(
-            f"This {type(strategy).__name__} is for tasks of {strategy.ways} ways, and "
-            f"{validation.name} has {validation.classes} classes: there is no validation.",
+            f"This {type(strategy).__name__} is for tasks of {strategy.ways} ways, but "
+            f"{validation.name} has {validation.classes} classes, so there is no validation.",
             stacklevel=2,
         )
         validation = None
@@ -93,7 +93,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
 
 
 def _too_few_classes(strategy: Strategy, validation: ClassDataset, options: Namespace) -> bool:
-    """Whether there can be no validation, for which nobody has asked."""
+    """Whether validation is impossible, though nobody asked for it."""
     asked = options.validation_ways or options.validation_part != "validation" or options.patience
     return not asked and strategy.ways is not None and strategy.ways > validation.classes
 

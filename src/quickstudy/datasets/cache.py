@@ -55,7 +55,8 @@ _BLOCK_BYTES = 8 * 2**20
 class Decoded:
     """What a cache file holds: ``examples`` ``[N, *shape]``, class after class.
 
-    ``notes`` and ``pooling`` are those of ``RawExamples``, and what decoding remarked.
+    ``notes`` and ``pooling`` are those of ``RawExamples``; the file also holds the remarks of
+    decoding.
     """
 
     examples: Tensor

@@ -79,7 +79,7 @@ class Tables:
 
     @property
     def main(self) -> Table:
-        """The table that is looked into: that for training, as others may lack labels."""
+        """The table that is inspected: the training table, because others may lack labels."""
         return self.parts[training_parts([*self.parts])[0]]
 
     @property

@@ -56,18 +56,18 @@ class ClassDataset:
         """A data set from N examples and their N labels, in any order.
 
         Args:
-            examples: an array or tensor ``[N, *shape]``, as ``inputs`` store them or of things that
-                ``inputs.decode`` takes; or such things themselves (PIL images, arrays, paths,
-                bytes, texts, sounds with their rates) in a list, a column of a table, a data set of
-                torch or of the Hugging Face library ``datasets``.
-            labels: strings, whole numbers or truth values, in a list, an array, a tensor or a
-                column; None if the examples are a data set of pairs of an example and its label, or
-                one with a column of labels.
-            inputs: how things become tensors, and the tensors a network's input.
+            examples: an array or tensor ``[N, *shape]`` of examples as ``inputs`` store them or as
+            ``inputs.decode`` takes them; or single examples (PIL images, arrays, paths, bytes,
+            texts, sounds with their rates) in a list, a column of a table, or a data set of torch
+            or of the Hugging Face library ``datasets``.
+            labels: strings, whole numbers or booleans, in a list, an array, a tensor or a column;
+            None if the examples are a data set of pairs of an example and its label, or have a
+            column of labels.
+            inputs: converts examples to tensors, and tensors to a network's input.
             name: what messages and reports call the data.
 
         Raises:
-            ValueError: when examples or labels cannot be read so; it says what to give.
+            ValueError: when examples or labels cannot be read; the message states what to give.
             UnreadableError: when an example cannot be decoded (a ValueError too).
         """
         stored, labels = read_examples(examples, labels, inputs)

@@ -27,7 +27,7 @@ Splits = Mapping[str, Mapping[str, Sequence[str]]]
 """Divisions of the classes by name, each ``{part: class names}``."""
 
 Said = tuple[str, ...]
-"""What decoding an input remarks."""
+"""The remarks made while decoding an input."""
 
 _DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 512, 16
 _RAW_BYTES_AT_ONCE = 64 * 2**20
@@ -46,10 +46,10 @@ class RawExamples:
             messages call the example, and the raw thing that ``Inputs.decode`` takes, or a text's
             path. There are sum(sizes) of them.
         splits: divisions of the classes that the data come with.
-        classes: the number of each row's class, ``[sum(sizes)]``; none where the rows come class
-            after class.
-        notes: what should be said whenever these examples are loaded, in sentences.
-        pooling: the same of parts whose examples become one data set; empty where none do.
+        classes: the number of each row's class, ``[sum(sizes)]``; None if the rows are sorted by
+        class.
+        notes: warnings for whenever these examples are loaded, in sentences.
+        pooling: the warning about parts whose examples are pooled; empty if none are.
     """
 
     class_names: Sequence[str]
@@ -73,9 +73,9 @@ def decoded_batches(
     """Decodes in threads (decoders of images release the interpreter's lock), in order.
 
     Args:
-        rows: what messages call each input, and the input.
+        rows: pairs of the input's name in messages and the input.
         inputs: decodes them.
-        remarks: takes what decoding remarks; by default each remark becomes one warning at the end.
+        remarks: collects the remarks of decoding; by default each becomes one warning at the end.
     """
     found = Remarks() if remarks is None else remarks
 
@@ -144,15 +144,15 @@ def read_text_file(path: Path) -> str:
     """The text in a file.
 
     Raises:
-        UnreadableError: it cannot be read, is in neither UTF-8 nor UTF-16 with its mark, or is
-            longer than 16 MiB.
+        UnreadableError: it cannot be read, is neither UTF-8 nor UTF-16 with a byte-order mark, or
+        is longer than 16 MiB.
     """
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST_TEXT_BYTES + 1)
         if len(content) <= _LONGEST_TEXT_BYTES:
             marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            # Editors may write a mark at the start of a file.
+            # Some editors write a byte-order mark at the start of a file.
             return content.decode("utf-16" if marked else "utf-8-sig")
         problem = f"it is longer than {_LONGEST_TEXT_BYTES} bytes"
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Folders of images or sounds whose classes are in a table beside them, as the hub has them."""
+"""Folders of images or sounds whose classes are in a table beside them, as on the hub."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from quickstudy.datasets.table import LibraryTable, Table
 from quickstudy.datasets.tables import TableSource, file_digest, named_files, read_table, state
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
-"""The names that the library ``datasets`` looks for."""
+"""The file names that the library ``datasets`` looks for."""
 
 _PATH_COLUMNS = ("file_name", "file_path", "filename", "path", "file")
 
 
 def described_files(listing: Listing) -> list[str]:
-    """The paths of the tables in a folder that say the classes of the files beside them."""
+    """The paths of the tables in a folder that list the classes of the files beside them."""
     return [
         file.path
         for file in listing.files
@@ -36,11 +36,12 @@ def described_files(listing: Listing) -> list[str]:
 class DescribedFolder(TableSource):
     """Files that ``metadata.csv`` (or .jsonl, .tsv) in their folder names, one row each.
 
-    There is one such table at the top, or one in each part. A column called ``file_name``, or that
-    ends so, holds paths relative to the table's folder. Parts are told by the folders of the files.
+    There is one such table at the top, or one in each part. A column called ``file_name``, or whose
+    name ends in it, holds paths relative to the table's folder. The folders of the files determine
+    the parts.
 
     Args:
-        listing: what lies in the folder.
+        listing: the contents of the folder.
         files: the paths of the tables in it.
     """
 
@@ -49,11 +50,11 @@ class DescribedFolder(TableSource):
 
     @property
     def folder(self) -> Path:
-        """Where all of it lies."""
+        """The folder."""
         return self.listing.folder
 
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from: the tables, and sizes and times of what they name."""
+        """All that the raw examples depend on: the tables, and sizes and times of their files."""
         own = {
             "described": [[path, file_digest(self.folder / path)] for path in self.files]
         } | self.wanted
@@ -71,7 +72,7 @@ class DescribedFolder(TableSource):
         yield Tables(parts, str(self.folder), self.folder, [self.folder])
 
     def notes(self, kind: str) -> Sequence[str]:
-        """How many files beside the tables have no row."""
+        """How many files beside the tables have no row in them."""
         named = set(remembered({"named by": self.identity(), "for": "notes"}, self._named))
         without = [
             file.path
@@ -102,7 +103,7 @@ class DescribedFolder(TableSource):
 
 def _relative_to_top(table: Table, folder: str) -> LibraryTable:
     """A table whose paths are relative to the top folder and not to its own."""
-    assert isinstance(table, LibraryTable)  # they are no parquet files
+    assert isinstance(table, LibraryTable)  # these tables are never parquet files
     columns = [
         column
         for column in table.features
@@ -127,7 +128,7 @@ def _relative_to_top(table: Table, folder: str) -> LibraryTable:
 
 
 def _by_part(table: LibraryTable, name: str) -> dict[str, Table]:
-    """A table for each part that the folders of its files are called, else the one table."""
+    """A table for each part that its files' folders name; the whole table if they name none."""
     column = next((each for each in table.features if each.lower() in _PATH_COLUMNS), None)
     if column is None:
         return {name: table}

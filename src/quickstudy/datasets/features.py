@@ -83,7 +83,7 @@ def embed_examples(
                 if most_bytes is not None and needed > most_bytes:
                     raise TooLargeError(
                         f"The features of {len(classes)} examples, {vectors.shape[1]} numbers "
-                        f"each, take {needed} bytes; {most_bytes} are allowed."
+                        f"each, take {needed} bytes; at most {most_bytes} are allowed."
                     )
                 features = vectors.new_empty(len(classes), vectors.shape[1])
             features[part] = vectors

@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
     def notes(self, kind: str) -> Sequence[str]:
-        """What should be said whenever they are read, cached or not; quick to find out."""
+        """Warnings for every time they are read, cached or not; quick to compute."""
         ...
 
     def parts(self, kind: str) -> Sequence[str]:
@@ -50,7 +50,7 @@ class Source(Protocol):
         ...
 
     def chosen(self, data_split: str) -> Source:
-        """The same with the examples of some parts alone, joined by "+".
+        """The same source with only the examples of some parts, joined by "+".
 
         Raises:
             ValueError: there are no such parts; raised here or when they are read.
@@ -90,8 +90,8 @@ class DrawnGlyphs:
         return ()
 
     def chosen(self, data_split: str) -> DrawnGlyphs:
-        """Refuses, as there are none."""
-        raise ValueError(f"glyphs has no data split {data_split!r}, nor any other.")
+        """Refuses, because glyphs has no data splits."""
+        raise ValueError(f"glyphs has no data split {data_split!r}; it has no data splits at all.")
 
     @contextmanager
     def read(self, kind: str) -> Iterator[RawExamples]:
@@ -128,8 +128,8 @@ def find_source(
         if path.suffix.lower() not in TABLE_ENDINGS:
             advice = what_to_do_about([path.name])
             raise ValueError(
-                f"{source} is a file, but no table ({', '.join(TABLE_ENDINGS)}); a table, a "
-                f"folder, a benchmark's name or owner/name is needed.{advice}"
+                f"{source} is a file, but not a table ({', '.join(TABLE_ENDINGS)}); give a table, "
+                f"a folder, a benchmark's name or owner/name.{advice}"
             )
         return TableFiles([path], columns=columns), path.parent
     if isinstance(source, str) and is_hub_id(source):
@@ -183,7 +183,7 @@ def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[Source, Pat
 
 
 def _in_folder(folder: Path, columns: Columns) -> tuple[Source, Path]:
-    """The examples in a folder, and the folder that they lie in: it, or its only sub-folder."""
+    """The examples in a folder, and the folder that holds them: this one or its only sub-folder."""
     listing = _without_wrapping(list_folder(folder))
     if _is_repository(listing):
         return LocalRepository(listing, columns=columns), listing.folder
@@ -204,10 +204,10 @@ def _in_folder(folder: Path, columns: Columns) -> tuple[Source, Path]:
 
 
 def _without_wrapping(listing: Listing) -> Listing:
-    """What lies in the folder that holds all data, as unpacked archives have it.
+    """The contents of the folder that holds all data, which may be nested, as in unpacked archives.
 
-    A folder is left for the only one in it that holds something to be read, unless that one is a
-    class (files lie in it) or a part (it is called train, say).
+    The search descends into the only sub-folder with something to read, unless that sub-folder is a
+    class (it holds files) or a part (its name is train, for example).
     """
     while True:
         data = [file for file in listing.files if _is_data(file.path)]

@@ -35,13 +35,13 @@ _LAYOUT_VERSION = 2
 class ClassFolders:
     """Files of images, of texts (one per file) or of sounds, in one sub-folder for each class.
 
-    A class is named by the path of its folder, so folders may be nested. Folders called train, val
-    or test are parts and not classes (see ``layout.lay_out``). If no class is in two parts, they
-    make the published split "folders"; otherwise the examples of a class are pooled, with a note.
+    A class is named by the path of its folder, so folders can be nested. Folders called train, val
+    or test are parts, not classes (see ``layout.lay_out``). If no class is in two parts, the parts
+    form the published split "folders"; otherwise the examples of a class are pooled, with a note.
 
     Args:
-        listing: what lies in the folder.
-        data_split: the parts that are wanted, joined by "+"; None for all.
+        listing: the contents of the folder.
+        data_split: the parts to read, joined by "+"; None for all.
     """
 
     listing: Listing
@@ -86,11 +86,11 @@ class ClassFolders:
         return {str(kind): count for kind, count in found.most_common()}
 
     def parts(self, kind: str) -> Sequence[str]:
-        """The folders that are parts of the data, by their own names; empty where none are."""
+        """The names of the folders that are parts of the data; empty if there are none."""
         return self._layout(kind).parts
 
     def notes(self, kind: str) -> list[str]:
-        """What should be said whenever the files of a kind are read.
+        """Warnings for every time the files of a kind are read.
 
         Raises:
             ValueError: as :meth:`read`.
@@ -113,8 +113,8 @@ class ClassFolders:
         without = [folder for folder, (_, part) in layout.places.items() if not part]
         if without and self.data_split is not None:
             notes.append(
-                f"{len(without)} class folders of {folder} lie in no part, and are left out as "
-                f"{self.data_split} was chosen: {without[0]!r} is the first."
+                f"{len(without)} class folders of {folder} are in no part of the data and are left "
+                f"out, because {self.data_split} was chosen: {without[0]!r} is the first."
             )
         if loose := [path for path in loose if not is_about_the_data(path)]:
             places = Counter(str(PurePosixPath(path).parent) for path in loose)
@@ -133,19 +133,19 @@ class ClassFolders:
         ]
         if unknown:
             notes.append(
-                f"{len(unknown)} files in the class folders of {folder} are of no kind that is "
-                f"read, and are left out ({counted_endings(unknown)}): {unknown[0]!r} is the "
+                f"{len(unknown)} files in the class folders of {folder} have types that cannot be "
+                f"read and are left out ({counted_endings(unknown)}): {unknown[0]!r} is the "
                 f"first.{what_to_do_about(unknown)}"
             )
         return [note for note in notes if note]
 
     @property
     def has_parts(self) -> bool:
-        """Whether there are parts in it, for files of some kind."""
+        """Whether the folder has parts, for files of any kind."""
         return any(self._layout(kind).parts for kind in KINDS if self._folders(kind))
 
     def chosen(self, data_split: str) -> ClassFolders:
-        """The same folder with the examples of some of its parts alone.
+        """The same folder with only the examples of some of its parts.
 
         Raises:
             ValueError: there is no such part; raised when the folder is read.
@@ -158,7 +158,7 @@ class ClassFolders:
 
         Raises:
             ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
-                part that is wanted does not exist.
+            requested part does not exist.
         """
         folder = self.listing.folder
         self._empty_folders(kind)
@@ -186,7 +186,7 @@ class ClassFolders:
 
     @property
     def holds_classes(self) -> bool:
-        """Whether files of some kind lie in two class folders or more."""
+        """Whether two class folders or more hold files of one kind."""
         try:
             return len(self._layout(None).class_names) > 1
         except ValueError:
@@ -197,7 +197,7 @@ class ClassFolders:
         return [file for file in self.listing.files if kind_of_file(file.path)]
 
     def _folders(self, kind: str | None) -> list[str]:
-        """The folders, but the top one, with files of a kind; of any where it is None."""
+        """The folders below the top one with files of a kind, or of any kind if it is None."""
         return sorted(
             {
                 file.folder
@@ -207,7 +207,7 @@ class ClassFolders:
         )
 
     def _layout(self, kind: str | None) -> Layout:
-        """What the folders are; those of files of one kind, or of all kinds together."""
+        """The layout of the folders with files of one kind, or of all kinds together."""
         if kind not in self._layouts:
             folder, nouns = self.listing.folder, KINDS[kind].nouns if kind else "files"
             folders = self._folders(kind)
@@ -218,7 +218,7 @@ class ClassFolders:
         return self._layouts[kind]
 
     def _without_folders(self, nouns: str) -> ValueError:
-        """What to say of a folder without sub-folders that hold such files."""
+        """The message about a folder without sub-folders that hold such files."""
         folder = self.listing.folder
         loose = [f for f in self._files if not f.folder and not is_about_the_data(f.path)]
         loose = [f for f in loose if KINDS[str(kind_of_file(f.path))].nouns in (nouns, "files")]
@@ -239,7 +239,7 @@ class ClassFolders:
         return chosen_parts(self.data_split, layout.parts, f"The folder {self.listing.folder}")
 
     def _classes(self, kind: str | None) -> dict[str, str]:
-        """The class of each folder with files, in the parts that are wanted."""
+        """The class of each folder with files, in the requested parts."""
         layout = self._layout(kind)
         wanted = {*self._wanted_parts(layout)}
         return {
@@ -249,7 +249,7 @@ class ClassFolders:
         }
 
     def _classes_of_parts(self, kind: str) -> dict[str, set[str]]:
-        """The classes in each part that is wanted."""
+        """The classes in each requested part."""
         layout = self._layout(kind)
         classes: dict[str, set[str]] = {part: set() for part in self._wanted_parts(layout)}
         for name, part in layout.places.values():
@@ -262,10 +262,10 @@ class ClassFolders:
         try:
             return not self._folders(None) or self._layout(None).is_plain
         except ValueError:
-            return False  # reading will refuse it, or some kind of files alone is well laid out
+            return False  # reading refuses it, unless the files of one kind alone are well laid out
 
     def _empty_folders(self, kind: str) -> list[str]:
-        """What to say of class folders without files, where their classes have files elsewhere.
+        """Notes on class folders without files whose classes have files elsewhere.
 
         Raises:
             ValueError: a class folder has no files of this kind, nor has its class elsewhere.
@@ -293,9 +293,9 @@ class ClassFolders:
                 )
             holds = f" It holds {counted_endings(within)}.{what_to_do_about(within)}"
             raise ValueError(
-                f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such). "
-                f"Put {nouns} in it or remove it; {nouns} end in {', '.join(endings)}."
-                f"{holds if within else ''}"
+                f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such "
+                f"folders). Put {nouns} in it or remove it; names of {nouns} end in "
+                f"{', '.join(endings)}.{holds if within else ''}"
             )
         if not known:
             return []
@@ -308,6 +308,6 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _with_parents(path: str) -> list[str]:
-    """A path and those of all folders that it lies in."""
+    """A path and the paths of all folders that contain it."""
     names = path.split("/")
     return ["/".join(names[:length]) for length in range(len(names), 0, -1)]

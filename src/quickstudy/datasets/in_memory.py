@@ -1,4 +1,4 @@
-"""Examples as they lie in memory: arrays, lists, columns, data sets of other libraries."""
+"""Examples in memory: arrays, lists, columns, data sets of other libraries."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
     """Examples as ``inputs`` store them, ``[N, *shape]``, and their N labels.
 
     Args:
-        examples: an array or tensor of all; or things that ``inputs.decode`` takes, in a list, a
-            column, or a data set of torch or of the library ``datasets``.
-        labels: one each; None where the data set gives pairs of an example and its label, or has a
-            column of labels.
-        inputs: how things become tensors.
+        examples: an array or tensor of all examples; or single examples that ``inputs.decode``
+        takes, in a list, a column, or a data set of torch or of the library ``datasets``.
+        labels: one per example; None if the data set consists of pairs of an example and its label,
+        or has a column of labels.
+        inputs: converts examples to tensors.
 
     Raises:
-        ValueError: when they cannot be read so; it says what to give.
+        ValueError: when examples or labels cannot be read; the message states what to give.
         UnreadableError: when a single one cannot be decoded (a ValueError too).
     """
     check_inputs(inputs)
@@ -91,7 +91,7 @@ def _is_pair_of_array_and_rate(examples: Any) -> bool:
 
 
 def _as_array(given: Any) -> Tensor | None:
-    """A tensor of an array of numbers; None of anything else."""
+    """An array of numbers as a tensor; None for anything else."""
     if isinstance(given, Tensor):
         found = given.detach()
     elif hasattr(given, "iloc") or hasattr(given, "to_numpy") or isinstance(given, np.ndarray):
@@ -104,29 +104,29 @@ def _as_array(given: Any) -> Tensor | None:
     else:
         return None
     if found.is_complex():
-        raise ValueError(f"The examples are {found.dtype}; real numbers are needed.")
-    if found.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which torch knows little
+        raise ValueError(f"The examples are {found.dtype}; give real numbers.")
+    if found.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch supports little for these
         found = found.to(torch.int64)
     if found.ndim < 2:
         raise ValueError(
-            f"The examples have the shape {list(found.shape)}; [N, ...] is needed, one row each."
+            f"The examples have the shape {list(found.shape)}; give [N, ...], one row per example."
         )
     return found
 
 
 def _stored(array: Tensor, inputs: Inputs, rate: Any) -> Tensor:
-    """What is stored of an array of all examples: itself, where it is of that shape and type."""
+    """The stored form of an array of all examples: the array itself if its shape and type fit."""
     if inputs.kind == FeatureInputs.kind:
         return _vectors(array, inputs)
     if inputs.kind == "text":
         return _tokens(array, inputs)
     if inputs.kind not in KINDS:
-        return array  # of somebody's own inputs, whose stored tensors are not known
+        return array  # the shape that custom inputs store is not known
     things = [*array.cpu()] if rate is None else [(each, rate) for each in array.cpu()]
     if inputs.kind == "image":
         check_brightness(array)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is to be said of it is said with the others
+        warnings.simplefilter("ignore")  # the warning comes with those of the other examples
         sample = _decoded(things[:1], inputs)
     if rate is None and array.dtype == sample.dtype and array.shape[1:] == sample.shape[1:]:
         return array
@@ -134,15 +134,15 @@ def _stored(array: Tensor, inputs: Inputs, rate: Any) -> Tensor:
 
 
 def check_brightness(images: Tensor | NDArray[Any]) -> None:
-    """Refuses images of whole numbers whose brightest is 1: black, if white is 255."""
+    """Refuses images of whole numbers up to 1, which are almost black if white is 255."""
     if isinstance(images, Tensor):
         are_whole = not images.dtype.is_floating_point and images.dtype != torch.bool
     else:
         are_whole = images.dtype.kind in "iu"
     if are_whole and 0 not in images.shape and int(images.max()) == 1:
         raise ValueError(
-            "The largest value of the images is 1, and they are whole numbers, of which 255 is "
-            "white. If 1 is white, give truth values (array.astype(bool)) or floats."
+            "The largest value of the images is 1, but in images of whole numbers 255 is white. If "
+            "1 is white, give booleans (array.astype(bool)) or floats."
         )
 
 
@@ -151,8 +151,8 @@ def _vectors(array: Tensor, inputs: Inputs) -> Tensor:
     if array.ndim != 2 or size not in (None, array.shape[1]):
         flat = ", or use flatten(1)" if array.ndim > 2 else ""
         raise ValueError(
-            f"The examples have the shape {list(array.shape)}, and FeatureInputs reads vectors "
-            f"[N, {size}]. Give such vectors{flat}; images are read by ImageInputs."
+            f"The examples have the shape {list(array.shape)}, but FeatureInputs reads vectors [N, "
+            f"{size}]. Give such vectors{flat}; for images use ImageInputs."
         )
     vectors = array.to(torch.float32)
     if not bool(vectors.isfinite().all()):
@@ -168,15 +168,15 @@ def _tokens(array: Tensor, inputs: Inputs) -> Tensor:
     length = getattr(inputs, "length", None)
     if array.is_floating_point() or array.ndim != 2 or length not in (None, array.shape[1]):
         raise ValueError(
-            f"The examples are {array.dtype} of the shape {list(array.shape)}; give texts, or the "
-            f"numbers of their subwords as {type(inputs).__name__} stores them: whole numbers "
-            f"[N, {length}], 0 behind a text."
+            f"The examples are {array.dtype} of the shape {list(array.shape)}; give texts, or "
+            f"their token numbers as {type(inputs).__name__} stores them: whole numbers [N, "
+            f"{length}], padded with 0 at the end."
         )
     vocabulary = getattr(inputs, "vocabulary", 2**31)
     low, high = int(array.amin()), int(array.amax())
     if low < 0 or high >= vocabulary:
         raise ValueError(
-            f"The numbers of subwords go from {low} to {high}; they must be from 0 to "
+            f"The token numbers range from {low} to {high}; they must lie between 0 and "
             f"{vocabulary - 1}."
         )
     return array.to(torch.int32)
@@ -196,7 +196,7 @@ def _decoded(things: Sequence[Any], inputs: Inputs) -> Tensor:
     shapes = {tuple(each.shape) for each in decoded}
     if len(shapes) > 1:
         raise ValueError(
-            f"The examples have different shapes once they are decoded: {sorted(shapes)[:3]}; "
-            f"{type(inputs).__name__}.decode must give one."
+            f"The decoded examples have different shapes: {sorted(shapes)[:3]}; "
+            f"{type(inputs).__name__}.decode must return one shape for all."
         )
     return torch.stack(decoded)

@@ -1,4 +1,4 @@
-"""Labels as people have them: lists, arrays, columns of tables."""
+"""Labels as users give them: lists, arrays, columns of tables."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ def read_labels(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
     Numbers sort as numbers.
 
     Args:
-        labels: of N examples: strings, whole numbers or truth values, in a list, an array, a
-            tensor or a column. Where a column of the library ``datasets`` names its classes, these
-            names are taken, in their order.
+        labels: strings, whole numbers or booleans for N examples, in a list, an array, a tensor or
+        a column. If a column of the library ``datasets`` names its classes, these names are used,
+        in their order.
 
     Raises:
-        ValueError: when they are of mixed types, missing, or no labels.
+        ValueError: when labels have mixed types, are missing, or have a type that labels cannot
+        have.
     """
     names = _names_of_classes(labels)
     array = _as_labels(labels)
     if names is not None and array.dtype.kind in "iu":
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < len(names):
             raise ValueError(
-                f"The labels go from {array.min()} to {array.max()}, and {len(names)} classes are "
-                "named. Leave out examples without a label first."
+                f"The labels range from {array.min()} to {array.max()}, but {len(names)} classes "
+                "are named. Leave out examples without a label first."
             )
         values, codes = np.unique(array, return_inverse=True)
         return [names[number] for number in values.tolist()], codes
@@ -43,7 +44,7 @@ def read_labels(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _names_of_classes(labels: Any) -> Sequence[str] | None:
-    """The names that a column of the library ``datasets`` has for its classes."""
+    """The class names of a column of the library ``datasets``."""
     feature = getattr(labels, "features", None)
     if isinstance(feature, Mapping):
         feature = feature.get(getattr(labels, "column_name", None))
@@ -55,7 +56,7 @@ def _names_of_classes(labels: Any) -> Sequence[str] | None:
 
 
 def _as_labels(labels: Any) -> NDArray[Any]:
-    """Labels as an array ``[N]`` of one kind of values that can be sorted."""
+    """Labels as an array ``[N]`` of a single sortable type."""
     not_listed = isinstance(labels, str | bytes | Mapping | set | frozenset)
     if not_listed or not isinstance(labels, Iterable):
         raise ValueError(f"The labels are a {type(labels).__name__}. {LABELS_HOW}")
@@ -63,8 +64,8 @@ def _as_labels(labels: Any) -> NDArray[Any]:
     if shape is not None and len(shape) > 1:
         if len(shape) > 2 or shape[1] != 1:
             raise ValueError(
-                f"The labels have the shape {list(shape)}; one label for each example is needed, "
-                "[N]. Rows with a one at the class become labels by argmax(1)."
+                f"The labels have the shape {list(shape)}; give one label per example, [N]. To "
+                "turn one-hot rows into labels, use argmax(1)."
             )
         labels = labels[:, 0] if isinstance(labels, Tensor) else np.asarray(labels)[:, 0]
     if hasattr(labels, "to_pylist"):

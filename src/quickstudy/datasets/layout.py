@@ -1,7 +1,8 @@
 """Which sub-folders are classes, and which are parts such as train and test.
 
-Only paths are looked at. What a folder is follows from where the files lie: a folder called like a
-part is one if class folders lie in it, and every rule is the same for images, texts and sounds.
+Only paths are inspected. The positions of the files decide what a folder is: a folder with the name
+of a part is a part if it contains class folders. The rules are the same for images, texts and
+sounds.
 """
 
 from __future__ import annotations
@@ -14,24 +15,26 @@ from pathlib import PurePosixPath
 from quickstudy.datasets.parts import in_order, part_of
 
 Place = tuple[str, str]
-"""The class of a folder, and its part by the part's own name; "" where there are no parts."""
+"""The class of a folder, and the name of its part; "" if there are no parts."""
 
 _UNLABELLED = frozenset({"unlabelled", "unlabeled", "unsup", "unsupervised"})
 _NO_CLASS_ALONE = frozenset(
     ("unknown", "unsorted", "images", "image", "img", "imgs", "all", "data", "files")
 )
-"""Names of the only folder in a part that holds what has no class, as Keras wants ``test/all``."""
+"""Names of a part's only folder that holds files without a class, such as ``test/all`` for Keras.
+"""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folders of a data set are.
+    """The roles of the folders of a data set.
 
     Args:
-        place: the class and the part of any folder, by its path; None for one that is in no class.
-        places: those of the folders with files that are in a class.
-        parts: of these, in order; empty where the data are not divided.
-        notes: what should be said, in sentences.
+        place: returns the class and the part of a folder, given its path; None if it is in no
+        class.
+        places: the class and the part of each folder with files that is in a class.
+        parts: the parts, in order; empty if the data are not divided.
+        notes: warnings, in sentences.
     """
 
     place: Callable[[str], Place | None]
@@ -46,17 +49,17 @@ class Layout:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every folder with files is a class that has the folder's path as its name."""
+        """Whether every folder with files is a class named by the folder's path."""
         return all(place == (folder, "") for folder, place in self.places.items())
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """How a path is taken apart.
+    """How a path is split into part and class.
 
     Args:
-        tops: folders at the top that are parts; empty where parts are no top folders.
-        level: of the parts inside the classes; 0 where there are none.
+        tops: top-level folders that are parts; empty if the parts are at another level.
+        level: depth of the parts inside the classes; 0 if there are none.
         shared: folders, below the parts, that hold all classes of all parts.
         unlabelled: parts at the top of which no folder is a class.
     """
@@ -84,17 +87,17 @@ class _Rule:
 
 
 def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
-    """Finds out what the folders with files are.
+    """Finds out which folders with files are classes and which are parts.
 
-    - ``train/cat/...``: top folders that are called like parts and hold class folders are parts.
-      What lies beside them is in no class: loose files, parts without class folders, other folders.
-    - ``cat/train/...``: folders inside the classes are parts where all of them are called so.
-    - Else every folder with files is a class, named by its path.
+    - ``train/cat/...``: top-level folders with names of parts that hold class folders are parts.
+    Anything beside them is in no class: loose files, parts without class folders, other folders. -
+    ``cat/train/...``: folders inside the classes are parts if all of them have names of parts. -
+    Otherwise every folder with files is a class, named by its path.
 
     Args:
-        folders: the paths, with ``/``, of all folders that hold files to be read, but the top one.
-        data: what messages call the whole.
-        nouns: what messages call the files.
+        folders: the paths, with ``/``, of all folders below the top one that hold files to read.
+        data: the name of the data in messages.
+        nouns: the word for the files in messages.
 
     Raises:
         ValueError: there are parts but no classes in them, or it is not clear which folders are
@@ -115,9 +118,9 @@ def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
     if called_so := sorted(name for name in places if not rule.tops and part_of(name)):
         listed = " and ".join(map(repr, called_so))
         notes.append(
-            f"The folder {listed} in {data} is taken for a class, since its {nouns} lie in it as "
-            "in the class folders beside it. If it is a part of the data, move it away; if it is a "
-            "class, nothing is wrong."
+            f"The folder {listed} in {data} is read as a class, because its {nouns} lie directly "
+            "in it, as in the class folders beside it. If it is a part of the data, move it "
+            "elsewhere; if it is a class, nothing is wrong."
         )
     return Layout(place, places, parts, notes)
 
@@ -141,10 +144,10 @@ def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:
         if not others & {*below[part]}:
             other = next(top for top in sorted(below.keys() - named) if below[top])
             raise ValueError(
-                f"In {data} the folder {part!r} is called like a part of the data, but {other!r} "
-                "beside it holds folders of its own, with other names. If they are parts, give the "
-                f"one to be read ({str(PurePosixPath(data) / part)!r}); if they are groups of "
-                f"classes, call {part!r} something else."
+                f"In {data} the folder {part!r} has the name of a part of the data, but {other!r} "
+                "beside it also holds folders, with other names. If they are parts, give the path "
+                f"of the one to read ({str(PurePosixPath(data) / part)!r}); if they are groups of "
+                f"classes, rename {part!r}."
             )
     shared = _shared({part: below[part] for part in parts})
     rule = _Rule(parts, 0, shared)
@@ -157,14 +160,14 @@ def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:
 def _no_classes(parts: Sequence[str], data: str, nouns: str) -> ValueError:
     return ValueError(
         f"{data} has the parts {', '.join(parts)}, with {nouns} in them but no class folders. Put "
-        f"the {nouns} of each class in a sub-folder named for the class, as in "
-        f"{parts[0]}/cat; if {' and '.join(map(repr, parts))} are the classes themselves, put "
-        f"them together in a folder {'train'!r}."
+        f"the {nouns} of each class in a sub-folder named after the class, as in {parts[0]}/cat; "
+        f"if {' and '.join(map(repr, parts))} are themselves the classes, put them together in a "
+        f"folder {'train'!r}."
     )
 
 
 def _shared(below: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The folders below all parts that are no classes themselves: images in train/images/cat."""
+    """Folders below the parts that are not classes themselves: ``images`` in train/images/cat."""
     shared: list[str] = []
     rests = {part: [rest.split("/") for rest in some] for part, some in below.items()}
     while True:
@@ -182,7 +185,7 @@ def _shared(below: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _is_unlabelled(rule: _Rule, part: str, rests: Sequence[str]) -> bool:
-    """Whether a part's only folder is called like one of files that have no class."""
+    """Whether a part's only folder has a name for files without a class."""
     places = [rule(f"{part}/{rest}") for rest in rests]
     names = {place[0].casefold() for place in places if place}
     return not names or (len(names) == 1 and _is_no_class(next(iter(names))))
@@ -193,7 +196,7 @@ def _is_no_class(name: str) -> bool:
 
 
 def _level_of_parts(folders: Sequence[str]) -> int:
-    """The depth at which all folders are parts, as in ``cat/train``; 0 where there is none."""
+    """The depth at which all folders are parts, as in ``cat/train``; 0 if there is none."""
     paths = [folder.split("/") for folder in folders]
     for level in range(1, max(map(len, paths), default=0)):
         deep = [names for names in paths if len(names) > level]
@@ -205,17 +208,18 @@ def _level_of_parts(folders: Sequence[str]) -> int:
 
 
 def same_names(names: Collection[str], data: str) -> tuple[dict[str, str], list[str]]:
-    """Which class names are spellings of one name, and what to say of similar ones.
+    """Class names that are spellings of the same name, and notes on them and on similar names.
 
-    Letters with accents have two encodings, and file systems differ in which they write; that and
-    blanks at the end cannot be seen. Other capitals can mean another class ("a" and "A").
+    Letters with accents have two encodings, and file systems differ in which one they write; this
+    and trailing spaces cannot be seen. Upper and lower case can mean different classes ("a" and
+    "A").
 
     Args:
         names: of the classes.
         data: what messages call the data.
 
     Returns:
-        The one name for each that has several spellings, and sentences.
+        The name to use for each name with several spellings, and the notes.
     """
     alike: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -225,9 +229,9 @@ def same_names(names: Collection[str], data: str) -> tuple[dict[str, str], list[
     if merged:
         one = next(iter(merged.values()))
         notes.append(
-            f"Class names in {data} are spellings of one name, such as {one!r} (blanks at the "
-            f"end, or other encodings of accents), and are read as one ({len(merged)} spellings "
-            "in all)."
+            f"Some class names in {data} are spellings of the same name, such as {one!r} (trailing "
+            f"spaces, or different encodings of accents), and are read as one class ({len(merged)} "
+            "spellings in all)."
         )
     folded: dict[str, list[str]] = {}
     for name in sorted({merged.get(name, name) for name in names}):
@@ -236,12 +240,12 @@ def same_names(names: Collection[str], data: str) -> tuple[dict[str, str], list[
     similar = [same for same in folded.values() if len(same) > 1]
     if similar:
         notes.append(
-            f"The classes {' and '.join(map(repr, similar[0]))} in {data} differ only in capitals "
-            f"and are read as {len(similar[0])} classes; rename them if they are one."
+            f"The classes {' and '.join(map(repr, similar[0]))} in {data} differ only in upper and "
+            f"lower case and are read as {len(similar[0])} classes; rename them if they are one."
         )
     return merged, notes
 
 
 def plain_name(name: str) -> str:
-    """A class's name as it looks: composed accents (NFC), no blanks around any folder's name."""
+    """A class name as it looks: accents composed (NFC), no spaces around any folder's name."""
     return "/".join(part.strip() for part in unicodedata.normalize("NFC", name).split("/"))

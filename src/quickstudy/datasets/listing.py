@@ -1,4 +1,4 @@
-"""What lies in a folder, without what systems leave there."""
+"""The contents of a folder, without the files that systems leave there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
 def is_of_the_system(name: str) -> bool:
-    """Whether a file or folder is hidden, or is one that systems and file servers make."""
+    """Whether a file or folder is hidden, or was created by an operating system or file server."""
     plain = name.casefold()
     is_known = plain in _SYSTEM_FOLDERS or plain in _SYSTEM_FILES
     return is_known or name.startswith((".", "~$")) or bool(_CHECKED_DISK.fullmatch(name))
@@ -44,7 +44,7 @@ class FoundFile:
 
     @cached_property
     def folder(self) -> str:
-        """The path of the folder that it lies in; "" for the top one."""
+        """The path of its folder; "" for the top one."""
         return self.path.rpartition("/")[0]
 
 
@@ -57,7 +57,7 @@ class Listing:
     folders: Sequence[str]
 
     def inside(self, top: str) -> Listing:
-        """What lies in the sub-folder ``top``."""
+        """The contents of the sub-folder ``top``."""
         start = len(top) + 1
         within = f"{top}/"
         return Listing(
@@ -72,7 +72,7 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Everything that lies in a folder, however deep. Links are followed, but never twice."""
+    """Everything in a folder, at any depth. Links are followed, but never twice."""
     files: list[FoundFile] = []
     folders: list[str] = []
     visited: set[str] = set()
@@ -88,7 +88,7 @@ def list_folder(folder: Path) -> Listing:
         for name in names:
             if not is_of_the_system(name):
                 path = os.path.join(place, name)  # noqa: PTH118 - much faster for many files
-                # A link that leads nowhere is listed, so that it is reported as unreadable.
+                # A broken link is listed, so that it is reported as unreadable.
                 status = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
                 files.append(FoundFile(str(inside / name), status.st_size, status.st_mtime_ns))
     files.sort(key=lambda file: file.path)
@@ -96,7 +96,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def counted_endings(paths: Iterable[str]) -> str:
-    """How many files there are of each ending, the most frequent first: ``2 .m4a, 1 .pdf``."""
+    """The number of files with each ending, the most frequent first: ``2 .m4a, 1 .pdf``."""
     counts: dict[str, int] = {}
     for path in paths:
         ending = PurePosixPath(path).suffix.lower() or "without an ending"

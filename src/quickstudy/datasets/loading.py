@@ -27,7 +27,7 @@ from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_d
 from quickstudy.inputs.inputs import check_inputs
 
 DECODING_VERSION = 2
-"""What was decoded by other rules, or without their notes, is decoded again."""
+"""Examples that an older version decoded by other rules or without notes are decoded again."""
 
 
 def load_dataset(
@@ -90,7 +90,7 @@ def load_dataset(
             ``class_splits.json``, one that divides the values of this column:
             ``{"speaker": "speakers/train"}``.
         division: the published split that :meth:`ClassDataset.split` divides the classes by where
-            it is told nothing else; by default the benchmark's usual one, or the first.
+            told nothing else; by default the benchmark's usual split, or the first.
 
     Columns, ``configuration`` and ``where`` are for repositories and tables.
 
@@ -131,10 +131,10 @@ def load_dataset(
     for note in place.notes(kind):
         warnings.warn(note, stacklevel=2)
     identity = dict(place.identity())
-    if kind == "audio" or not benchmark:  # images and texts of benchmarks are what they were
+    if kind == "audio" or not benchmark:  # decoding of benchmarks' images and texts has not changed
         identity["decoding"] = DECODING_VERSION
     decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(kind), unreadable)
-    # Where the classes are divided in a published way, pooling their examples is a part of that.
+    # Where there is a published split of the classes, pooling their examples is part of it.
     pooling = "" if benchmark or written else decoded.pooling
     for note in [*decoded.notes, pooling]:
         if note:
@@ -180,7 +180,7 @@ def _check_source(source: Any) -> None:
 
 
 def _chosen_part(place: Source, rows: Rows, columns: Columns, source: str) -> Source:
-    """A source without tables, of which at most the part can be chosen."""
+    """A source without tables, where at most the part can be chosen."""
     if columns == Columns() and rows.all:
         return place
     has_parts = isinstance(place, ClassFolders) and place.has_parts
@@ -223,7 +223,7 @@ class _Published:
         # Divisions beside the data count before those that a catalogue remembers.
         remembered_ones = self.benchmark.class_splits if self.benchmark else {}
         if in_tables and (self.benchmark or self.written):
-            found = {}  # the parts of tables count where nothing is published
+            found = {}  # without a published split, the parts of tables form one
         splits = splits_of({**remembered_ones, **found, **self.written}, class_names)
         usual = [self.default_split] if self.default_split else []
         usual += self.benchmark.splits if self.benchmark else ()

@@ -1,6 +1,6 @@
-"""Parts of data, such as train and test: what they are called, and what pooling them means.
+"""Parts of data, such as train and test: their names, and how they are chosen and pooled.
 
-Folders, tables and repositories are all asked here, so that a name means the same in each.
+Folders, tables and repositories all use this module, so that a name means the same in each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from quickstudy.datasets.decoding import Splits
 
 PARTS = ("train", "validation", "test")
-"""In the order in which they are listed."""
+"""In the order in which parts are listed."""
 
 _NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "trn", "trainset", "metatrain"), "train"),
@@ -20,7 +20,7 @@ _NAMES: Mapping[str, str] = {
     **dict.fromkeys(("test", "testing", "tst", "testset", "metatest"), "test"),
     **dict.fromkeys(("eval", "evaluation", "evalset", "holdout"), "test"),
 }
-"""As the Hugging Face hub has them: dev is validation, eval is test."""
+"""As on the Hugging Face hub: dev is validation, eval is test."""
 
 _FILLERS = frozenset(
     (
@@ -29,25 +29,25 @@ _FILLERS = frozenset(
         *("wav", "wavs", "text", "texts"),
     )
 )
-"""What names of parts have beside the part: ``train_images``, ``test-set``, ``val2017``."""
+"""Additions to the names of parts: ``train_images``, ``test-set``, ``val2017``."""
 
 SPLIT_COLUMNS = ("split", "data_split", "dataset_split", "subset", "partition", "set", "fold")
-"""Usual names of the column that says the part of each row."""
+"""Usual names of the column with the part of each row."""
 
 
 def part_of(name: str) -> str | None:
-    """The part that a folder's name, or a value in a table, stands for; None for any other name.
+    """The part that a folder's name or a table's value stands for; None for any other name.
 
-    Capitals do not matter, nor do digits at the end and words such as "images" or "set".
+    Case, digits at the end and words such as "images" or "set" are ignored.
     """
     words = [word for word in _words(name) if word not in _FILLERS]
     return _NAMES.get(words[0]) if len(words) == 1 else None
 
 
 def part_of_table(name: str) -> str | None:
-    """The part that the name of a table's file stands for: ``train``, ``reviews_test``.
+    """The part that a table's file name stands for: ``train``, ``reviews_test``.
 
-    The hub looks for these words anywhere in the name, and so does this.
+    As on the hub, these words are found anywhere in the name.
     """
     found = {_NAMES[word] for word in _words(name) if word in _NAMES}
     return found.pop() if len(found) == 1 else None
@@ -60,7 +60,7 @@ def _words(name: str) -> list[str]:
 
 
 def in_order(parts: Collection[str]) -> list[str]:
-    """Names of parts: training first, then validation, then test, then what has another name."""
+    """Names of parts: training first, then validation, then test, then all others."""
 
     def place(name: str) -> int:
         part = _meaning(name)
@@ -70,7 +70,7 @@ def in_order(parts: Collection[str]) -> list[str]:
 
 
 def chosen_parts(wanted: str, parts: Sequence[str], data: str) -> list[str]:
-    """The parts that ``data_split`` asks for: their own names or "train", "validation", "test".
+    """The parts that ``data_split`` selects, by their own names or "train", "validation", "test".
 
     Args:
         wanted: one name, or several joined by "+".
@@ -85,7 +85,11 @@ def chosen_parts(wanted: str, parts: Sequence[str], data: str) -> list[str]:
         same = [name for name in parts if name == each]
         meant = [name for name in parts if each in PARTS and each == _meaning(name)]
         if not same and not meant:
-            known = f"it has {', '.join(parts)}" if parts else "its folders are no parts"
+            known = (
+                f"it has {', '.join(parts)}"
+                if parts
+                else ("none of its folders is a part of the data")
+            )
             raise ValueError(f"{data} has no data split {each!r}; {known}.")
         chosen += [name for name in same or meant if name not in chosen]
     return chosen
@@ -96,13 +100,13 @@ def _meaning(name: str) -> str | None:
 
 
 def known_parts(names: Sequence[str]) -> list[str]:
-    """Those names of tables that stand for parts, in order; none if all stand for the same."""
+    """The names of tables that stand for parts, in order; none if all stand for the same part."""
     known = in_order([name for name in names if _meaning(name)])
     return known if len({_meaning(name) for name in known}) > 1 else []
 
 
 def training_parts(parts: Sequence[str]) -> list[str]:
-    """Those to learn from where some are kept for testing; all of them where none is for training.
+    """The parts to learn from, leaving out those for testing; all parts if none is for training.
 
     Args:
         parts: all parts by their own names.
@@ -111,15 +115,16 @@ def training_parts(parts: Sequence[str]) -> list[str]:
 
 
 def split_by_parts(name: str, classes: Mapping[str, Collection[str]]) -> Splits:
-    """The split that parts make where they divide the classes, as those of few-shot data do.
+    """The split that the parts form if they divide the classes, as in few-shot data sets.
 
     Args:
         name: of the split.
         classes: the classes of each part, by the parts' own names.
 
     Returns:
-        The split alone; empty where a class lies in two parts, or there is only one part. Letter
-        case is no difference here, as "Cat" in train and "cat" in test are hardly two classes.
+        Only that split; empty if a class is in two parts, or there is only one part. Upper and
+        lower case are not distinguished here: "Cat" in train and "cat" in test are hardly two
+        classes.
     """
     members: dict[str, set[str]] = {}
     for part, names in classes.items():
@@ -131,7 +136,7 @@ def split_by_parts(name: str, classes: Mapping[str, Collection[str]]) -> Splits:
 
 
 def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
-    """What to say where examples of several parts become one data set; empty where none do.
+    """The warning that examples of several parts are pooled; empty if none are.
 
     Args:
         data: what messages call it.
@@ -147,8 +152,9 @@ def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
     parts = in_order(classes)
     which = "all classes" if len(shared) == len(counted) else f"the classes {_listed(shared)}"
     return (
-        f"The examples of {' and '.join(parts)} in {data} are pooled, as {which} lie in more than "
-        f"one of them. Read one part alone with data_split={parts[0]!r} (--data_split {parts[0]})."
+        f"The examples of {' and '.join(parts)} in {data} are pooled, because {which} are in more "
+        f"than one of them. To read only one part, use data_split={parts[0]!r} (--data_split "
+        f"{parts[0]})."
     )
 
 
@@ -158,15 +164,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def learning_note(data: str, used: Sequence[str], left: Sequence[str]) -> str:
-    """What to say where a classifier learns from some parts of the data only.
+    """The warning that a classifier learns from some parts of the data only.
 
     Args:
         data: what messages call it.
-        used: the parts that it learns from.
+        used: the parts to learn from.
         left: the other parts, not empty.
     """
     return (
-        f"Only the examples of {' and '.join(used)} in {data} are learned; those of "
-        f"{' and '.join(left)} are left alone, so that they can test what was learned. To learn "
-        f"from all of them, say --data_split {'+'.join([*used, *left])}."
+        f"Only the examples of {' and '.join(used)} in {data} are used for learning; those of "
+        f"{' and '.join(left)} are left alone, so that they can test the result. To learn from all "
+        f"of them, give --data_split {'+'.join([*used, *left])}."
     )

@@ -112,16 +112,16 @@ def labelled_parts(tables: Tables, columns: Columns, rows: Rows, kind: str | Non
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The rows that are wanted.
+    """The requested rows.
 
     Args:
-        tables: that have all columns.
+        tables: those that have all the columns.
         found: the columns.
-        part: of each row of the tables.
-        numbers: of the wanted rows with a class.
+        part: the part of each row of the tables.
+        numbers: the numbers of the requested rows that have a class.
         names: of the classes.
-        classes: the number of the class of each wanted row.
-        notes: what should be said.
+        classes: the class number of each requested row.
+        notes: warnings.
     """
 
     tables: Sequence[Table]

@@ -51,9 +51,10 @@ class Shard:
         stop: the row after the last one.
         rows: of the n examples, ``[n]`` int64; those that cannot be read are missing.
         examples: ``[n, *shape]``.
-        skipped: how many cannot be read.
-        skipped_names: what the first of these are called.
-        remarks: what decoding remarked: on how many examples, and what the first is called.
+        skipped: how many examples cannot be read.
+        skipped_names: the names of the first of these in messages.
+        remarks: the remarks of decoding: for each, the number of examples and the name of the
+        first.
     """
 
     start: int

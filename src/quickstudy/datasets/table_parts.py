@@ -1,4 +1,4 @@
-"""Parts of tables: a table for each, or one table with a column that says each row's part."""
+"""Parts of tables: one table per part, or one table with a column for each row's part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PartOfRows:
 
     Args:
         names: of the parts.
-        codes: the number of each row's part, ``[N]``; -1 for a row of no part.
+        codes: the number of each row's part, ``[N]``; -1 for a row in no part.
     """
 
     names: Sequence[str]
@@ -41,7 +41,7 @@ class PartOfRows:
     def classes(
         self, rows: NDArray[np.int64], classes: NDArray[np.int32], class_names: Sequence[str]
     ) -> dict[str, set[str]]:
-        """The classes in each part, of rows of these numbers and classes."""
+        """The classes in each part, given the rows' numbers and classes."""
         of_rows = self.codes[rows]
         return {
             part: {class_names[each] for each in np.unique(classes[of_rows == number]).tolist()}
@@ -51,9 +51,9 @@ class PartOfRows:
 
 
 def split_column(tables: Tables) -> str | None:
-    """The column that says the part of each row, where one table holds several parts.
+    """The column that holds the part of each row, if one table has several parts.
 
-    It is called so and holds nothing but names of parts.
+    It has one of the usual names and holds only names of parts.
     """
     if len(tables.parts) != 1:
         return None
@@ -66,7 +66,7 @@ def split_column(tables: Tables) -> str | None:
 
 
 def _parts_in(table: Table, column: str) -> tuple[list[str], NDArray[np.int32]]:
-    """The values of a column as strings, and each row's; none where it holds something else."""
+    """The values of a column as strings, and each row's value; none if it holds anything else."""
     try:
         values, numbers = codes([table], column)
     except (ValueError, NotImplementedError):
@@ -104,7 +104,7 @@ def part_of_rows(tables: Tables, parts: Sequence[Table]) -> PartOfRows:
 def rows_of_data_split(
     tables: Tables, part: PartOfRows, data_split: str | None
 ) -> NDArray[np.bool_]:
-    """Which rows are of the parts that are wanted, ``[N]``.
+    """A mask ``[N]`` of the rows in the requested parts.
 
     Raises:
         ValueError: there is none of this name.
@@ -118,12 +118,12 @@ def rows_of_data_split(
 def split_and_pooling(
     classes: dict[str, set[str]], name: str, data_split: str | None
 ) -> tuple[Splits, str]:
-    """The split that the parts make, and what to say where their examples are pooled.
+    """The split that the parts form, and the warning if their examples are pooled.
 
     Args:
         classes: the classes in each part.
-        name: what messages call the tables.
-        data_split: the parts that were asked for; pooling those is no surprise.
+        name: the name of the tables in messages.
+        data_split: the requested parts; pooling these needs no warning.
     """
     known = known_parts([*classes])
     if not known:

@@ -74,7 +74,7 @@ class TableSource(ABC):
         return str(remembered({"kind of": self.identity()}, look))
 
     def notes(self, kind: str) -> Sequence[str]:
-        """None; what is to be said of tables comes with their rows."""
+        """None; warnings about tables come with their rows."""
         return ()
 
     def parts(self, kind: str) -> Sequence[str]:
@@ -87,7 +87,7 @@ class TableSource(ABC):
             return labelled_parts(tables, self.columns, self.rows, kind)
 
     def chosen(self, data_split: str) -> Self:
-        """The same with the rows of some data splits alone; see :class:`Source`."""
+        """The same tables with only the rows of some data splits; see :class:`Source`."""
         return replace(self, rows=replace(self.rows, data_split=data_split))
 
     @contextmanager
@@ -245,7 +245,7 @@ def file_digest(path: Path) -> str:
 
 
 def state(path: Path) -> list[int]:
-    """A file's size and time of change; nothing where there is none."""
+    """A file's size and time of change; empty if there is no file."""
     try:
         status = path.stat()
     except OSError:

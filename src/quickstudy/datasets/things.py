@@ -37,8 +37,8 @@ def unpacked(
     name = type(given).__name__
     if isinstance(given, str | bytes | os.PathLike):
         raise ValueError(
-            f"The examples are a single {name}; give a list with one entry each. A folder or a "
-            "table is read by quickstudy.load_dataset."
+            f"The examples are a single {name}; give a list with one entry per example. To read a "
+            "folder or a table, use quickstudy.load_dataset."
         )
     if _gives_batches(given):
         raise ValueError(
@@ -55,8 +55,8 @@ def unpacked(
     if isinstance(given, Mapping):
         keys = ", ".join(map(repr, list(given)[:5]))
         raise ValueError(
-            f"The examples are a {name} of {keys}; give one of its values, such as parts['train'] "
-            "of a DatasetDict."
+            f"The examples are a {name} with the keys {keys}; give one of its values, such as "
+            "parts['train'] of a DatasetDict."
         )
     columns = getattr(given, "column_names", getattr(given, "columns", None))
     if columns is not None:
@@ -74,17 +74,17 @@ def unpacked(
 def _listed(given: Any, most: int | None) -> list[Any]:
     if hasattr(given, "to_pylist"):  # of pyarrow
         return list(given.to_pylist())
-    if hasattr(given, "iloc"):  # whose numbers are those of an index
+    if hasattr(given, "iloc"):  # indexing a pandas column goes by its index
         return list(given)
     if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
-        # A data set of torch is iterable by its numbers, but has no end of its own.
+        # A torch data set can be iterated by number, but the iteration may never end.
         return [given[number] for number in range(len(given))]
     if isinstance(given, Iterable):
         return list(islice(given, most))
     if hasattr(given, "__getitem__"):
         raise ValueError(
-            f"The examples are a {type(given).__name__}, which does not say how many they are "
-            "(no __len__); give a list."
+            f"The examples are a {type(given).__name__}, which has no length (__len__); give a "
+            "list."
         )
     raise ValueError(
         f"The examples are a {type(given).__name__}; give an array, or a list with one entry each."
@@ -94,7 +94,7 @@ def _listed(given: Any, most: int | None) -> list[Any]:
 def _unpaired(
     things: list[Any], names: Any, kind: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
-    """Splits pairs of an example and its label, as data sets of torch give them."""
+    """Splits pairs of an example and its label, as torch data sets return them."""
     first: Any = things[0] if things else None
     is_row = isinstance(first, tuple | list) and not _is_numbers(first)
     if _is_sound_and_rate(first, kind, is_thing=labels is not None or one_by_one):
@@ -105,13 +105,13 @@ def _unpaired(
         return things, None
     if len(first) != 2:
         raise ValueError(
-            f"Each example is a {type(first).__name__} of {len(first)}; a thing by itself is "
-            "needed, or a pair of it and its label (labels=None)."
+            f"Each example is a {type(first).__name__} of length {len(first)}; give single items, "
+            "or pairs of an item and its label (labels=None)."
         )
     if labels is not None:
         raise ValueError(
-            "The examples are pairs, of an example and its label perhaps, and labels were given "
-            "too. Leave the labels out (labels=None), or give the examples alone."
+            "The examples are pairs, perhaps of an example and its label, but labels were given "
+            "too. Leave the labels out (labels=None), or give only the examples."
         )
     found = None if one_by_one else _named([each[1] for each in things], names)
     return [each[0] for each in things], found
@@ -178,7 +178,7 @@ def _by_usual_names(names: Iterable[str], usual: Iterable[str]) -> list[str]:
 
 
 def _named(labels: list[Any], names: Any) -> Any:
-    """Numbers of classes as the names that a data set of torchvision has for them."""
+    """Class numbers replaced by the class names of a torchvision data set."""
     named = isinstance(names, list | tuple) and all(isinstance(each, str) for each in names)
     if not named or not all(isinstance(n, int) and 0 <= n < len(names) for n in labels):
         return labels
@@ -193,7 +193,7 @@ def _gives_batches(given: Any) -> bool:
 
 
 def _is_of_library(given: Any) -> bool:
-    """Whether it is a whole data set of the library ``datasets``."""
+    """Whether an object is a whole data set of the library ``datasets``."""
     is_theirs = type(given).__module__.partition(".")[0] == "datasets"
     return is_theirs and hasattr(given, "features") and not hasattr(given, "column_name")
 
@@ -243,7 +243,7 @@ def _labels_of_library(table: Any) -> Any:
 
 
 def _raw(thing: Any) -> Any:
-    """A thing as ``Inputs.decode`` takes it; files of ``datasets`` by what they hold."""
+    """An example as ``Inputs.decode`` takes it; for a file of ``datasets``, its content."""
     if isinstance(thing, Mapping) and {"bytes", "path"} >= set(thing) and thing:
         content = thing.get("bytes")
         return Path(thing["path"]) if content is None and thing.get("path") else content

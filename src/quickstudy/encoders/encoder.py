@@ -34,10 +34,10 @@ class Encoder(nn.Module, ABC):
 
 
 def use_channels_last(module: nn.Module) -> nn.Module:
-    """Lays the weights of this package's 2-D convolutions out channels-last, in place.
+    """Stores the weights of this package's 2-D convolutions channels-last, in place.
 
-    That is faster and gives the same values. What others wrote stays as it is: a forward pass that
-    ends in ``x.view(len(x), -1)`` relies on the layout of its maps.
+    That is faster and gives the same values. Third-party modules are left alone: a forward pass
+    that ends in ``x.view(len(x), -1)`` relies on the layout of its maps.
     """
     _use_channels_last(module, ours=False)
     return module
@@ -46,7 +46,7 @@ def use_channels_last(module: nn.Module) -> nn.Module:
 def _use_channels_last(module: nn.Module, ours: bool) -> None:
     own = is_own(module)
     ours = own or (ours and type(module).__module__.startswith("torch.nn."))
-    # What a constructor was handed is not ours, though it be made of torch's layers alone.
+    # Modules passed to a constructor are not ours, even if they consist only of torch's layers.
     handed = inspect.signature(type(module).__init__).parameters if own else ()
     for parameter in module.parameters(recurse=False):
         if ours and parameter.ndim == 4:
@@ -56,7 +56,7 @@ def _use_channels_last(module: nn.Module, ours: bool) -> None:
 
 
 def is_own(module: nn.Module) -> bool:
-    """Whether the class of a module is this package's."""
+    """Whether a module's class belongs to this package."""
     return type(module).__module__.split(".")[0] == __name__.split(".")[0]
 
 

@@ -9,7 +9,7 @@ batch at hand (transductive when that batch is the query), in evaluation mode by
 its buffers, which the strategy fills with those of the task's support (inductive; "conventional
 batch normalisation" in Bronskill et al., "TaskNorm", ICML 2020, with the support as the batch).
 :mod:`quickstudy.encoders.task_normalization` puts it into a copy of an encoder's structure, so that
-the encoder itself stays as it was.
+the encoder itself is not changed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Normalization = Literal["batch", "group", "none"]
 GROUPS = 8
 
 OTHER_USES = (
-    "A normalisation layer was used several times on a task's support and another number of times "
-    "on its queries, so that it is unclear whose statistics it is to use. Let the encoder use it "
-    "equally often whatever the size of the batch."
+    "A normalisation layer was used a different number of times on a task's support and on its "
+    "queries, so it is unclear which statistics to use. The encoder must use the layer equally "
+    "often for every batch size."
 )
 
 
@@ -61,16 +61,16 @@ class LayerNorm(nn.LayerNorm):
 
 
 class TaskStatistics:
-    """The statistics that one normalisation layer finds in a task, or is given for it.
+    """The statistics of a task that one normalisation layer records or is given.
 
     A layer that a pass uses several times (with shared weights, or on parts of its batch) has
     statistics for each use, in the order of the uses.
 
     Attributes:
-        recorded: the mean and variance ``[C]`` of each use, while they are being recorded.
-        uses: how often given statistics were used in the present pass.
-        expected: how many uses statistics were given for, if for several.
-        by_batch: whether the present pass uses the batch's own statistics.
+        recorded: the mean and variance ``[C]`` of each use, while recording.
+        uses: how often given statistics were used in the current pass.
+        expected: the number of uses with given statistics, if several.
+        by_batch: whether the current pass uses the batch's own statistics.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class TaskStatistics:
         self.by_batch = True
 
     def record(self, mean: Tensor, var: Tensor) -> None:
-        """Notes the statistics ``[C]`` of a batch, if they are being recorded."""
+        """Records the statistics ``[C]`` of a batch, while recording is on."""
         if self.recorded is not None:
             self.recorded.append((mean, var))
 
@@ -94,9 +94,9 @@ class TaskStatistics:
         return {name: torch.stack(values) for name, values in zip(names, each, strict=True)}
 
     def next(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Of given statistics those for this use, ``[C]``.
+        """The given statistics ``[C]`` for this use.
 
-        Statistics of a single use hold for any number of uses, so that queries may come in parts.
+        Statistics of a single use apply to any number of uses, so that queries can come in parts.
 
         Raises:
             ValueError: when the layer is used more often than statistics were recorded.
@@ -144,7 +144,7 @@ class TaskBatchNorm(nn.Module):
         return normalized(x, self.weight, self.bias, self.eps, self.statistics, given)
 
     def given(self) -> tuple[Tensor, Tensor]:
-        """The mean and variance ``[C]`` that it uses in evaluation mode."""
+        """The mean and variance ``[C]`` used in evaluation mode."""
         return self.statistics.next(self.mean, self.var)
 
 
@@ -163,7 +163,7 @@ def normalized(
         weight: ``[C]``, or None for 1.
         bias: ``[C]``, or None for 0.
         eps: added to the variance.
-        statistics: notes the batch's own, where those are used.
+        statistics: records the batch's own statistics, if these are used.
         given: the mean and variance ``[C]`` to use; None for the batch's own.
     """
     axes = [0, *range(2, x.ndim)]
@@ -187,9 +187,9 @@ def transformed() -> bool:
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer computes what its kind does and nothing else, so that it can be merged.
+    """Whether a layer computes exactly what its type does, so that it can be merged.
 
-    A layer that somebody put in its place, or looks at, may do more: it is called as it is.
+    A replaced layer, or one with hooks, may do more and is called unchanged.
     """
     kind = type(layer)
     if kind not in (nn.Conv2d, nn.BatchNorm2d, TaskBatchNorm):

@@ -1,4 +1,4 @@
-"""Encoders of somebody's own, named by the import path of their class."""
+"""Custom encoders, named by the import path of their class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quickstudy.trust import IMPORT_PATH
 
 
 def is_import_path(name: str) -> bool:
-    """Whether this names a class by where it is imported from, as ``my_module.Net`` does."""
+    """Whether a name is the import path of a class, such as ``my_module.Net``."""
     return IMPORT_PATH.fullmatch(name) is not None
 
 
@@ -25,16 +25,16 @@ def own_class(name: str) -> type[nn.Module]:
     The command line takes any such class where it takes an :class:`Encoder`.
 
     Raises:
-        ValueError: when there is none, or something else has this name. It says how a function
-            that makes a module is put into a class.
+        ValueError: when there is no such class, or the name is that of something else. For a
+        function that creates a module, the message shows how to put it into a class.
     """
     module_name, _, short = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code may fail in any way
         raise ValueError(
-            f"The encoder is {name!r}, which cannot be imported: {reason(error)} The class MyClass "
-            "in the file my_module.py of the current folder is named my_module.MyClass."
+            f"The encoder {name!r} cannot be imported: {reason(error)} A class MyClass in the file "
+            "my_module.py of the current folder is named my_module.MyClass."
         ) from error
     found: Any = getattr(module, short, None)
     if found is None:
@@ -42,14 +42,16 @@ def own_class(name: str) -> type[nn.Module]:
         raise ValueError(f"The module {module_name!r} has no class {short!r}.{hint}")
     if isinstance(found, type) and issubclass(found, nn.Module):
         if inspect.isabstract(found):
-            raise ValueError(f"The encoder {name!r} is abstract; name a class that can be made.")
+            raise ValueError(
+                f"The encoder {name!r} is abstract; name a class that can be instantiated."
+            )
         if not issubclass(found, Encoder):
             Encoder.register(found)
         return found
     if callable(found) and not isinstance(found, type):
         raise ValueError(_wrap_it(name, module_name, short))
     raise ValueError(
-        f"The encoder {name!r} is a {type(found).__name__}; the class of a torch module is needed."
+        f"The encoder {name!r} is a {type(found).__name__}; name the class of a torch module."
     )
 
 

@@ -1,8 +1,8 @@
 """An encoder's structure with :class:`TaskBatchNorm` in it, beside the encoder itself.
 
-A strategy that adapts an encoder inside a task needs other batch normalisation than the encoder
-brings. The encoder may be in use elsewhere, so it is left as it is: the strategy works with a copy
-of its structure, whose parameters and buffers are the encoder's own tensors.
+A strategy that adapts an encoder inside a task has to replace the encoder's batch normalisation.
+The encoder may be in use elsewhere, so it is left unchanged: the strategy works with a copy of its
+structure, whose parameters and buffers are the encoder's own tensors.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from quickstudy.encoders.normalization import (
 Module = TypeVar("Module", bound=nn.Module)
 
 STATE = "task_statistics"
-"""Where a layer with a forward pass of its own keeps its :class:`TaskStatistics`."""
+"""The attribute in which a layer with a custom forward pass keeps its :class:`TaskStatistics`."""
 
 
 def with_task_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy of the structure of ``module`` whose batch normalisation belongs to a task.
+    """A copy of the structure of ``module`` whose batch normalisation uses a task's statistics.
 
     Parameters and buffers are the same tensors in both; ``module`` itself is not changed. A layer
-    whose forward pass is not torch's own, or that has hooks, keeps both and is given the task's
-    statistics where it calls ``F.batch_norm``. A layer that stays in evaluation mode when
-    ``module`` is put into training mode keeps its running averages.
+    with a custom forward pass or with hooks keeps them, and gets the task's statistics where it
+    calls ``F.batch_norm``. A layer that stays in evaluation mode when ``module`` is put into
+    training mode keeps its running averages.
 
     Returns:
-        The copy; ``module`` where it has no batch normalisation to replace.
+        The copy, or ``module`` itself if it has no batch normalisation to replace.
 
     Raises:
-        ValueError: when layers do not know their sizes yet, or the structure cannot be copied.
+        ValueError: when lazy layers have no sizes yet, or the structure cannot be copied.
     """
     check_materialized(module)
     kinds = (_BatchNorm, TaskBatchNorm)
@@ -57,7 +57,7 @@ def with_task_batch_norm(module: nn.Module) -> nn.Module:
         if not isinstance(layer, kinds) or name in frozen:
             continue
         for buffer in layer.buffers(recurse=False):
-            memo.pop(id(buffer), None)  # running averages are the encoder's alone
+            memo.pop(id(buffer), None)  # running averages belong to the encoder alone
         if isinstance(layer, TaskBatchNorm) or _is_plain(layer):
             memo[id(layer)] = _replacement(layer)
         else:
@@ -69,19 +69,20 @@ def with_task_batch_norm(module: nn.Module) -> nn.Module:
 
 
 def check_materialized(module: nn.Module) -> None:
-    """Refuses a module some of whose layers do not know their sizes before a first batch."""
+    """Refuses a module with lazy layers, which have no sizes before their first batch."""
     for name, layer in module.named_modules():
         tensors = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise ValueError(
                 f"The layer {name or 'itself'} of {type(module).__name__} is a "
-                f"{type(layer).__name__}, which learns its size from a first batch, but a strategy "
-                "needs to know all parameters before. Pass one batch through the encoder first."
+                f"{type(layer).__name__}, which takes its size from its first batch, but a "
+                "strategy needs to know all parameters beforehand. Pass one batch through the "
+                "encoder first."
             )
 
 
 def task_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
-    """The layers of ``module`` whose statistics belong to a task, by name."""
+    """The layers of ``module`` that use a task's statistics, by name."""
     return {
         name: layer
         for name, layer in module.named_modules()
@@ -90,10 +91,10 @@ def task_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def check_keeps_statistics(encoder: nn.Module, called: str) -> None:
-    """Refuses (ValueError) an encoder that a strategy adapts: alone, its vectors mean nothing.
+    """Refuses (ValueError) an encoder that a strategy adapts: used alone, its vectors mean nothing.
 
     Args:
-        encoder: that is to be the same for every task.
+        encoder: one that has to be the same for every task.
         called: the subject of the sentence.
     """
     if task_batch_norms(encoder):
@@ -113,11 +114,11 @@ def statistics_of(layer: nn.Module) -> TaskStatistics:
 
 
 def use_batch_statistics(layer: nn.Module, batch: bool) -> None:
-    """Whether a layer normalises by the batch at hand in the pass that begins, or by its buffers.
+    """Whether a layer normalises by the current batch, rather than by its buffers, in this pass.
 
     Args:
-        layer: which :func:`task_batch_norms` found.
-        batch: the batch at hand.
+        layer: a layer that :func:`task_batch_norms` found.
+        batch: the current batch.
     """
     if isinstance(layer, TaskBatchNorm):
         layer.training = batch
@@ -156,7 +157,7 @@ def recorded_statistics(module: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def unrecorded(module: nn.Module) -> Iterator[None]:
-    """A pass while this is open leaves the statistics that are being recorded as they were."""
+    """While this is open, a pass does not change the statistics that are being recorded."""
     layers = [statistics_of(layer) for layer in task_batch_norms(module).values()]
     saved = [(layer.recorded, layer.uses, layer.expected) for layer in layers]
     for layer in layers:
@@ -174,7 +175,7 @@ def follow(given: nn.Module, own: nn.Module, convert: Callable[[Tensor], Tensor]
     Args:
         given: what :func:`with_task_batch_norm` was called with.
         own: what it returned, converted already.
-        convert: what was done to each tensor of ``own``.
+        convert: the conversion that was applied to each tensor of ``own``.
     """
     if given is own:
         return
@@ -194,10 +195,10 @@ def follow(given: nn.Module, own: nn.Module, convert: Callable[[Tensor], Tensor]
 
 
 def copied(module: Module, memo: dict[int, Any]) -> Module:
-    """A copy of a module, in which ``memo`` says what takes the place of which object, by its id.
+    """A copy of a module; ``memo`` maps the ids of objects to their replacements.
 
-    Tensors that a module keeps from its latest pass, as weight normalisation does, do not keep
-    their gradient's history, which torch cannot copy.
+    Tensors that a module keeps from its latest pass, as in weight normalisation, are detached in
+    the copy, because torch cannot copy a gradient's history.
     """
     for layer in module.modules():
         for value in layer.__dict__.values():
@@ -211,15 +212,15 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         return copied(module, memo)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError) as error:
         raise ValueError(
-            f"The batch normalisation of {type(module).__name__} cannot be made to belong to a "
-            "task, because the encoder holds something that Python cannot copy, such as a lock or "
-            "an open file. Make that when it is needed, or use an encoder without batch "
-            "normalisation."
+            f"The batch normalisation of {type(module).__name__} cannot use the statistics of each "
+            "task: that needs a copy of the encoder, which holds something that Python cannot "
+            "copy, such as a lock or an open file. Create that only when it is needed, or use an "
+            "encoder without batch normalisation."
         ) from error
 
 
 def _frozen(own: nn.Module) -> set[str]:
-    """The names of batch normalisation that stays in evaluation mode when all is to train."""
+    """The names of batch normalisation layers that stay in evaluation mode during training."""
     own.train()
     return {
         name
@@ -229,7 +230,7 @@ def _frozen(own: nn.Module) -> set[str]:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether nothing but torch's own batch normalisation happens in a layer."""
+    """Whether a layer does nothing but torch's own batch normalisation."""
     torchs = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
     changed = "forward" in layer.__dict__ or layer._modules or any(hooks)
@@ -249,17 +250,17 @@ def _replacement(layer: nn.Module) -> TaskBatchNorm:
 
 
 def _give_task_statistics(layer: nn.Module) -> None:
-    """Makes the statistics of a layer with a forward pass of its own those of a task."""
+    """Lets a layer with a custom forward pass use the statistics of a task."""
     if hasattr(layer, "mean") or hasattr(layer, "var"):
         raise ValueError(
-            f"{type(layer).__name__} has an attribute `mean` or `var`, which is the name of the "
-            "statistics that a strategy gives to batch normalisation: rename it."
+            f"{type(layer).__name__} has an attribute `mean` or `var`, a name that a strategy "
+            "needs for the statistics of a task; rename the attribute."
         )
     assert isinstance(layer, _BatchNorm)
     like = next(layer.parameters(), torch.zeros(()))
     for name, value in (("mean", torch.zeros), ("var", torch.ones)):
         layer.register_buffer(name, value(layer.num_features).to(like), persistent=False)
-    # It keeps no running averages, though its forward pass may read what they were.
+    # It keeps no running averages, but its forward pass may read the earlier ones.
     layer.track_running_stats = False
     layer.num_batches_tracked = None
     layer._non_persistent_buffers_set |= {"running_mean", "running_var"}
@@ -268,21 +269,21 @@ def _give_task_statistics(layer: nn.Module) -> None:
 
 
 def _forward(layer: nn.Module, own: Callable[..., Any] | None, *args: Any, **named: Any) -> Any:
-    """The forward pass of a layer, in which ``F.batch_norm`` is that of a task."""
+    """The forward pass of a layer in which ``F.batch_norm`` uses a task's statistics."""
     by_task = _ByTask(layer)
     with by_task:
         found = own(*args, **named) if own else type(layer).forward(layer, *args, **named)
     if not by_task.used:
         raise ValueError(
-            f"{type(layer).__name__} normalises in a way of its own, without F.batch_norm, so it "
-            "cannot be given the statistics of a task. Put a BatchNorm layer of torch in its "
-            "place, or call F.batch_norm in its forward pass."
+            f"{type(layer).__name__} normalises without F.batch_norm, so it cannot use the "
+            "statistics of a task. Replace it with one of torch's BatchNorm layers, or call "
+            "F.batch_norm in its forward pass."
         )
     return found
 
 
 class _ByTask(TorchFunctionMode):
-    """Gives ``F.batch_norm`` the statistics of a task while it is open, in this thread."""
+    """While this is open, ``F.batch_norm`` uses the statistics of a task, in this thread."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ WHOLE = (
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.bool),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
 )
-"""Types that class targets may have."""
+"""Types allowed for class targets."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Examples:
 
     Args:
         inputs: ``[T, N, *shape]``: N inputs for each of T tasks.
-        targets: ``[T, N]`` int64 (classification: labels 0..ways-1, which mean nothing outside
-            their task) or ``[T, N, D]`` float (regression).
+        targets: ``[T, N]`` int64 (classification: labels 0..ways-1, which have no meaning outside
+        their task) or ``[T, N, D]`` float (regression).
 
     Raises:
-        ValueError: when they are of other shapes or types.
+        ValueError: when they have other shapes or types.
     """
 
     inputs: Tensor
@@ -48,9 +48,9 @@ class Examples:
             object.__setattr__(self, "targets", targets)
         if inputs.ndim < 2 or inputs.shape[:2] != targets.shape[:2]:
             raise ValueError(
-                f"Examples need one target for each input: inputs are {list(inputs.shape)} "
-                f"and targets {list(targets.shape)}, whose first two axes (task, example) "
-                "should be equal. For a single task add a first axis of length 1."
+                f"Examples need one target for each input: inputs are {list(inputs.shape)} and "
+                f"targets {list(targets.shape)}, but their first two axes (task, example) must be "
+                "equal. For a single task, add a first axis of length 1."
             )
         if targets.dtype is torch.int64:
             right = targets.ndim == 2
@@ -82,14 +82,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Episode:
-    """A batch of tasks: examples to learn from, and examples to be judged on.
+    """A batch of tasks: examples to learn from, and examples to be evaluated on.
 
-    That support and query fit together, and that class targets are in 0..ways-1, is checked here
-    and not again when tasks are sliced or moved.
+    Checks that support and query fit together and that class targets are in 0..ways-1; this is not
+    checked again when tasks are sliced or moved.
 
     Args:
-        support: what a strategy adapts to, ``[T, ways * shots, *shape]``.
-        query: what it is then asked, ``[T, ways * queries, *shape]``.
+        support: the examples that a strategy adapts to, ``[T, ways * shots, *shape]``.
+        query: the examples that it then predicts, ``[T, ways * queries, *shape]``.
         ways: the number of classes in each task; in regression D, the length of a target.
 
     Raises:
@@ -111,13 +111,13 @@ class Episode:
                 )
         if support.inputs.shape[0] != query.inputs.shape[0]:
             raise ValueError(
-                f"The support is of {support.tasks} tasks and the query of {query.tasks}; their "
-                "first axis, the task, must be of one length."
+                f"The support has {support.tasks} tasks and the query {query.tasks}; their first "
+                "axes (task) must have the same length."
             )
         if support.inputs.shape[2:] != query.inputs.shape[2:]:
             raise ValueError(
                 f"Inputs of the support have the shape {list(support.inputs.shape[2:])} and those "
-                f"of the query {list(query.inputs.shape[2:])}; they must be of one shape."
+                f"of the query {list(query.inputs.shape[2:])}; both must have the same shape."
             )
         if support.targets.shape[2:] != query.targets.shape[2:]:
             raise ValueError(
@@ -134,15 +134,15 @@ class Episode:
             if targets.is_floating_point():
                 if targets.shape[2] != self.ways:
                     raise ValueError(
-                        f"The targets of the {part} are {targets.shape[2]} numbers long, and ways "
-                        f"is {self.ways}; in regression ways is the length of a target."
+                        f"The targets of the {part} are {targets.shape[2]} numbers long, but ways "
+                        f"is {self.ways}; in regression, ways is the length of a target."
                     )
             elif targets.numel():
                 low, high = (int(end) for end in torch.aminmax(targets))
                 if low < 0 or high >= self.ways:
                     raise ValueError(
-                        f"The targets of the {part} go from {low} to {high}; in a task of "
-                        f"{self.ways} ways classes are numbered from 0 to {self.ways - 1}."
+                        f"The targets of the {part} range from {low} to {high}; in a task of "
+                        f"{self.ways} ways, classes are numbered from 0 to {self.ways - 1}."
                     )
 
     @property
@@ -217,7 +217,7 @@ class Episode:
 
 
 def unchecked_examples(inputs: Tensor, targets: Tensor) -> Examples:
-    """Examples of tensors that were checked already, in another place or order."""
+    """Examples made of tensors that were checked before, on another device or in another order."""
     examples = object.__new__(Examples)
     object.__setattr__(examples, "inputs", inputs)
     object.__setattr__(examples, "targets", targets)
@@ -225,9 +225,9 @@ def unchecked_examples(inputs: Tensor, targets: Tensor) -> Examples:
 
 
 def unchecked_episode(support: Examples, query: Examples, ways: int) -> Episode:
-    """An episode whose parts are known to fit together: nothing is read of its tensors.
+    """An episode whose parts are known to fit together; its tensors are not read.
 
-    To look at targets on a GPU would wait for it.
+    Reading targets on a GPU would wait for it.
     """
     episode = object.__new__(Episode)
     object.__setattr__(episode, "support", support)
@@ -243,24 +243,24 @@ def _as_tensor(given: Any, called: str) -> Tensor:
         return torch.as_tensor(np.asarray(given))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The {called} of the examples are a {type(given).__name__}, which is no tensor and no "
-            "array of numbers of one shape; give a tensor."
+            f"The {called} of the examples are a {type(given).__name__}, which cannot be turned "
+            "into a tensor of numbers; give a tensor."
         ) from error
 
 
 def _refuse_targets(targets: Tensor) -> None:
-    """Says (ValueError) what is wrong with targets that are neither classes nor numbers."""
+    """Raises a ValueError that explains why targets are neither classes nor numbers."""
     found = f"The targets are {targets.dtype} of the shape {list(targets.shape)}"
     if targets.is_floating_point() and targets.ndim == 2:
         what_to_do = (
-            "In regression each has an axis of its own, [T, N, D]: use targets[..., None]. Numbers "
-            "of classes are int64 [T, N]: use targets.long()."
+            "For regression they have a third axis, [T, N, D]: use targets[..., None]. Class "
+            "numbers are int64 [T, N]: use targets.long()."
         )
     elif targets.dtype in WHOLE and targets.ndim == 3:
         what_to_do = (
-            "Numbers of classes are int64 [T, N], without a third axis: use targets[..., 0], or "
-            "argmax(-1) if each target has a one at its class. In regression targets are floats: "
-            "use targets.float()."
+            "Class numbers are int64 [T, N], without a third axis: use targets[..., 0], or "
+            "argmax(-1) if the targets are one-hot. For regression they are floats: use "
+            "targets.float()."
         )
     else:
         what_to_do = "They must be int64 [T, N] (classes) or floats [T, N, D] (numbers)."

@@ -52,7 +52,7 @@ class Mixture:
                 f"The weights {weights} do not fit {len(sources)} sources: give a number of 0 or "
                 "more for each, not all 0."
             )
-        # Sources of this package are known to keep to what they state.
+        # Sources of this package are known to do what they state.
         sources = [
             each if isinstance(each, EpisodeSampler | Sinusoids | Mixture) else as_source(each)
             for each in sources

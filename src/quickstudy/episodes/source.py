@@ -1,4 +1,4 @@
-"""Sources of tasks as people write them: anything that has an ``episode(number)``."""
+"""Custom sources of tasks: any object with a method ``episode(number)``."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from quickstudy.inputs import FeatureInputs, Inputs
 
 _HOW = (
     "A source of tasks is an object whose method episode(number) returns the Episode of that "
-    "number, the same one each time it is asked"
+    "number, the same one every time it is called"
 )
 
 
 class CheckedSource:
-    """A source of tasks of somebody's own, with what it leaves unsaid found out.
+    """A custom source of tasks, with missing attributes inferred.
 
-    What it does not state as attributes (``tasks``, ``ways``, ``inputs``) is that of its first
-    episode. Where its method takes only the number, a part of an episode is cut out of the whole.
+    Attributes that it does not state (``tasks``, ``ways``, ``inputs``) are those of its first
+    episode. If its method takes only the number, a part of an episode is cut out of the whole.
     Every episode is checked.
 
     Args:
-        given: has a method ``episode(number)`` or ``episode(number, tasks)``.
+        given: an object with a method ``episode(number)`` or ``episode(number, tasks)``.
 
     Attributes:
         inputs: how raw things become its inputs.
-        ways: classes in a task, the most where they vary, or the length of a target.
+        ways: classes per task (the maximum, if they vary), or the length of a target.
         tasks: tasks in an episode.
         regression: whether targets are numbers.
 
     Raises:
-        ValueError: when ``given`` is no such object, or what it states is not what it gives.
+        ValueError: when ``given`` is not such an object, or its episodes differ from what it
+        states.
     """
 
     def __init__(self, given: Any) -> None:
@@ -52,7 +53,7 @@ class CheckedSource:
         self.inputs = _inputs(given, first, self.name)
 
     def episode(self, index: int, tasks: slice | None = None) -> Episode:
-        """Episode ``index``, or those tasks of it that ``tasks`` picks."""
+        """Episode ``index``, or only those of its tasks that ``tasks`` picks."""
         if tasks is None or not self._slices:
             whole = self._whole(index)
             if whole.tasks != self.tasks:
@@ -63,9 +64,9 @@ class CheckedSource:
             wanted = len(range(self.tasks)[tasks])
             if found.tasks != wanted:
                 raise ValueError(
-                    f"{self.name}.episode({index}, tasks={tasks}) gave {found.tasks} tasks; of "
-                    f"{self.tasks} tasks that slice picks {wanted}. Leave the argument `tasks` out "
-                    "of the method, and it is done for you."
+                    f"{self.name}.episode({index}, tasks={tasks}) returned {found.tasks} tasks, "
+                    f"but that slice of {self.tasks} tasks picks {wanted}. Leave the argument "
+                    "`tasks` out of the method; the slice is then taken for you."
                 )
         self._check_ways(index, found)
         return found
@@ -76,29 +77,32 @@ class CheckedSource:
     def _checked(self, index: int, found: Any) -> Episode:
         if not isinstance(found, Episode):
             raise ValueError(
-                f"{self.name}.episode({index}) gave a {type(found).__name__}; it must return an "
-                "Episode(support, query, ways) of Examples(inputs, targets)."
+                f"{self.name}.episode({index}) returned a {type(found).__name__}; it must return "
+                "an Episode(support, query, ways) of Examples(inputs, targets)."
             )
         if not found.tasks or not found.query.inputs.shape[1]:
-            raise ValueError(f"{self.name}.episode({index}) gave no tasks, or tasks of no queries.")
+            raise ValueError(
+                f"{self.name}.episode({index}) returned no tasks, or tasks without queries."
+            )
         return found
 
     def _check_ways(self, index: int, found: Episode) -> None:
         if found.ways > self.ways:
             raise ValueError(
-                f"{self.name}.episode({index}) has {found.ways} ways, and {self.name} states "
-                f"{self.ways}. Where they vary, give it an attribute `ways`: the most there are."
+                f"{self.name}.episode({index}) has {found.ways} ways, but {self.name} states "
+                f"{self.ways}. If they vary, set its attribute `ways` to the largest number."
             )
 
     def _of_other_tasks(self, index: int, found: int, stated: Any) -> str:
         return (
-            f"{self.name}.episode({index}) has {found} tasks, and {self.name} states {stated}. "
-            "Every episode must have the number of tasks of its attribute `tasks`, or of the first."
+            f"{self.name}.episode({index}) has {found} tasks, but {self.name} states {stated}. "
+            "Every episode must have as many tasks as the attribute `tasks`, or else the first "
+            "episode, states."
         )
 
 
 def is_source(given: Any) -> bool:
-    """Whether ``given`` is an object with a method ``episode``, and no class."""
+    """Whether ``given`` is an object, not a class, with a method ``episode``."""
     return callable(getattr(given, "episode", None)) and not isinstance(given, type)
 
 
@@ -106,23 +110,23 @@ def as_source(given: Any) -> TaskSource:
     """``given`` as a source of tasks whose episodes are checked.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: when it is not a source of tasks.
     """
     if isinstance(given, type) and hasattr(given, "episode"):
         raise ValueError(
-            f"{given.__name__} is a class of sources of tasks; give an object of it, such as "
+            f"{given.__name__} is a class of sources of tasks; give an instance of it, such as "
             f"{given.__name__}()."
         )
     if not is_source(given):
-        raise ValueError(f"A {type(given).__name__} is no source of tasks. {_HOW}.")
+        raise ValueError(f"A {type(given).__name__} is not a source of tasks. {_HOW}.")
     return given if isinstance(given, CheckedSource) else CheckedSource(given)
 
 
 def _takes_tasks(given: Any, name: str) -> bool:
-    """Whether its method takes a slice of tasks, by an argument of that name."""
+    """Whether its method takes a slice of tasks, by an argument ``tasks``."""
     try:
         parameters = inspect.signature(given.episode).parameters
-    except (TypeError, ValueError):  # of a builtin
+    except (TypeError, ValueError):  # builtins have no signature
         return False
     required = [
         each.name
@@ -139,31 +143,31 @@ def _takes_tasks(given: Any, name: str) -> bool:
     found = parameters.get("tasks")
     takes = found is not None and found.kind is not found.POSITIONAL_ONLY
     if required and not takes:
-        raise ValueError(f"{name}.episode must take `tasks` by its name, or not at all.")
+        raise ValueError(f"{name}.episode must take `tasks` as a keyword argument, or not at all.")
     return takes and next(iter(parameters)) != "tasks"
 
 
 def _inputs(given: Any, first: Episode, name: str) -> Inputs:
-    """How the inputs of a source were made: as it says, or vectors that are read as they are."""
+    """How the inputs of a source were made: as it states, otherwise vectors used unchanged."""
     holder = given if hasattr(given, "inputs") else getattr(given, "dataset", None)
     inputs = getattr(holder, "inputs", None)
     if inputs is not None and not isinstance(inputs, Inputs):
         raise ValueError(
-            f"{name}.inputs is a {type(inputs).__name__}; it must say how inputs are made, such "
-            "as quickstudy.inputs.FeatureInputs(16) or quickstudy.ImageInputs(84)."
+            f"{name}.inputs is a {type(inputs).__name__}; give an object that describes how inputs "
+            "are made, such as quickstudy.inputs.FeatureInputs(16) or quickstudy.ImageInputs(84)."
         )
     if inputs is not None:
         return inputs
     shape = first.query.inputs.shape[2:]
     if len(shape) != 1:
         raise ValueError(
-            f"{name} gives inputs of the shape {list(shape)} and does not say how they are made, "
-            "which is kept with what is trained. Give it an attribute `inputs`, such as "
+            f"{name} returns inputs of shape {list(shape)} but does not state how they are made, "
+            "which is saved with the trained strategy. Give it an attribute `inputs`, such as "
             "quickstudy.ImageInputs(size, channels) for images."
         )
     return FeatureInputs(shape[0])
 
 
 def is_of_batches(source: TaskSource | BatchSampler) -> bool:
-    """Whether a source gives ordinary batches, which are tasks without support."""
+    """Whether a source returns ordinary batches, which are tasks without support."""
     return isinstance(getattr(source, "given", source), BatchSampler)

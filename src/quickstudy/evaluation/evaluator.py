@@ -58,10 +58,10 @@ def evaluate(
 
     Args:
         strategy: a strategy or a run; it is not changed.
-        data: classes that the strategy was not trained on; or a source of tasks, any object with a
-            method ``episode(number)``, whose first ``episodes`` tasks are taken.
-        ways: classes in a task, or a range ``(low, high)``; by default those that the strategy was
-            made for, else 5, or as many as there are.
+        data: classes that the strategy was not trained on; or a source of tasks, which is any
+        object with a method ``episode(number)``; its first ``episodes`` tasks are used.
+        ways: classes per task, or a range ``(low, high)``; by default those that the strategy was
+        made for, otherwise 5, or as many as there are.
         shots: support examples per class, or a range; by default 1.
         queries: query examples per class; by default 15, or as many as the smallest class has
             beside its shots.
@@ -111,8 +111,8 @@ def evaluate(
         given["query_balance"] = None if query_balance == "balanced" else query_balance
         if named := [name for name, value in given.items() if value is not None]:
             raise ValueError(
-                f"{', '.join(named)} cannot be chosen for the tasks of {_name(data)}, which come "
-                "as they are; choose them where the source of tasks is made."
+                f"{', '.join(named)} cannot be chosen here, because {_name(data)} makes its own "
+                "tasks; choose them where you create that source of tasks."
             )
     if device is None:
         device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
@@ -174,7 +174,7 @@ def evaluate(
 
 
 def _name(data: ClassDataset | TaskSource) -> str:
-    """What reports call the data: a data set's own name, else that of the class of a source."""
+    """The name of the data in reports: a data set's own name, or the class name of a source."""
     given = getattr(data, "given", data)
     named = getattr(given, "dataset", given)
     name = getattr(named, "name", None)
@@ -187,7 +187,7 @@ def _fixed_or_range(count: Count) -> int | tuple[int, int]:
 
 
 def _protocol_of(counts: Tensor) -> Protocol:
-    """The protocol of tasks that came as they are, from ``_Found.counts``."""
+    """The protocol of a source's own tasks, from ``_Found.counts``."""
     low, high = counts.amin(0).long().tolist(), counts.amax(0).long().tolist()
     queries = round(float(counts[:, 3].mean()))
     return Protocol([low[0], high[0]], [low[1], high[2]], queries)
@@ -202,12 +202,12 @@ class _Found:
         self.confidences: list[Tensor] = []
         self.hits: list[Tensor] = []
         self.errors: list[Tensor] = []
-        self.counts: list[Tensor] = []  # of each task: ways, least and most shots, queries
+        self.counts: list[Tensor] = []  # per task: ways, least and most shots, queries
         self.observed: Observed | None = None
         self.adapt_seconds = self.predict_seconds = 0.0
 
     def gathered(self, device: torch.device | str) -> dict[str, Tensor]:
-        """What all ranks found, in order."""
+        """The results of all ranks, in order."""
         names = ("accuracies", "losses", "confidences", "hits", "errors", "counts")
         return {name: gathered(getattr(self, name), device) for name in names}
 
@@ -277,7 +277,7 @@ def _check_inputs(run: Run, data: ClassDataset | TaskSource) -> None:
     other = differences(run.inputs.to_dict(), data.inputs.to_dict())
     if other:
         raise ValueError(
-            f"{_name(data)} was not read as the inputs that the run was trained on. There and here "
-            f"differ: {'; '.join(other)}. Read it the way the run was trained: load_dataset(..., "
+            f"{_name(data)} was read with other inputs than the run was trained on; expected "
+            f"{'; '.join(other)}. Read it with the inputs of the run: load_dataset(..., "
             "inputs=run.inputs)."
         )

@@ -25,12 +25,12 @@ from quickstudy.files import write_text_atomically
 class Estimate:
     """A mean over episodes with the half-width of its 95 % confidence interval.
 
-    The interval is Student's. It covers other episodes of the same classes; tasks of other classes
-    may be easier or harder.
+    The interval uses Student's t. It covers other episodes of the same classes; tasks of other
+    classes may be easier or harder.
 
     Args:
         mean: over episodes.
-        ci95: half-width of the interval; not a number for a single episode.
+        ci95: half-width of the interval; NaN for a single episode.
     """
 
     mean: float
@@ -60,10 +60,10 @@ class Report:
         normalization: whose statistics the normalisation layers use.
         seconds: of the whole evaluation.
         adapt_seconds: of adaptation, an episode.
-        predict_seconds: of prediction, an episode.
+        predict_seconds: prediction time per episode.
         query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
-        squared_error: in regression, where there is no accuracy (it is not a number, and neither
-            are nll and ece): the mean over a task's queries, over episodes.
+        squared_error: in regression, where accuracy, nll and ece are NaN: the mean over a task's
+        queries, over episodes.
         accuracies: ``[episodes]`` float32, the accuracy of each episode, in the order of their
             numbers; None in a report whose file does not hold them.
     """
@@ -88,7 +88,7 @@ class Report:
     accuracies: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # numpy's integers are no JSON, which also knows no tuples.
+        # JSON has neither numpy's integers nor tuples.
         for name in ("ways", "shots", "queries", "episodes", "seed"):
             object.__setattr__(self, name, _count(getattr(self, name)))
 
@@ -104,15 +104,15 @@ class Report:
         return f"{ways}-way {shots}-shot{unbalanced}"
 
     def to_dict(self, *, accuracies: bool = False) -> dict[str, Any]:
-        """The report, JSON-ready; with the accuracy of each episode if ``accuracies`` is true."""
+        """The report, JSON-ready; with each episode's accuracy if ``accuracies`` is true."""
         values = asdict(replace(self, accuracies=None))
         del values["accuracies"]
         if self.squared_error is None:
             del values["squared_error"]
-        else:  # what is not a number is null in JSON
+        else:  # NaN is null in JSON
             values |= {"accuracy": None, "nll": None, "ece": None}
         if accuracies and self.accuracies is not None:
-            # Nine digits tell all float32 numbers apart.
+            # Nine digits distinguish all float32 numbers.
             each = self.accuracies.float().tolist()
             values["accuracies"] = [float(f"{accuracy:.9g}") for accuracy in each]
         return values
@@ -188,9 +188,9 @@ class Report:
 
 
 def as_json(values: Any) -> str:
-    """Indented JSON, in which a list of numbers takes a single line."""
+    """Indented JSON with each list of numbers on a single line."""
     text = json.dumps(values, indent=2)
-    # A string holds no line break, so that what is changed is never inside one.
+    # JSON strings hold no line break, so the replacement never changes one.
     return re.sub(r"\[\n\s*([^\[\]{}\"]+?)\s*\n\s*\]", _on_one_line, text) + "\n"
 
 

@@ -123,7 +123,7 @@ class AudioInputs:
                 array, rate = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, self.rate)
                 wave = self._of(ArrayOfSound(_as_channels(array), rate), raw)
             if swing(wave) < 0.5 / FULL_SCALE:
-                remark(raw, "sound", "no sound is in it, only silence")
+                remark(raw, "sound", "it holds only silence")
         levels = np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
         stored = torch.zeros(self.samples, dtype=torch.int16)
         stored[: len(levels)] = torch.from_numpy(levels.astype(np.int16))
@@ -151,7 +151,7 @@ class AudioInputs:
         if window.kept < math.ceil(file.frames * window.ratio) and swing(wave) < SILENT:
             start = loudest_part(file, math.ceil(window.kept / window.ratio), swing(wave))
             if start is not None:
-                remark(raw, "sound", "the centre is silent, and the loudest part is read")
+                remark(raw, "sound", "its centre is silent, so its loudest part is read")
                 window = self._window(rate, file.frames, start)
                 wave = window.resampled(read_mono(file, window.start, window.stop, raw))
         return wave

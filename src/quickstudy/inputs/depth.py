@@ -34,8 +34,8 @@ def in_eight_bits(wide: NDArray[Any], raw: Any) -> NDArray[np.uint8]:
         remark(
             raw,
             "image",
-            f"the values of a 16-bit image use only {bits} bits, and {white} is taken for white; "
-            "where images should keep their brightness beside each other, save them as 8 bits",
+            f"the values of a 16-bit image use only {bits} bits, so {white} is read as white; to "
+            "keep brightness comparable between images, save them with 8 bits",
         )
     if bits == 8:
         return wide.astype(np.uint8)
@@ -62,8 +62,8 @@ def from_numbers(image: Image.Image, raw: Any) -> Image.Image:
             return Image.fromarray(in_eight_bits(values, raw))
         between = "whole numbers between 0 and 65535"
     raise ValueError(
-        f"its pixels are 32-bit numbers from {lowest:g} to {highest:g}, whose black and white are "
-        f"not known; {between} are read, so scale them or convert it to 8 or 16 bits"
+        f"its pixels are 32-bit numbers from {lowest:g} to {highest:g}, so it is unclear which are "
+        f"black and white; scale them to {between}, or convert it to 8 or 16 bits"
     )
 
 
@@ -103,8 +103,8 @@ def full_colour(
         remark(
             raw,
             "image",
-            "of 16 bits per value the upper 8 are read, and nearly black is what is left; save it "
-            "as 8 bits",
+            "only the upper 8 of its 16 bits per value are read, which leaves it nearly black; "
+            "save it with 8 bits",
         )
         return upper
     narrow = in_eight_bits(colours.astype(np.uint16) * 256 + lower, raw)

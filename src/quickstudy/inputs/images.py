@@ -197,7 +197,9 @@ def _opaque(image: Image.Image, mode: Mode, raw: Any) -> Image.Image:
         image = image.convert("RGBA")
         flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         if flat.getextrema() == ((255, 255),) * 4:
-            remark(raw, "image", "nothing can be seen on white, as all is transparent or white")
+            remark(
+                raw, "image", "it shows nothing on white, because all of it is transparent or white"
+            )
         image = flat
     return image if image.mode == mode else image.convert(mode)
 

@@ -35,8 +35,8 @@ def check_inputs(given: Any) -> None:
         called = repr(given) if isinstance(given, str) else type(given).__name__
         called = f"the class {given.__name__}" if isinstance(given, type) else called
         raise ValueError(
-            f"The inputs are {called}; they say how examples become tensors: an object such as "
-            "quickstudy.ImageInputs(84) or quickstudy.inputs.FeatureInputs(16)."
+            f"The argument inputs is {called}; give an object that turns examples into "
+            "tensors, such as quickstudy.ImageInputs(84) or quickstudy.inputs.FeatureInputs(16)."
         )
 
 
@@ -57,10 +57,10 @@ def described_inputs(inputs: Inputs) -> dict[str, Any]:
         same = False
     if not same:
         raise ValueError(
-            f"The inputs are a {name}, which cannot be written to a file and made again from it, "
-            "so what is saved with them could not be loaded. Use inputs of quickstudy "
-            "(ImageInputs, TextInputs, AudioInputs, FeatureInputs), and do what else is needed "
-            "before the data set is made, or in the encoder."
+            f"The inputs are a {name}, which cannot be rebuilt from a file, so anything saved with "
+            "them could not be loaded. Use inputs of quickstudy (ImageInputs, TextInputs, "
+            "AudioInputs, FeatureInputs), and do any further processing before you create the data "
+            "set, or in the encoder."
         )
     return description
 

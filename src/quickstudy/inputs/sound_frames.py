@@ -123,9 +123,7 @@ def read_mono(file: Frames, start: int, stop: int, raw: Any) -> Waveform:
     unrelated = power_of_channels.sum() / file.channels**2
     if file.channels > 1 and power_of_mean < CANCELLED**2 * unrelated:
         loudest = int(power_of_channels.argmax())
-        remark(
-            raw, "sound", "the channels cancel each other out, and the loudest one alone is read"
-        )
+        remark(raw, "sound", "the channels cancel each other out, so only the loudest one is read")
         channel = slice(loudest, loudest + 1)
         pieces = [_mono(block[:, channel]) for block in _blocks(file, start, stop)]
     return np.concatenate(pieces)
@@ -161,8 +159,10 @@ def _mono(frames: NDArray[Any]) -> Waveform:
         raise ValueError(
             "it holds numbers that are not finite"
             if not np.isfinite(peak)
-            else f"its values reach {peak:g}, but floats must lie between -1 and 1; give integers "
-            "as integers, or divide them by their largest"
+            else (
+                f"its values reach {peak:g}, but floats must lie between -1 and 1; give integers "
+                "as integers, or divide the values by the largest"
+            )
         )
     return wave
 

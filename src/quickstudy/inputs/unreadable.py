@@ -47,11 +47,11 @@ _ADVICE: Mapping[str, str] = {
         "pdf doc docx odt rtf html htm ppt pptx epub"
     ),
     "Save them as PNG or TIFF, which are read.": "svg psd eps cr2 nef dng arw raw dcm exr xcf",
-    "Load arrays with numpy or torch and give them to ClassDataset.from_arrays.": (
+    "Load arrays with numpy or torch and pass them to ClassDataset.from_arrays.": (
         "npy npz pt pth pkl mat h5 hdf5 safetensors"
     ),
     "Save them as JPEG or PNG, which are read without further packages.": "heic heif",
-    "A table is read by itself: give its path, and not that of a folder around it.": "csv tsv",
+    "To read a table, give its own path, not that of the folder around it.": "csv tsv",
     "Unpack archives first.": "zip tar gz tgz bz2 xz 7z rar",
     "Save a spreadsheet as CSV.": "xls xlsx ods",
 }

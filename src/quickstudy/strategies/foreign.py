@@ -129,10 +129,10 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
     if adapted and isinstance(outputs, Tensor) and outputs.requires_grad:
         encoder = getattr(module, "encoder", module)
         raise ValueError(
-            f"The forward pass of {type(encoder).__name__} reaches parameters past the module that "
-            "is to hold them, for instance by a lambda over another object or by a plain list of "
-            "layers, so they cannot be adapted to a task. Keep layers as attributes or in an "
-            "nn.ModuleList, and call them by `self` in methods."
+            f"The forward pass of {type(encoder).__name__} uses parameters that it does not reach "
+            "through the module itself, for instance through a lambda over another object or a "
+            "plain list of layers, so they cannot be adapted to a task. Keep layers as attributes "
+            "or in an nn.ModuleList, and call them through `self` in methods."
         )
     return given._version > 0
 
@@ -300,8 +300,8 @@ def _kernels(
             strategy.first_order = False  # type: ignore[assignment]
         encoder = getattr(module, "encoder", module)
         raise ValueError(
-            f"{type(strategy).__name__} needs second derivatives, and {type(encoder).__name__} has "
-            "an operation that gives none. Use first_order=True, FOMAML or Reptile, or another "
+            f"{type(strategy).__name__} needs second derivatives, but {type(encoder).__name__} has "
+            "an operation without any. Use first_order=True, FOMAML or Reptile, or another "
             "encoder."
         ) from first
     raise first

@@ -70,16 +70,15 @@ class Strategy(nn.Module, ABC):
         low, high = whole_range(ways, "ways")
         if low < high:
             raise ValueError(
-                f"Tasks of {low} to {high} ways were asked for, and this {type(self).__name__} was "
-                f"made for tasks of {self.ways} ways: it has one output for each. Ask for "
-                f"ways={self.ways}, or use a strategy that is free in them, such as "
-                "PrototypicalNetwork."
+                f"This {type(self).__name__} was made for tasks of {self.ways} ways (one output "
+                f"per class) and cannot take tasks of {low} to {high} ways. Use ways={self.ways}, "
+                "or a strategy that works with any number, such as PrototypicalNetwork."
             )
         if low != self.ways:
             raise ValueError(
-                f"This {type(self).__name__} was made for tasks of {self.ways} ways: it has one "
-                f"output for each. The task has {low} ways; ask for {self.ways}, or make and "
-                "train another."
+                f"This {type(self).__name__} was made for tasks of {self.ways} ways (one output "
+                f"per class), but the task has {low} ways. Use tasks of {self.ways} ways, or "
+                "create and train another."
             )
 
     def usual_ways(self, trained_ways: Count) -> int:

@@ -149,15 +149,15 @@ class Checkpoint:
             fits = 0 <= number < len(parameters)
             if not fits or (value.ndim and value.shape != parameters[number].shape):
                 raise ValueError(
-                    f"The checkpoint's state of the optimiser does not fit the parameters that are "
-                    f"learned here: {key!r} is of none of them. Freeze the layers that were "
+                    "The optimiser state in the checkpoint does not fit the parameters that are "
+                    f"trained here: {key!r} belongs to none of them. Freeze the layers that were "
                     "frozen, and no others."
                 )
             state.setdefault(number, {})[part] = value
         if state and len(state) != len(parameters):
             raise ValueError(
-                f"The checkpoint holds the optimiser's state of {len(state)} parameters, and "
-                f"{len(parameters)} are learned here. Freeze the layers that were frozen, and no "
+                f"The checkpoint holds the optimiser state of {len(state)} parameters, but "
+                f"{len(parameters)} are trained here. Freeze the layers that were frozen, and no "
                 "others."
             )
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

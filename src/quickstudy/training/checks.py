@@ -36,16 +36,16 @@ def check_validation(
     if not isinstance(train, ClassDataset) and is_regression(train) != (
         not isinstance(validation, ClassDataset) and is_regression(validation)
     ):
-        kind = "not drawn from classes; there is no validation on classes for them"
+        kind = "which are not drawn from classes, so they cannot be validated on classes"
         if not is_regression(train):
-            kind = "of classes; there is no validation on numbers for them"
+            kind = "which have classes, so they cannot be validated on numbers"
         raise ValueError(
-            f"The training tasks are {_source_name(train)}, {kind}. Give another source of such "
-            "tasks, or leave the validation data out."
+            f"The training tasks are {_source_name(train)}, {kind}. Validate on another source of "
+            "such tasks, or leave the validation data out."
         )
     if other:
         raise ValueError(
-            "The validation data were not read as the training data. There and here differ: "
+            "The validation data were read with other inputs than the training data; expected "
             f"{'; '.join(other)}. Load both with the same inputs: load_dataset(..., "
             "inputs=train.inputs)."
         )
@@ -54,8 +54,8 @@ def check_validation(
         a, b = first.query.inputs, same.query.inputs
         if a.shape == b.shape and torch.equal(a, b.to(a.device)):
             raise ValueError(
-                f"The validation tasks are the training tasks: episode 0 of both "
-                f"{_source_name(train)} is the same. Give the validation another seed."
+                f"The validation tasks are the training tasks: episode 0 of {_source_name(train)} "
+                "is the same in both. Use another seed for validation."
             )
     if not (isinstance(train, ClassDataset) and isinstance(validation, ClassDataset)):
         return
@@ -192,14 +192,15 @@ def _check_same_data(
     if there["examples"] != here["examples"]:
         what = f"{there['examples']} examples there and {here['examples']} here"
     elif there["sizes of classes"] != here["sizes of classes"]:
-        what = "other numbers of examples in the classes"
+        what = "other numbers of examples per class"
     elif there["shape"] != here["shape"] or there["type"] != here["type"]:
         what = (
             f"examples {there['shape']} of {there['type']}, not {here['shape']} of {here['type']}"
         )
     raise ValueError(
-        f"The run in {path} was started with other {called} data: classes of the same names, and "
-        f"{what}. Use the data that it was started with, or another folder."
+        f"The run in {path} was started with other {called} data: the classes have the same names, "
+        f"but not the same content ({what}). Use the data that it was started with, or another "
+        "folder."
     )
 
 

@@ -82,7 +82,7 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
             arguments[name] = getattr(module, name)
         else:
             raise ValueError(
-                f"{type(module).__name__} cannot be described, so what is saved with it could not "
+                f"{type(module).__name__} cannot be described, so anything saved with it could not "
                 f"be loaded again: keep its argument `{name}` in an attribute of that name."
             )
     return arguments
@@ -108,8 +108,9 @@ def _check_importable(cls: type) -> None:
         )
     if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls:
         raise ValueError(
-            f"The class {cls.__name__} is not what {cls.__module__}.{cls.__name__} names now, so a "
-            "file cannot refer to it. If it was defined again since, make the object again."
+            f"The class {cls.__name__} is no longer the one that {cls.__module__}.{cls.__name__} "
+            "names, so a file cannot refer to it. If you have redefined it, create the object "
+            "again."
         )
 
 
@@ -134,9 +135,9 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(
-        f"{where} is a {type(value).__name__}, which cannot be written to a file. Let the argument "
-        "be a number, a string, a list, a dictionary or a module, and make the rest from it in "
-        "the constructor."
+        f"{where} is a {type(value).__name__}, which cannot be written to a file. Pass a number, a "
+        "string, a list, a dictionary or a module instead, and create the rest from it in the "
+        "constructor."
     )
 
 

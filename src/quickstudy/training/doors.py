@@ -25,7 +25,7 @@ def checked_strategy(given: Any) -> Strategy:
         return given
     if isinstance(given, type) and issubclass(given, Strategy):
         raise ValueError(
-            f"The strategy is the class {given.__name__}; give an object of it, such as "
+            f"The strategy is the class {given.__name__}; give an instance of it, such as "
             f"{given.__name__}(encoder)."
         )
     if isinstance(given, ClassDataset) or is_source(given):
@@ -41,8 +41,8 @@ def checked_strategy(given: Any) -> Strategy:
     if isinstance(given, nn.Module) or (isinstance(given, type) and issubclass(given, nn.Module)):
         name = given.__name__ if isinstance(given, type) else type(given).__name__
         raise ValueError(
-            f"The strategy is a {name}, which is a network and no strategy. As the encoder of one "
-            "it can be used: quickstudy.PrototypicalNetwork(encoder)."
+            f"The strategy is a {name}, which is a network, not a strategy. Use it as the encoder "
+            "of a strategy: quickstudy.PrototypicalNetwork(encoder)."
         )
     shown = repr(given)[:60] if isinstance(given, str | os.PathLike) else type(given).__name__
     raise ValueError(
@@ -85,7 +85,7 @@ def _what_it_is(given: Any, use: str) -> str:
         parts = ", ".join(map(repr, list(given)[:5]))
         return (
             f"The data for {use} is a {type(given).__name__} of {parts}; give one part of it, such "
-            "as parts['train']. Data that are not loaded yet become a ClassDataset by "
+            "as parts['train']. Turn data that is not loaded yet into a ClassDataset with "
             "ClassDataset.from_arrays."
         )
     if isinstance(given, nn.Module):
@@ -96,8 +96,8 @@ def _what_it_is(given: Any, use: str) -> str:
     several = isinstance(given, list | tuple) or hasattr(given, "__next__")
     if several and (not hasattr(given, "__len__") or (given and isinstance(given[0], Episode))):
         return (
-            f"The data for {use} is a {type(given).__name__} of episodes, perhaps; an episode must "
-            "be found again by its number. Give an object with episode(number), such as "
+            f"The data for {use} is a {type(given).__name__}, perhaps of episodes; each episode "
+            "must be available by its number. Give an object with episode(number), such as "
             "types.SimpleNamespace(episode=lambda n: episodes[n % len(episodes)])."
         )
     if type(given).__name__ == "DataLoader":
@@ -106,6 +106,7 @@ def _what_it_is(given: Any, use: str) -> str:
             "examples: ClassDataset.from_arrays(loader.dataset, labels=None, inputs=...)."
         )
     return (
-        f"The data for {use} is a {type(given).__name__}; give {classes}. Arrays, lists and data "
-        "sets of other libraries become one by ClassDataset.from_arrays(examples, labels, inputs)."
+        f"The data for {use} is a {type(given).__name__}; give {classes}. To turn arrays, lists "
+        "and data sets of other libraries into one, use ClassDataset.from_arrays(examples, labels, "
+        "inputs)."
     )

@@ -74,7 +74,7 @@ def put_in(
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if not isinstance(frozen, list) or not set(frozen) <= parameters.keys():
         raise ValueError(
-            f"Parameters are said to be frozen that {type(module).__name__} does not have."
+            f"The list of frozen parameters names some that {type(module).__name__} does not have."
         )
     for name, parameter in parameters.items():
         if parameter.is_floating_point() or parameter.is_complex():
@@ -178,8 +178,8 @@ def _check_own_parts(description: Any, weights: Mapping[str, Tensor]) -> None:
         saved = sum(each.numel() for each in weights.values())
         if numbers > _MORE_THAN_SAVED * saved + _MOST_NUMBERS:
             raise ValueError(
-                f"The weights do not fit {path}: it would have {numbers} numbers, and {saved} "
-                "were saved."
+                f"The weights do not fit {path}: it would have {numbers} numbers, but {saved} were "
+                "saved."
             )
     elif isinstance(description, list):
         for value in description:
@@ -223,7 +223,7 @@ def _few_parameters(most: int) -> Iterator[None]:
         nonlocal count
         count += 1
         if count > most:
-            raise ValueError(f"A module with more than {most} parameters is described.")
+            raise ValueError(f"The description asks for a module with more than {most} parameters.")
 
     hook = register_module_parameter_registration_hook(check)
     try:

@@ -19,7 +19,7 @@ def check_source(strategy: Strategy, source: TaskSource, to_train: bool = True) 
     if to_train and strategy.episodic == is_of_batches(source):
         wanted = "tasks" if strategy.episodic else "ordinary batches of all training classes"
         raise ValueError(
-            f"{name} learns from {wanted}, which {_name(source)} does not give. Train it on a "
+            f"{name} learns from {wanted}, which {_name(source)} does not provide. Train it on a "
             "ClassDataset."
         )
     task = source.episode(0, slice(1))
@@ -27,7 +27,7 @@ def check_source(strategy: Strategy, source: TaskSource, to_train: bool = True) 
         raise ValueError(f"The tasks of {_name(source)} have no support to learn from.")
     if task.query.targets.is_floating_point() and not strategy.regression:
         raise ValueError(
-            f"The targets of {_name(source)} are numbers, and {name} learns classes. Use a "
+            f"The targets of {_name(source)} are numbers, but {name} learns classes. Use a "
             "strategy for regression, such as MAML or ConditionalNeuralProcess."
         )
 

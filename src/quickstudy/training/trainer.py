@@ -164,9 +164,9 @@ class Trainer:
         most = (shots + self.queries) // shots
         if self.turns > most:
             raise ValueError(
-                f"turns is {self.turns}, and of {shots + self.queries} examples a class "
-                f"{shots} at a time can be the support {most} times before it repeats; ask "
-                f"for at most {most}."
+                f"turns is {self.turns}, but with {shots + self.queries} examples per class, "
+                f"{shots} of them in the support, there are only {most} different supports; use at "
+                f"most {most}."
             )
         ranks = self.devices * self.nodes
         if ranks < 1 or self.tasks < ranks:
@@ -218,8 +218,8 @@ class Trainer:
             validation = classes_or_tasks(validation, "validation")
         elif self.patience is not None:
             raise ValueError(
-                f"patience is {self.patience}, but there are no validation data, without which "
-                "nothing can stop the training early. Give some, or leave patience out."
+                f"patience is {self.patience}, but there are no validation data, which early "
+                "stopping needs. Give some, or leave patience out."
             )
         with torch.random.fork_rng(devices=[]):
             return Fit(self, strategy, train, validation, out, config, until).run(resume)

@@ -204,9 +204,9 @@ def _outcome(
     predicted = strategy.predict(theta, query.inputs).float()
     if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
         raise ValueError(
-            f"{type(strategy).__name__} predicts {list(predicted.shape)} where the targets are "
-            f"{list(query.targets.shape)}; in regression it must predict one number for each of "
-            "the target's."
+            f"{type(strategy).__name__} predicts {list(predicted.shape)}, but the targets are "
+            f"{list(query.targets.shape)}; in regression, predictions must have the shape of the "
+            "targets."
         )
     return Outcome(
         predicted,

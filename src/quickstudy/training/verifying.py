@@ -32,7 +32,7 @@ Answers = Callable[[nn.Module], Sequence[Tensor]]
 _SEED = 7_919
 """Other random numbers than people usually ask for, so that none are the same by chance."""
 
-_UNMADE = "cannot be made (files hold tuples as lists, and keys as strings)"
+_UNMADE = "cannot be created (files store tuples as lists, and keys as strings)"
 
 _TOLERANCE, _NOISES = 1e-5, 10
 """Of answers: relative to the largest, and in differences between two passes of one module."""
@@ -66,7 +66,7 @@ def verified(module: nn.Module, answers: Answers) -> Description:
     if difference := _other_classes(module, again):  # lazy modules are what they are by now
         raise _refusal(_blamed(module, difference[0]), difference[1])
     if not _alike(expected, found, lambda: _answered(module, answers)):
-        raise _refusal(_blamed(module), "gives other answers to the same inputs")
+        raise _refusal(_blamed(module), "gives other outputs for the same inputs")
     _warn_of_scripts(module)
     return description
 
@@ -271,16 +271,16 @@ def _check_storable(module: nn.Module, state: dict[str, Any]) -> None:
             what = f"{value.layout} {value.dtype}" if isinstance(value, Tensor) else type(value)
             raise ValueError(
                 f"The state of {_blamed(module, name)} cannot be written to a file: {name!r} is a "
-                f"{getattr(what, '__name__', what)}. Plain tensors are needed, also of "
-                "get_extra_state."
+                f"{getattr(what, '__name__', what)}. All state must be plain tensors, including "
+                "that of get_extra_state."
             )
 
 
 def _refusal(name: str, difference: str) -> ValueError:
     return ValueError(
-        f"{name} cannot be saved as it is: made again from its class and arguments, with the same "
-        f"weights, it {difference}. Write it as a class whose constructor makes all of it, and "
-        "which keeps each argument, as it was given, in an attribute of the same name (*sizes and "
+        f"{name} cannot be saved as it is: rebuilt from its class and arguments, with the same "
+        f"weights, it {difference}. Write it as a class whose constructor creates all of it, and "
+        "keep each argument, as it was given, in an attribute of the same name (*sizes and "
         "**options as self.sizes and self.options)."
     )
 
@@ -316,9 +316,8 @@ def _warn_of_scripts(module: nn.Module) -> None:
     if here:
         name = type(here[0]).__name__
         warnings.warn(
-            f"{name} is defined in the script that is running, so what is saved with it can "
-            f"be loaded by this script only. Move {name} to a module of its own to load it "
-            "elsewhere.",
+            f"{name} is defined in the script that is running, so only this script can load what "
+            f"is saved with it. To load it elsewhere, move {name} to its own module.",
             stacklevel=3,
         )
 

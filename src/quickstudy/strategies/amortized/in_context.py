@@ -91,7 +91,7 @@ class InContextLearner(EmbeddingStrategy):
         if most > self.max_ways:
             raise ValueError(
                 f"This InContextLearner has label embeddings for {self.max_ways} ways; the task "
-                f"has {most}. Make and train one with a larger max_ways."
+                f"has {most}. Create and train one with a larger max_ways."
             )
 
     def embedded(self, features: Tensor, theta: Theta) -> Tensor:
