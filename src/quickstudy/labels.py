@@ -28,7 +28,7 @@ SEVERAL = (
 
 
 def as_labels(y: Any, inputs: int | None = None) -> Labels:
-    """One label for each input, ``[N]``: strings, whole numbers, truth values or whole floats.
+    """One label for each input, ``[N]``: strings, whole numbers, booleans or whole floats.
 
     Members of enumerations of strings or whole numbers are their values. Columns ``[N, 1]`` are
     taken with scikit-learn's warning.
@@ -56,7 +56,7 @@ def joined(old: Labels, new: Labels) -> Labels:
     """Old labels and new ones, in the old ones' type; new spellings of old labels are theirs.
 
     Raises:
-        ValueError: when they are of two types, such as whole numbers and truth values.
+        ValueError: when they are of two types, such as whole numbers and booleans.
     """
     check_same_type(old, new)
     if old.dtype.kind in "iu" and old.dtype.kind != new.dtype.kind:
@@ -163,7 +163,7 @@ def _folded(label: str) -> str:
 
 
 def _plain(y: Any) -> tuple[list[Any], Labels | None]:
-    """The labels as Python's own strings, truth values and numbers; an array of them if it is one.
+    """The labels as Python's own strings, booleans and numbers; an array of them if it is one.
 
     An array of numbers or of strings keeps its type; of anything else it is made later.
     """
@@ -251,7 +251,7 @@ def _shape_refused(shape: Sequence[int] | None) -> str:
 
 
 def _one(label: Any, number: int) -> Any:
-    """A label as a string, truth value, whole number or float of Python's own.
+    """A label as a string, boolean, whole number or float of Python's own.
 
     Raises:
         ValueError: when it is missing or of another type.

@@ -16,7 +16,7 @@ def read_yaml(text: str, what: str) -> Any:
     """
     try:
         return yaml.safe_load(text)
-    # Beside its own errors, the library lets through those of numbers, dates and truth values that
+    # Beside its own errors, the library lets through those of numbers, dates and booleans that
     # are none (ValueError, TypeError, AttributeError, KeyError, IndexError).
     except (
         yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError,

@@ -227,7 +227,7 @@ def test_labels_may_be_columns_of_pandas_and_pyarrow():
     [
         (NAMES[:5], "6 examples and 5 labels"),
         (["1", 1, 2, 2, 3, 3], "Some labels are strings such as '1' and some are whole"),
-        ([True, 1, 0, 0, 1, 1], "truth values such as True and some are whole numbers"),
+        ([True, 1, 0, 0, 1, 1], "booleans such as True and some are whole numbers"),
         ([None, *NAMES[1:]], "Label 0 is missing"),
         ([float("nan"), 1.0, 1.0, 2.0, 2.0, 2.0], "Label 0 is missing"),
         ([1, 1.0, 2, 2, 3, 3], "use one type for all labels"),
@@ -356,7 +356,7 @@ class Own:
         (lambda raw: torch.tensor([float(raw["v"])]), "Example 1 .*decode fails on a dict.*'v'"),
         (lambda raw: np.ones(3), "Example 0 .*it gives a ndarray, and a tensor is needed"),
         (lambda raw: Image.open("no_such.png"), "Example 0 .*FileNotFoundError.*no_such"),
-        (lambda raw: torch.ones(len(raw)), "different shapes once they are decoded"),
+        (lambda raw: torch.ones(len(raw)), "decoded examples have different shapes"),
     ],
 )
 def test_inputs_of_ones_own_that_fail_are_named(decode, said):

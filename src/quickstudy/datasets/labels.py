@@ -87,7 +87,7 @@ def _named_label(label: Any, number: int) -> Any:
     if holds_several or (isinstance(label, np.ndarray | Tensor) and label.ndim):
         raise ValueError(
             f"The label of example {number} is a {type(label).__name__}; labels are strings, whole "
-            "numbers or truth values, one label for each example."
+            "numbers or booleans, one label for each example."
         )
     if isinstance(label, Enum):
         return label.value

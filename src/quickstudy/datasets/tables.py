@@ -229,7 +229,7 @@ def _read_separated(path: Path, separator: str) -> Any:
     parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     with csv.open_csv(path, parse_options=parsing) as reader:
         names = reader.schema.names
-    # "01", "NA" and "true" are labels and texts here, not numbers, gaps and truth values.
+    # "01", "NA" and "true" are labels and texts here, not numbers, gaps and booleans.
     as_written = csv.ConvertOptions(
         column_types={name: pa.string() for name in names},
         null_values=[""],
