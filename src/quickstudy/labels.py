@@ -1,4 +1,4 @@
-"""Labels as people have them: taken as what they are, or refused, and never merged in silence."""
+"""Labels as users give them: kept as they are, or refused, and never merged without a warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Labels = NDArray[Any]
 
 _NAMES = {str: "strings", bool: "booleans", int: "whole numbers", float: "floats"}
 _JOINERS = "\u200c\u200d"
-"""They have no width, yet make other words in Persian and other pictures of emoji."""
+"""They have no width, but change words in Persian and the appearance of emoji."""
 
 SEVERAL = (
     "Each input needs one label, [N]; {}. For several labels per input wrap the classifier: "
@@ -30,8 +30,8 @@ SEVERAL = (
 def as_labels(y: Any, inputs: int | None = None) -> Labels:
     """One label for each input, ``[N]``: strings, whole numbers, booleans or whole floats.
 
-    Members of enumerations of strings or whole numbers are their values. Columns ``[N, 1]`` are
-    taken with scikit-learn's warning.
+    Members of string or integer enumerations become their values. Columns ``[N, 1]`` are accepted
+    with scikit-learn's warning.
 
     Args:
         y: the labels in a list, an array, a tensor or a column of a table.
@@ -53,10 +53,10 @@ def as_labels(y: Any, inputs: int | None = None) -> Labels:
 
 
 def joined(old: Labels, new: Labels) -> Labels:
-    """Old labels and new ones, in the old ones' type; new spellings of old labels are theirs.
+    """Old and new labels in the old ones' type; new spellings of old labels become the old ones.
 
     Raises:
-        ValueError: when they are of two types, such as whole numbers and booleans.
+        ValueError: when they have two types, such as whole numbers and booleans.
     """
     check_same_type(old, new)
     if old.dtype.kind in "iu" and old.dtype.kind != new.dtype.kind:
@@ -77,11 +77,11 @@ def check_same_type(old: Labels, new: Labels) -> None:
 
 
 def one_spelling(labels: Labels, known: Labels | None = None) -> Labels:
-    """Labels of which those that look the same are the same: as the first of them is spelt.
+    """Labels in which those that look the same are spelled the same, like the first of them.
 
-    White space at the ends and its kind and length inside, characters of no width, and how an
-    accent is written make no other label. A warning names what was brought together, and names
-    labels that differ in capitals alone, which stay apart.
+    Ignored are white space at the ends, the kind and length of white space inside, characters
+    without width, and the encoding of accents. A warning names the labels that were merged, and
+    those that differ only in upper and lower case, which stay separate.
 
     Args:
         labels: ``[N]``.
@@ -126,7 +126,7 @@ def _respelt(labels: Labels, changed: Mapping[str, str]) -> Labels:
 
 
 def _warn_of_capitals(labels: Sequence[str], earlier: set[str]) -> None:
-    """Warns of words that differ in capitals; single letters are often meant to."""
+    """Warns of words that differ only in case; single letters are often meant to."""
     first: dict[str, str] = {}
     found = []
     for label in labels:
@@ -163,7 +163,7 @@ def _folded(label: str) -> str:
 
 
 def _plain(y: Any) -> tuple[list[Any], Labels | None]:
-    """The labels as Python's own strings, booleans and numbers; an array of them if it is one.
+    """The labels as Python strings, booleans and numbers; an array if the labels are an array.
 
     An array of numbers or of strings keeps its type; of anything else it is made later.
     """
@@ -332,7 +332,7 @@ def _type_refused(label: Any, number: int) -> str:
 
 
 def _check_one_type(examples: dict[type, Any]) -> None:
-    """Refuses labels of several types, of which some are equal to Python: 1, 1.0 and True."""
+    """Refuses labels of several types, because Python considers 1, 1.0 and True equal."""
     if len(examples) < 2:
         return
     (one, first), (other, second) = list(examples.items())[:2]

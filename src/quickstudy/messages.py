@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 
 class UsageError(ValueError):
-    """The words of a command line are wrong; the command ends with the exit code 2."""
+    """The command line is wrong; the command ends with exit code 2."""
 
 
 def reason(error: BaseException) -> str:

@@ -54,9 +54,9 @@ class AudioInputs:
     longer sound the centre is kept; a shorter one stands at the beginning, with silence (zeros)
     behind it. Loudness stays as it is.
 
-    What would be silent though the sound is not is read otherwise, with a warning: where channels
-    cancel each other out, as in stereo of opposite phase, the loudest one is taken, and where the
-    centre of a longer sound is silent (no louder than -60 dB), its loudest part.
+    If the result would be silent although the sound is not, another part is read, with a warning:
+    the loudest channel where channels cancel each other out, as in stereo of opposite phase, and
+    the loudest part of a longer sound whose centre is silent (no louder than -60 dB).
 
     Args:
         rate: samples a second.
@@ -132,7 +132,7 @@ class AudioInputs:
     def prepare(self, stored: Tensor) -> Tensor:
         """Float32 ``[B, samples]`` in [-1, 1] from int16 of the same shape.
 
-        What is float already has been prepared, and stays.
+        Floats are already prepared and are returned unchanged.
         """
         if stored.is_floating_point():
             return stored
@@ -143,7 +143,7 @@ class AudioInputs:
         return {"kind": self.kind} | asdict(self)
 
     def _of(self, file: Frames, raw: Any) -> Waveform:
-        """What is kept of an opened sound; ``raw`` is the sound for what is remarked."""
+        """The stored form of an opened sound; ``raw`` is the sound that remarks name."""
         _check_sizes(file.samplerate, file.channels, file.frames)
         rate = int(file.samplerate)
         window = self._window(rate, file.frames)
@@ -235,7 +235,7 @@ _RATES_NAMED = ("sampling_rate", "sample_rate", "rate")
 
 
 def is_recording(raw: Any) -> bool:
-    """Whether it is a sound as the library ``datasets`` gives one: a dictionary or a decoder."""
+    """Whether it is a sound of the library ``datasets``: a dictionary or a decoder."""
     if isinstance(raw, Mapping):
         return "array" in raw or ("bytes" in raw and "path" in raw)
     return hasattr(raw, "get_all_samples")

@@ -14,18 +14,19 @@ from PIL.ImageFile import ImageFile
 from quickstudy.inputs.remarks import remark
 
 BITS = (8, 10, 12, 14, 16)
-"""Depths of cameras and scanners. A value of 16 bits is taken to have the smallest of these that
-holds the largest value of its image, so that a 12-bit image in a 16-bit file is not black."""
+"""Bit depths of cameras and scanners. A 16-bit image is taken to have the smallest of these that
+holds its largest value, so that a 12-bit image in a 16-bit file is not black.
+"""
 
 _ABOVE_14_BITS = 64  # of the upper byte
 
 
 def in_eight_bits(wide: NDArray[Any], raw: Any) -> NDArray[np.uint8]:
-    """Values of up to 16 bits as values of 8, white as white.
+    """Values of up to 16 bits, scaled to 8 bits so that white stays white.
 
     Args:
         wide: whole numbers from 0 to 65535.
-        raw: the image, for what is remarked where fewer than 16 bits are used.
+        raw: the image, named in the remark if fewer than 16 bits are used.
     """
     highest = int(wide.max(initial=0))
     bits = next(each for each in BITS if highest < 2**each)
@@ -45,11 +46,11 @@ def in_eight_bits(wide: NDArray[Any], raw: Any) -> NDArray[np.uint8]:
 
 
 def from_numbers(image: Image.Image, raw: Any) -> Image.Image:
-    """An image of 16-bit, 32-bit or float values as one of 8 bits.
+    """An image of 16-bit, 32-bit or float values as an 8-bit image.
 
     Raises:
-        ValueError: what is black and white is not known: the values are neither whole numbers from
-            0 to 65535 nor floats from 0 to 1.
+        ValueError: the scale is unknown: the values are neither whole numbers from 0 to 65535 nor
+        floats from 0 to 1.
     """
     values = np.asarray(image)
     lowest, highest = values.min(initial=0), values.max(initial=0)
@@ -68,9 +69,9 @@ def from_numbers(image: Image.Image, raw: Any) -> Image.Image:
 
 
 def colour_depth(image: Image.Image) -> str | None:
-    """How Pillow unpacks a colour image of 16 bits, which has not been loaded; else None.
+    """How Pillow unpacks a 16-bit colour image that is not yet loaded; None for other images.
 
-    Pillow keeps the upper byte of each value, and nothing of values that use the lower one alone.
+    Pillow keeps only the upper byte of each value, so values that use only the lower one are lost.
     """
     if image.mode not in ("RGB", "RGBA") or not isinstance(image, ImageFile) or not image.tile:
         return None
@@ -82,13 +83,13 @@ def colour_depth(image: Image.Image) -> str | None:
 def full_colour(
     upper: Image.Image, packed: str, again: Callable[[], Image.Image], raw: Any
 ) -> Image.Image:
-    """A colour image of 16 bits per value that uses fewer, as one of 8 bits.
+    """A 16-bit colour image that uses fewer bits, as an 8-bit image.
 
     Args:
         upper: the upper byte of each value, as Pillow has read it.
-        packed: what :func:`colour_depth` gave.
+        packed: the result of :func:`colour_depth`.
         again: opens the image once more, not loaded.
-        raw: the image, for what is remarked.
+        raw: the image that remarks name.
     """
     colours = np.asarray(upper)[..., :3]
     if colours.max(initial=0) >= _ABOVE_14_BITS:

@@ -110,7 +110,7 @@ class ImageInputs:
     def prepare(self, stored: Tensor) -> Tensor:
         """Float32 ``[B, channels, size, size]`` from uint8 of the same shape.
 
-        What is float already has been prepared (``ClassDataset.gather`` does it), and stays.
+        Floats are already prepared (``ClassDataset.gather`` does it) and are returned unchanged.
         """
         if stored.is_floating_point():
             return stored
@@ -190,8 +190,8 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _opaque(image: Image.Image, mode: Mode, raw: Any) -> Image.Image:
-    """Flattened on white, and grey or in colour; ``raw`` is the image for what is remarked."""
-    if image.mode.startswith(("I", "F")):  # Pillow would cut all values above 255 off
+    """Flattened on white, and grey or in colour; ``raw`` is the image that remarks name."""
+    if image.mode.startswith(("I", "F")):  # Pillow would clip all values above 255
         image = from_numbers(image, raw)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

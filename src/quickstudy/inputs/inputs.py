@@ -41,10 +41,10 @@ def check_inputs(given: Any) -> None:
 
 
 def described_inputs(inputs: Inputs) -> dict[str, Any]:
-    """What ``to_dict`` gives, from which the same inputs are sure to be made again.
+    """The result of ``to_dict``, checked to rebuild the same inputs.
 
     Raises:
-        ValueError: when they would not be.
+        ValueError: when it would not.
     """
     name = type(inputs).__name__
     try:

@@ -63,7 +63,7 @@ class PretrainedImageInputs:
     def prepare(self, stored: Tensor) -> Tensor:
         """Float32 ``[B, 3, height, width]``, rescaled and normalised as the processor does.
 
-        What is float already has been prepared, and stays.
+        Floats are already prepared and are returned unchanged.
         """
         if stored.is_floating_point():
             return stored
@@ -135,7 +135,7 @@ class PretrainedTextInputs:
         return stored.long()
 
     def unread(self, stored: Tensor) -> Tensor:
-        """Which texts ``[N, length]`` hold no word that the tokenizer knows, ``[N]``."""
+        """A mask ``[N]`` of the texts ``[N, length]`` without a word that the tokenizer knows."""
         return _Tokens.of(self.name, self.revision).unknown.rows(stored)
 
     def to_dict(self) -> dict[str, Any]:

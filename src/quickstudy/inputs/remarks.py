@@ -1,4 +1,4 @@
-"""What should be said of inputs that were decoded, though not quite as they are.
+"""Remarks on inputs that were decoded, but not exactly as they are.
 
 A decoder calls :func:`remark`. By itself that is a warning; where many inputs are decoded, the
 remarks are counted, and each is said once (:class:`Remarks`).
@@ -17,12 +17,12 @@ _of_thread = threading.local()
 
 
 def remark(raw: Any, noun: str, text: str) -> None:
-    """Says something of an input that is being decoded.
+    """Makes a remark on an input that is being decoded.
 
     Args:
-        raw: the input: a path, or what is named by its type.
-        noun: what messages call such a thing.
-        text: what is to be said, without a full stop: "its values use only 12 of 16 bits".
+        raw: the input: a path, or an object that is named by its type.
+        noun: the word for such an input in messages.
+        text: the remark, without a full stop: "its values use only 12 of 16 bits".
     """
     collected: list[str] | None = getattr(_of_thread, "collected", None)
     if collected is not None:
@@ -34,7 +34,7 @@ def remark(raw: Any, noun: str, text: str) -> None:
 
 @contextmanager
 def collecting_remarks() -> Iterator[list[str]]:
-    """Gives a list that takes the remarks of this thread; they are not warned of."""
+    """Yields a list that collects this thread's remarks instead of issuing warnings."""
     before = getattr(_of_thread, "collected", None)
     collected: list[str] = []
     _of_thread.collected = collected
@@ -48,7 +48,7 @@ class Remarks:
     """Remarks on many inputs, counted.
 
     Args:
-        found: for each remark how many inputs it was made on, and what the first is called.
+        found: for each remark, the number of inputs it was made on and the name of the first.
     """
 
     def __init__(self, found: dict[str, tuple[int, str]] | None = None) -> None:
@@ -57,18 +57,18 @@ class Remarks:
             self.update(found)
 
     def add(self, text: str, called: str) -> None:
-        """Counts one more."""
+        """Counts one more remark."""
         count, first = self.found.get(text, (0, called))
         self.found[text] = (count + 1, first)
 
     def update(self, found: dict[str, tuple[int, str]]) -> None:
-        """Counts those of other inputs, which come later."""
+        """Counts the remarks on other inputs, which come later."""
         for text, (more, called) in found.items():
             count, first = self.found.get(text, (0, called))
             self.found[text] = (count + more, first)
 
     def sentences(self, of: str = "") -> list[str]:
-        """One for each remark; ``of`` says what the inputs belong to: " of animals"."""
+        """One warning per remark; ``of`` names what the inputs belong to: " of animals"."""
         sentences = []
         for text, (count, called) in self.found.items():
             first = f"number {called}" if called.isdigit() else called[:1].lower() + called[1:]

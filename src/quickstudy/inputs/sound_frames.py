@@ -14,16 +14,16 @@ from quickstudy.inputs.remarks import remark
 Waveform = NDArray[np.float32]
 
 LOUDEST = 128.0
-"""Floats beyond this are no sound between -1 and 1 that came out a little too loud."""
+"""Floats beyond this are not just a sound between -1 and 1 that is a little too loud."""
 
 MP3_LEAD = 10 * 1152
-"""Frames that are decoded and left out, as the data of a block begin up to 511 bytes before it."""
+"""Frames that are decoded and dropped, because a block's data begin up to 511 bytes before it."""
 
 SILENT = 2.0**-10
-"""What swings less to each side is silent: -60 dB, below the noise of most recordings."""
+"""A smaller amplitude counts as silent: -60 dB, below the noise of most recordings."""
 
 LOUDER = 10.0
-"""So many times louder than a silent centre is the part that is read in its place."""
+"""How many times louder than a silent centre a part must be to be read in its place."""
 
 CANCELLED = 0.1
 """The mean of channels that have nothing to do with each other is as loud as their power says. One
@@ -53,7 +53,7 @@ class Frames(Protocol):
 
     @property
     def format(self) -> str:
-        """Of the file, as libsndfile calls it."""
+        """The file's format, as libsndfile names it."""
         ...
 
     def seek(self, frames: int) -> int:
@@ -103,13 +103,13 @@ def read_mono(file: Frames, start: int, stop: int, raw: Any) -> Waveform:
         file: the sound.
         start: the first frame.
         stop: the frame after the last one.
-        raw: the sound for what is remarked.
+        raw: the sound that remarks name.
 
     Returns:
         The mean of the channels, or the loudest channel where they cancel each other out.
 
     Raises:
-        ValueError: the sound ends before ``start``, or has values that no sound has.
+        ValueError: the sound ends before ``start``, or has values that are impossible for a sound.
     """
     pieces: list[Waveform] = []
     power_of_channels, power_of_mean = np.zeros(file.channels), 0.0
@@ -119,7 +119,7 @@ def read_mono(file: Frames, start: int, stop: int, raw: Any) -> Waveform:
         if file.channels > 1:
             power_of_channels += np.square(block, dtype=np.float64).sum(0)
             power_of_mean += float(np.square(mean, dtype=np.float64).sum())
-    # What the mean's power would be if the channels had nothing to do with each other.
+    # The mean's power if the channels were uncorrelated.
     unrelated = power_of_channels.sum() / file.channels**2
     if file.channels > 1 and power_of_mean < CANCELLED**2 * unrelated:
         loudest = int(power_of_channels.argmax())
@@ -152,7 +152,7 @@ def _blocks(
 
 def _mono(frames: NDArray[Any]) -> Waveform:
     """The mean ``[n]`` of frames ``[n, channels]`` of floats."""
-    with np.errstate(all="ignore"):  # what is too large for float32 is told below
+    with np.errstate(all="ignore"):  # values too large for float32 are reported below
         wave: Waveform = frames.mean(1, dtype=np.float32)
     peak = np.abs(wave).max(initial=0)
     if not peak <= LOUDEST:
@@ -168,12 +168,12 @@ def _mono(frames: NDArray[Any]) -> Waveform:
 
 
 def swing(wave: Waveform) -> float:
-    """How far a wave swings to each side; a constant cannot be heard, whatever its value."""
+    """The amplitude of a wave; a constant cannot be heard, whatever its value."""
     return float(wave.max() - wave.min()) / 2 if len(wave) else 0.0
 
 
 def loudest_part(file: Frames, frames: int, silent: float) -> int | None:
-    """The first frame of that part of a sound, so many frames long, that has the most power.
+    """The first frame of the part of a sound, ``frames`` long, that has the most power.
 
     Args:
         file: the sound, all of which is read.

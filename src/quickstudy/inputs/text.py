@@ -134,7 +134,7 @@ class TextInputs:
         return stored.long()
 
     def unread(self, stored: Tensor) -> Tensor:
-        """Which texts ``[N, length]`` hold no word that the tokenizer knows, ``[N]``."""
+        """A mask ``[N]`` of the texts ``[N, length]`` without a word that the tokenizer knows."""
         return self._unknown.rows(stored)
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,11 +165,11 @@ class TextInputs:
 
 
 class UnknownTexts:
-    """Finds texts of which a tokenizer knows nothing: it makes the same token of any such word.
+    """Finds texts without a word that a tokenizer knows: all unknown words get the same token.
 
     Args:
-        tokenizer: of the library `tokenizers`.
-        prompt: what stands before each text.
+        tokenizer: a tokenizer of the library `tokenizers`.
+        prompt: the text put before each text.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: str = "") -> None:
@@ -180,7 +180,7 @@ class UnknownTexts:
         self.prompt = tokenizer.encode(prompt, add_special_tokens=False).ids if prompt else []
 
     def rows(self, stored: Tensor) -> Tensor:
-        """Of texts ``[N, length]`` those of which nothing is known, ``[N]``."""
+        """A mask ``[N]`` of the texts ``[N, length]`` of which nothing is known."""
         found = torch.zeros(len(stored), dtype=torch.bool)
         numbers = stored.long() - 1
         special = torch.tensor([-1, *self.special])

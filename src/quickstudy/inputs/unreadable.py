@@ -14,7 +14,7 @@ class UnreadableError(ValueError):
 
 
 class EmptyError(UnreadableError):
-    """A text holds nothing that its tokenizer reads."""
+    """A text holds nothing that its tokenizer can read."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ _ADVICE_BY_ENDING = {
 
 
 def what_to_do_about(paths: Iterable[str]) -> str:
-    """What to do with the most frequent files of unknown kinds: a sentence after a blank, or ""."""
+    """Advice on the most frequent files of unknown types: a sentence after a space, or ""."""
     endings = Counter(PurePath(path).suffix.lower() for path in paths)
     known = [ending for ending, _ in endings.most_common() if ending in _ADVICE_BY_ENDING]
     return f" {_ADVICE_BY_ENDING[known[0]]}" if known else ""

@@ -1,10 +1,11 @@
-"""How networks that others wrote are run: found out by trying, once, and remembered.
+"""How third-party networks are run: found out by trying once, and remembered.
 
 Inner loops ask more of a network than ordinary training does: second derivatives, other weights for
-each task, many tasks in one call (``torch.func.vmap``). Torch has not all of it for every layer,
-and what is missing is not always an error: second derivatives through ``nn.LayerNorm`` are wrong
-under vmap without a word. So where a network holds anything but layers that are known to bear it,
-a strategy first computes a task or two both ways, with their gradients, and compares.
+each task, many tasks in one call (``torch.func.vmap``). Torch does not support all of this for
+every layer, and what is missing does not always raise an error: second derivatives through
+``nn.LayerNorm`` are silently wrong under vmap. So if a network holds anything but layers that are
+known to be right, a strategy first computes a task or two both ways, with their gradients, and
+compares.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def is_known(module: nn.Module) -> bool:
-    """Whether a network is made of layers alone that are known to be right in inner loops."""
+    """Whether a network consists only of layers that are known to be right in inner loops."""
     return all(type(each) in KNOWN or is_own(each) for each in module.modules())
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether somebody looks at, or changes, what passes through the layers inside."""
+    """Whether hooks observe or change what passes through the layers inside."""
     return any(
         "forward" in each.__dict__ or any(getattr(each, kind) for kind in HOOKS)
         for each in module.modules()
@@ -73,7 +74,7 @@ class Way:
 def running(
     strategy: nn.Module, module: nn.Module, function: Callable[..., Any], *arguments: Any
 ) -> Iterator[bool]:
-    """Lets :func:`map_tasks` run a function in which others' layers may be, while this is open.
+    """While this is open, :func:`map_tasks` can run a function that contains third-party layers.
 
     Args:
         strategy: whose parameters ``function`` depends on.
@@ -106,11 +107,11 @@ def running(
 
 
 def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -> bool:
-    """Tries whether a module can be adapted to a task, and whether it changes what it is given.
+    """Tries whether a module can be adapted to a task, and whether it changes its inputs.
 
-    A forward pass that calls a function kept from elsewhere (a lambda over another object) reaches
-    the module's own parameters where θ should take their place: inner steps would change nothing,
-    without a word.
+    A forward pass that calls a stored function (such as a lambda over another object) uses the
+    module's own parameters where θ should take their place: inner steps would silently change
+    nothing.
 
     Args:
         module: that is run with θ for its parameters.
@@ -139,7 +140,7 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
 
 @contextmanager
 def untouched(*modules: nn.Module) -> Iterator[None]:
-    """What is computed while this is open leaves no trace, in modules nor in random numbers."""
+    """Computations while this is open leave no trace in modules or random numbers."""
     every = [each for module in modules for each in module.modules()]
     saved = [
         (each, dict(each.__dict__), dict(each._buffers))
@@ -187,7 +188,7 @@ def alike(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 class _Without:
-    """Leaves fast kernels that cannot be differentiated twice, while it is open in any thread.
+    """Avoids fast kernels that cannot be differentiated twice, while it is open in any thread.
 
     Torch keeps the switches for the whole process, so the last one out turns them on again.
     """
@@ -257,7 +258,7 @@ KERNELS: Sequence[Callable[[], AbstractContextManager[None]]] = (
 def _way(
     strategy: nn.Module, module: nn.Module, function: Callable[..., Any], arguments: Any
 ) -> Way:
-    """How to run a function, remembered in the strategy for the mode that it is in."""
+    """How to run a function, remembered in the strategy for its current mode."""
     ways: dict[Any, Way] = strategy.__dict__.setdefault("_ways", {})
     like = next(strategy.parameters(), torch.zeros(()))
     key = (
@@ -308,13 +309,13 @@ def _kernels(
 
 
 def _maps_rightly(strategy: nn.Module, function: Callable[..., Any], arguments: Any) -> bool:
-    """Whether two tasks at once give the same values and gradients as one after the other."""
+    """Whether computing two tasks at once gives the same values and gradients as one by one."""
     try:
         expected, drew = _outcome(strategy, function, arguments, 2, at_once=False)
         if drew:
             return False  # it cannot be compared
         with warnings.catch_warnings():
-            # Where torch would go through the tasks one by one itself, it is not the faster.
+            # Where torch itself would loop over the tasks, vmap is not faster.
             warnings.filterwarnings("error", "There is a performance drop")
             found, _ = _outcome(strategy, function, arguments, 2, at_once=True)
     except (RuntimeError, UserWarning) as error:
@@ -362,8 +363,8 @@ def _outcome(
 def _has_gap(output: Tensor) -> bool:
     """Whether an operation in the graph of ``output`` cannot be differentiated any more.
 
-    Torch raises an error only where such an operation is reached, and leaves its share of a
-    gradient out without a word where nothing that is asked for lies behind it.
+    Torch raises an error only if such an operation is reached; otherwise it silently leaves out its
+    share of a gradient.
     """
     ahead, seen = [output.grad_fn], set()
     while ahead:

@@ -59,7 +59,9 @@ class FineTuning(PretrainedStrategy):
     """
 
     paper = "Triantafillou et al., 2020"
-    _writes: bool | None = None  # whether the encoder changes its inputs; None before it was tried
+    _writes: bool | None = (
+        None  # whether the encoder changes its inputs; None until it has been tried
+    )
 
     def __init__(
         self,

@@ -63,7 +63,9 @@ class GradientStrategy(Strategy):
 
     regression = True
     _kernels = 0  # of KERNELS, what the network needs in the present mode
-    _writes: bool | None = None  # whether the network changes its inputs; None before it was tried
+    _writes: bool | None = (
+        None  # whether the network changes its inputs; None until it has been tried
+    )
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class GradientStrategy(Strategy):
         return encoded(self.encoder, self._kept(inputs))
 
     def _kept(self, inputs: Tensor) -> Tensor:
-        """Inputs of which the network may change what it likes: a task's are read many times."""
+        """Inputs that the network may overwrite; a task's own inputs are read many times."""
         return inputs.clone() if self._writes else inputs
 
     def use_batch_statistics(self, batch: bool) -> None:
@@ -183,11 +185,11 @@ class GradientStrategy(Strategy):
         return self.outputs(theta, inputs, batch_statistics=self.transductive)
 
     def descend_and_answer(self, inputs: Tensor, targets: Tensor, queries: Tensor) -> Tensor:
-        """Outputs ``[Q, ways]`` of one task's queries, from its support and them."""
+        """Outputs ``[Q, ways]`` for one task's queries, given its support."""
         return self.answer(self.descend(inputs, targets), queries)
 
     def map_tasks(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """A function of one task, such as :meth:`descend`, of all tasks."""
+        """Applies a function of one task, such as :meth:`descend`, to all tasks."""
         with running(self, self, function, *arguments) as apart:
             return map_tasks(function, *arguments, at_once=apart and not self.recompute)
 
