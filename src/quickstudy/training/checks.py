@@ -153,7 +153,7 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
 
 
 def _check_same_parameters(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
-    """Refuses other types of the parameters, and others that are frozen."""
+    """Refuses parameters of other types, and other frozen parameters."""
     there, here = (
         {n: str(each.dtype) for n, each in some.model.items() if n in saved.model}
         for some in (saved, now)
@@ -163,7 +163,7 @@ def _check_same_parameters(saved: Checkpoint, now: Checkpoint, path: Path) -> No
             f"The run in {path} was started with parameters of other types: {changed[0]} "
             f"({len(changed)} such)."
         )
-    if saved.frozen is None or now.frozen is None:  # a file of before
+    if saved.frozen is None or now.frozen is None:  # a file of an older version
         return
     if other := set(saved.frozen) ^ set(now.frozen):
         name = min(other)
@@ -180,7 +180,7 @@ def _check_same_data(
 ) -> None:
     """Refuses other examples under the same class names, or another source of tasks."""
     if there is None or here is None or not (changed := differences(there, here)):
-        return  # in files of before nothing is known of them
+        return  # files of older versions record nothing about them
     called = {"train": "training"}.get(part, part)
     if "content" not in there or "content" not in here:
         raise ValueError(
@@ -207,6 +207,6 @@ def _check_same_data(
 def _fixed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a resumed run may not change, whichever version wrote them."""
     fixed = {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME}
-    if fixed.get("validation_queries") is None:  # the number was written once
+    if fixed.get("validation_queries") is None:  # older versions wrote the number
         fixed["validation_queries"] = USUAL_QUERIES
     return fixed

@@ -2,8 +2,8 @@
 
 A description is ``{"class_path": "quickstudy.strategies.MAML", "init_args": {...}}``, the form that
 configuration files use. Like scikit-learn's estimators, a module that wants to be described keeps
-each constructor argument in an attribute of the same name. Whether the module that is made again is
-the same is for ``verifying.py`` to find out.
+each constructor argument in an attribute of the same name. ``verifying.py`` checks whether a module
+rebuilt from it is the same.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def described_modules(module: nn.Module) -> list[nn.Module]:
 
 
 def _arguments(module: nn.Module) -> dict[str, Any]:
-    """The arguments of a module's constructor by name, as its attributes keep them.
+    """The arguments of a module's constructor by name, read from its attributes.
 
     Further arguments (``*sizes``, ``**options``) are a sequence or dictionary in the attribute of
-    that name; where there is none it counts as made without them.
+    that name; without it, the module counts as made without them.
     """
     arguments = {}
     for name, parameter in _parameters(type(module)).items():
@@ -95,12 +95,12 @@ _FURTHER: dict[Any, Any] = {
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a class's constructor but the first, the object, whatever it is called."""
+    """The parameters of a class's constructor except the first, the object itself."""
     return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
 
 
 def _check_importable(cls: type) -> None:
-    """Refuses a class that its name does not lead to."""
+    """Refuses a class that cannot be found by its name."""
     if "." in cls.__qualname__:
         raise ValueError(
             f"The class {cls.__name__} is defined inside {cls.__qualname__.rpartition('.')[0]!r}, "
@@ -115,7 +115,7 @@ def _check_importable(cls: type) -> None:
 
 
 def _contents(modules: nn.ModuleList | nn.ModuleDict) -> list[nn.Module] | dict[str, nn.Module]:
-    """The modules that were given as a list or dictionary, and are kept as one of torch's."""
+    """Modules that were given as a list or dictionary and are stored as torch's counterpart."""
     return list(modules) if isinstance(modules, nn.ModuleList) else dict(modules.items())
 
 
@@ -176,7 +176,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
 
     Args:
         description: of the module.
-        made: modules that are there already, by the ``id`` of their part of the description.
+        made: modules that exist already, by the ``id`` of their part of the description.
 
     Raises:
         ValueError: when it is not a description, or names no importable module class.
@@ -201,7 +201,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
 
 
 def _built(value: Any, made: Mapping[int, nn.Module] | None) -> Any:
-    """An argument, with what is described in it made."""
+    """An argument, with the modules described in it built."""
     if isinstance(value, Mapping) and "class_path" in value:
         return build(value, made)
     if isinstance(value, Mapping):
@@ -229,7 +229,7 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
         for key in sorted({*a, *b}):
             found += differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
         return found
-    same = a == b or (a != a and b != b)  # what is not a number is not itself
+    same = a == b or (a != a and b != b)  # NaN does not equal itself
     return [] if same else [f"{path}: {_brief(a)}, not {_brief(b)}"]
 
 

@@ -1,4 +1,4 @@
-"""What people hand to ``fit`` and ``evaluate``: strategies, classes and sources of tasks."""
+"""Checks of the arguments of ``fit`` and ``evaluate``: strategies, data and sources of tasks."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def classes_or_tasks(given: Any, use: str) -> ClassDataset | TaskSource:
     """``given``, if it is a data set or a source of tasks, whose episodes are then checked.
 
     Args:
-        given: what somebody gave.
-        use: what for, such as "training".
+        given: the argument.
+        use: its purpose, such as "training".
 
     Raises:
-        ValueError: when it is something else; it says what to give.
+        ValueError: when it is something else; the message states what to give.
     """
     if isinstance(given, ClassDataset | Sinusoids | Mixture):
         return given

@@ -1,7 +1,7 @@
-"""What data and sources of tasks are told apart by, so that a run goes on with those it began with.
+"""The identity of data and sources of tasks, so that a run is resumed with those it began with.
 
-A checkpoint holds it, so it is small: sizes, and a digest of the examples. Of large data, which may
-lie on a disk, the digest is of some thousand examples that lie evenly among all.
+A checkpoint holds it, so it is small: sizes, and a digest of the examples. For large data, which
+may be on disk, the digest covers some thousand evenly spaced examples.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEEPEST, _MOST_LISTED = 8, 100
 
 
 def identity(source: Any) -> dict[str, Any]:
-    """What a data set, or another source of tasks, is told apart by, JSON-ready.
+    """The identity of a data set or another source of tasks, JSON-ready.
 
     Of a data set: the sizes of its classes and a digest of its examples. Of any other source: its
     class, and its public attributes as far as they are plain values, tensors, inputs, data sets or
@@ -72,7 +72,7 @@ def _of_dataset(data: ClassDataset) -> dict[str, Any]:
 
 
 def _content(data: ClassDataset) -> str:
-    """A digest of a data set's examples, or of some where they are large."""
+    """A digest of a data set's examples, or of some of them if they are large."""
     ends = torch.cumsum(data.sizes, 0)
     total = len(data)
     row_bytes = max(1, data.examples[:1].nbytes)
@@ -82,7 +82,7 @@ def _content(data: ClassDataset) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for first in range(0, count, _ROWS_AT_ONCE):
         numbers = torch.arange(first, min(first + _ROWS_AT_ONCE, count))
-        places = numbers * (total - 1) // max(1, count - 1)  # all, where count is total
+        places = numbers * (total - 1) // max(1, count - 1)  # all examples, if count is total
         classes = torch.searchsorted(ends, places, right=True)
         rows = data.starts[classes] + places - (ends - data.sizes)[classes]
         feed(digest, data.examples.index_select(0, rows.to(data.examples.device)))
@@ -96,7 +96,7 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _of_object(thing: Any, depth: int) -> dict[str, Any]:
-    """The class of an object and what its public attributes hold."""
+    """The class of an object and the values of its public attributes."""
     cls = type(thing)
     found: dict[str, Any] = {"class": f"{cls.__module__}.{cls.__qualname__}"}
     if depth > _DEEPEST:

@@ -100,7 +100,7 @@ class Fit:
         if strategy.episodic:
             strategy.check_ways(settings.ways if isinstance(train, ClassDataset) else train.ways)
         self.validation_protocol: Protocol | None = None
-        if isinstance(validation, ClassDataset):  # what does not fit is better found now
+        if isinstance(validation, ClassDataset):  # find a mismatch before training starts
             self.validation_protocol = Protocol.suited(
                 strategy,
                 validation,
@@ -158,7 +158,7 @@ class Fit:
         same_everywhere(self.strategy)  # however φ was initialised
 
     def _describe(self) -> None:
-        """Finds out what files will say of the run, once it is sure that it can be loaded."""
+        """Prepares the run's description for its files, after checking that it can be loaded."""
         if self.directory is None:
             return
         self.saved_inputs = described_inputs(self.inputs)

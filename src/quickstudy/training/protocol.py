@@ -1,4 +1,4 @@
-"""How many ways, shots and queries tasks have where nobody says so."""
+"""The default numbers of ways, shots and queries of tasks."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class Protocol:
         trained_shots: Count = USUAL_SHOTS,
         query_balance: QueryBalance = "balanced",
     ) -> Protocol:
-        """What was asked for; where nothing was, the usual numbers or as many as there are.
+        """The requested numbers; by default the usual ones, or fewer if the data are too small.
 
-        A warning says where the data have fewer classes or examples than is usual.
+        A warning states if the data have too few classes or examples for the usual numbers.
 
         Args:
             strategy: to be measured.
-            data: to draw tasks from.
-            ways: None for as in training, but at most 5 and at most the classes there are.
-            shots: None for as in training.
+            data: the data to draw tasks from.
+            ways: None for the number in training, but at most 5 and at most the number of classes.
+            shots: None for the number in training.
             queries: None for 15, or as many as the smallest class has beside its shots.
             trained_ways: of training.
             trained_shots: of training.
-            query_balance: as the sampler has it.
+            query_balance: as for the sampler.
 
         Raises:
-            ValueError: when the data are too small for what was asked for.
+            ValueError: when the data are too small for the requested numbers.
         """
         reduced = []
         if ways is None:

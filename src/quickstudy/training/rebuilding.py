@@ -1,8 +1,8 @@
-"""From a description and weights to the module that they were saved of.
+"""Rebuilds a module from its description and weights.
 
-A description from elsewhere may ask for any amount of memory. What classes of this package would
-take is found out on torch's meta device, where nothing takes any, before it is taken. Somebody
-else's class runs only if it is trusted, and is called once.
+A description from elsewhere may ask for any amount of memory. How much classes of this package
+would take is found out beforehand on torch's meta device, which uses none. A third-party class runs
+only if it is trusted, and is instantiated once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from quickstudy.training.description import build, described_class
 from quickstudy.trust import is_own
 
 _MORE_THAN_SAVED, _ALWAYS_ALLOWED = 10, 1000
-"""Parameters that a module may have for each that was saved, and anyway."""
+"""Parameters that a module may have: per saved parameter, and in any case."""
 
 _MOST_NUMBERS = 10_000_000
-"""In a module of this package inside one of somebody else's, beside ten times what was saved."""
+"""The same for a module of this package inside a third-party one, beside ten times those saved."""
 
 
 def rebuilt(
@@ -34,13 +34,13 @@ def rebuilt(
     weights: Mapping[str, Tensor],
     frozen: Sequence[str] | None = None,
 ) -> nn.Module:
-    """The module that is described, with its weights.
+    """The described module, with its weights.
 
     Args:
         description: of the module.
-        weights: its state dict, in whose types and layout its tensors will be.
-        frozen: the names of the parameters that are not learned; None where that is not known, and
-            the constructor decides.
+        weights: its state dict, which determines the types and layout of its tensors.
+        frozen: the names of the parameters that are not trained; None if unknown, so that the
+        constructor decides.
 
     Raises:
         ValueError: as :func:`build_to_fit`.
@@ -82,7 +82,7 @@ def put_in(
 
 
 def frozen_names(module: nn.Module) -> list[str]:
-    """The names of the parameters that are not learned."""
+    """The names of the parameters that are not trained."""
     parameters = module.named_parameters(remove_duplicate=False)
     return [name for name, parameter in parameters if not parameter.requires_grad]
 
@@ -93,9 +93,9 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _cast(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Gives a module, or else each of its parts, the one floating type that its weights have.
+    """Gives a module, or otherwise each of its parts, the floating type of its weights.
 
-    That includes what is not among the weights, such as buffers that the constructor fills.
+    That includes tensors that are not among the weights, such as buffers filled by the constructor.
     """
     types = {each.dtype for each in weights.values() if each.is_floating_point()}
     if len(types) == 1:
@@ -110,9 +110,9 @@ def _cast(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
-    """Makes a module for given weights, which are not yet put in.
+    """Builds a module for given weights, without loading them.
 
-    What classes of this package would take is checked before it takes memory.
+    The size of classes of this package is checked before they take memory.
 
     Raises:
         ValueError: as :func:`~quickstudy.training.description.build`, or because the weights do
@@ -128,7 +128,7 @@ def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) 
         try:
             shapes = None if _is_pretrained(description) else _shapes(description, made)
         except ValueError:
-            shapes = None  # building says the same, or can what cannot be done without memory
+            shapes = None  # building raises the same error, or works where the meta device does not
     given = {name: weight.shape for name, weight in weights.items()}
     if shapes is not None:
         added = getattr(described_class(description), "added_buffers", ())
@@ -173,7 +173,7 @@ def _check_own_parts(description: Any, weights: Mapping[str, Tensor]) -> None:
         try:
             shapes = _shapes(description, {}) or {}
         except ValueError:
-            return  # building says the same
+            return  # building raises the same error
         numbers = sum(math.prod(shape) for shape in shapes.values())
         saved = sum(each.numel() for each in weights.values())
         if numbers > _MORE_THAN_SAVED * saved + _MOST_NUMBERS:
@@ -189,12 +189,12 @@ def _check_own_parts(description: Any, weights: Mapping[str, Tensor]) -> None:
 def _shapes(
     description: Mapping[str, Any], made: Mapping[int, nn.Module]
 ) -> dict[str, torch.Size] | None:
-    """The shapes of a module's tensors; None where a module that is there does not tell them."""
+    """The shapes of a module's tensors; None if they cannot be found out."""
     if any(is_lazy(tensor) for module in made.values() for _, tensor in _tensors(module)):
         return None
     try:
         copies = {key: copy.deepcopy(module).to("meta") for key, module in made.items()}
-    except Exception:  # whatever somebody else's module keeps
+    except Exception:  # a third-party module may hold anything
         return None
     with torch.device("meta"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -207,7 +207,7 @@ def _size(shape: torch.Size | None) -> str:
 
 
 def _is_pretrained(description: Any) -> bool:
-    """Whether a model is read from its folder, whose size is its own."""
+    """Whether a model is read from a folder, which determines its size."""
     if isinstance(description, Mapping):
         name = str(description.get("class_path")).rpartition(".")[2]
         return name.startswith("Pretrained") or any(map(_is_pretrained, description.values()))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_source(strategy: Strategy, source: TaskSource, to_train: bool = True) -> None:
-    """Refuses (ValueError) tasks that the strategy cannot learn from, or be measured on."""
+    """Refuses (ValueError) tasks on which the strategy can be neither trained nor evaluated."""
     name = type(strategy).__name__
     if to_train and strategy.episodic == is_of_batches(source):
         wanted = "tasks" if strategy.episodic else "ordinary batches of all training classes"

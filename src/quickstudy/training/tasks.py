@@ -88,7 +88,7 @@ class MetaGradient:
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.at_once = at_once
         self.worker = _Worker(strategy, self.parameters, autocast, compiled, turns)
-        self.apart: bool | None = None  # whether tasks in one call do not see each other
+        self.apart: bool | None = None  # whether tasks in one call are independent
         self.faithful: bool | None = None  # whether a copy of the strategy computes the same
         self.threads: _Threads | None = None
 
@@ -174,16 +174,16 @@ class MetaGradient:
         return min(torch.get_num_threads(), fitting) if self._copies(task, start) else 1
 
     def _copies(self, task: Episode, start: StrategyState) -> bool:
-        """Whether a copy of the strategy's modules computes what they do, without them.
+        """Whether a copy of the strategy's modules computes the same, independently of them.
 
-        Functions that modules keep are not copied with what they refer to (closures), and anything
-        kept beside buffers would depend on which copy computed which task.
+        Functions stored in modules are copied without the objects they refer to (closures), and any
+        state outside buffers would depend on which copy computed which task.
         """
         if self.faithful is None:
             try:
                 another = self.worker.copy()
             except (AttributeError, RuntimeError, TypeError, NotImplementedError):
-                self.faithful = False  # a module holds what cannot be copied
+                self.faithful = False  # a module holds something that cannot be copied
                 return False
             known = is_known(self.worker.strategy)
             self.faithful = known or self._computes_the_same(another, task, start)
@@ -200,7 +200,7 @@ class MetaGradient:
         try:
             with untouched(own.strategy):
                 found = [other(task, 1.0, start) for _ in range(2)]
-        except (ValueError, RuntimeError):  # of the copy alone
+        except (ValueError, RuntimeError):  # raised only by the copy
             return False
         finally:
             for hook in hooks:
@@ -208,9 +208,9 @@ class MetaGradient:
         return not seen and all(_agree([each], [expected]) for each in found)
 
     def _keeps_apart(self, prepare: Callable[[int], Episode], start: StrategyState) -> bool:
-        """Whether two tasks in one call give what they give one after another.
+        """Whether two tasks in one call give the same results as one after the other.
 
-        They do not where a network looks at its whole batch, as batch normalisation does.
+        They do not if a network uses its whole batch, as batch normalisation does.
         """
         strategy = self.worker.strategy
         if is_known(strategy) or not self._joins(prepare(0)):
@@ -271,7 +271,7 @@ class _Result:
 
 
 def _agree(one: Sequence[_Result], other: Sequence[_Result]) -> bool:
-    """Whether results add up to the same, but for rounding."""
+    """Whether the sums of results are equal, except for rounding."""
     found, expected = (_add(results)[0] for results in (one, other))
     pairs = zip(found.gradients, expected.gradients, strict=True)
     if any((a is None) != (b is None) for a, b in pairs):

@@ -61,7 +61,7 @@ class Trainer:
         ways: classes in a training task, or an inclusive range (low, high). All tasks of a step
             have the same ways and shots, which are drawn anew for each step from (seed, step).
         shots: support examples per class, or a range.
-        queries: query examples a class.
+        queries: query examples per class.
         turns: how often the examples of a task take turns at being its support. Each is encoded
             once, so that more turns learn more from it at little cost; at most
             (shots + queries) / shots, where each has been in the support. For strategies that work
@@ -88,12 +88,12 @@ class Trainer:
             such a run depends on the machine's speed too.
         validate_every: steps between meta-validations.
         validation_episodes: tasks a meta-validation.
-        validation_ways: classes in them; by default as in training (of a range the upper end) but
-            at most 5, and at most the classes there are.
+        validation_ways: classes in them; by default as in training (the upper end of a range), but
+        at most 5 and at most the number of classes.
         validation_shots: by default as in training.
         validation_queries: query examples per class in them; by default 15, or as many as the
             smallest class has beside its shots.
-        patience: stop after so many validations without a better one; needs validation data.
+        patience: stop after this many validations without improvement; needs validation data.
         log_every: steps between rows of the metrics.
         checkpoint_every: steps between checkpoints.
         start_from: a run (its directory or a checkpoint) whose encoder this one starts with, and
@@ -144,7 +144,7 @@ class Trainer:
             value = getattr(self, name)
             if value is None and Trainer.__dataclass_fields__[name].default is None:
                 continue
-            # As files hold them, so that a resumed run finds its own settings.
+            # As files store them, so that a resumed run finds its own settings.
             read = plain_count if name in RANGES else whole_number
             setattr(self, name, read(value, name, least))
         if not self.weight_decay >= 0:
@@ -193,14 +193,14 @@ class Trainer:
         Args:
             strategy: whose parameters are learned, in place.
             train: the training classes, or a source of tasks: any object with a method
-                ``episode(number)`` that returns the same :class:`Episode` each time it is asked.
-                Its attributes ``tasks``, ``ways`` and ``inputs`` are those of the first episode
-                unless it states them.
+                ``episode(number)`` that always returns the same :class:`Episode` for a number. Its
+                attributes ``tasks``, ``ways`` and ``inputs`` are those of the first episode unless
+                it states them.
             validation: classes or a source of tasks that choose the best checkpoint and stop early:
-                by accuracy, in regression by minus the mean squared error, which then stands in
-                the place of accuracy.
+                by accuracy, in regression by minus the mean squared error, which then replaces
+                accuracy.
             out: the run directory; without it nothing is written.
-            resume: go on where the run in ``out`` stands.
+            resume: continue the run in ``out``.
             config: what to write into ``config.yaml``; by default the strategy and these settings.
             until: stop after this step, validate and save; the run can be gone on with. Schedules
                 still end at ``steps``, so that what is learned is what it would be without.
@@ -209,9 +209,9 @@ class Trainer:
             The run, its strategy with the best φ found, in evaluation mode.
 
         Raises:
-            ValueError: when something else than a strategy or data is given, the data is too small
-                for the tasks, ``out`` holds a run already, or a
-                run of another strategy or other settings is to be resumed.
+            ValueError: when something other than a strategy or data is given, the data is too small
+                for the tasks, ``out`` holds a run already, or a run of another strategy or other
+                settings is to be resumed.
         """
         strategy, train = checked_strategy(strategy), classes_or_tasks(train, "training")
         if validation is not None:

@@ -46,7 +46,7 @@ class Outcome:
     """What a strategy said of a batch of T tasks.
 
     Args:
-        logits: ``[T, Q, ways]`` float32; in regression what was predicted, ``[T, Q, D]``.
+        logits: ``[T, Q, ways]`` float32; in regression the predictions, ``[T, Q, D]``.
         targets: ``[T, Q]`` int64; in regression ``[T, Q, D]`` float.
         adapt_seconds: of ``adapt``, for all T. Where features were computed once for many
             episodes, the time of adapting to them and, for each support example, the encoder's
@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def scores(self) -> Tensor:
-        """``[T]``: the higher the better: accuracy, in regression minus the squared error."""
+        """``[T]``, higher is better: accuracy, or in regression minus the squared error."""
         return -self.squared_errors if self.targets.is_floating_point() else self.accuracies
 
 
@@ -182,7 +182,7 @@ def outcomes_of_tasks(
 ) -> Iterator[Outcome]:
     """Adapts to and predicts the first ``episodes`` tasks of a source, in its order.
 
-    In a process group ranks take its episodes by turns, as in :func:`outcomes`.
+    In a process group, ranks take turns with its episodes, as in :func:`outcomes`.
     """
     with evaluating(strategy):
         seen = observed(strategy, lambda: source.episode(0, slice(1)).to(device))
@@ -319,8 +319,8 @@ def mean_and_interval(values: Tensor) -> tuple[float, float]:
     """The mean of ``[n]`` independent values, and the half-width of its 95 % confidence interval.
 
     The half-width is Student's, t(0.975, n − 1) s / √n with s the standard deviation of the values;
-    not a number for a single value. Where the values are accuracies of tasks, the interval covers
-    other tasks of the same classes, not tasks of other classes.
+    NaN for a single value. Where the values are accuracies of tasks, the interval covers other
+    tasks of the same classes, not tasks of other classes.
     """
     values = values.double()
     count, mean = len(values), float(values.sum()) / len(values)
@@ -331,7 +331,7 @@ def mean_and_interval(values: Tensor) -> tuple[float, float]:
 
 @cache
 def students_t(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t distribution with so many degrees of freedom.
+    """The 97.5 % quantile of Student's t distribution with the given degrees of freedom.
 
     12.7 for a mean of two values, 2.09 for 20, and 1.96, the normal distribution's, for very many.
     """

@@ -1,8 +1,8 @@
-"""Whether what is saved is what is there: a module is made again and compared.
+"""Checks that a module is saved completely: rebuilds it and compares.
 
-A description holds a class and its arguments. What was changed in the object since, or is kept in
-other ways, is not in it, and would be lost without a word. So the module is made again as loading
-does it, with the same weights, and must then have the same parts and give the same answers.
+A description holds a class and its arguments. Later changes to the object, or state kept in other
+ways, are not in it and would be silently lost. So the module is rebuilt as loading does it, with
+the same weights, and must then have the same parts and give the same outputs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from quickstudy.training.rebuilding import frozen_names, put_in
 from quickstudy.training.state import StrategyState
 
 Answers = Callable[[nn.Module], Sequence[Tensor]]
-"""What a module gives for some inputs, in each mode that matters."""
+"""A module's outputs for some inputs, in each mode that matters."""
 
 _SEED = 7_919
-"""Other random numbers than people usually ask for, so that none are the same by chance."""
+"""An unusual seed, so that random numbers do not agree by chance."""
 
 _UNMADE = "cannot be created (files store tuples as lists, and keys as strings)"
 
@@ -39,16 +39,16 @@ _TOLERANCE, _NOISES = 1e-5, 10
 
 
 def verified(module: nn.Module, answers: Answers) -> Description:
-    """The description of ``module``, from which it is sure to be made again as it is.
+    """The description of ``module``, checked to rebuild it unchanged.
 
     The module's state, its modes and the random numbers of the program stay as they were.
 
     Args:
         module: with its weights.
-        answers: called with the module, and with the one that was made again.
+        answers: called with the module and with the rebuilt one.
 
     Raises:
-        ValueError: when it cannot be described, or is not the same when it is made again.
+        ValueError: when it cannot be described, or the rebuilt module differs.
     """
     description: Description = json.loads(json.dumps(describe(module)))
     expected = _answered(module, answers)
@@ -61,9 +61,9 @@ def verified(module: nn.Module, answers: Answers) -> Description:
         raise _refusal(_blamed(module, difference[0]), difference[1])
     try:
         found = _answered(again, answers)
-    except Exception as error:  # whatever somebody else's module does
+    except Exception as error:  # a third-party module may raise anything
         raise _refusal(_blamed(module), "does not work") from error
-    if difference := _other_classes(module, again):  # lazy modules are what they are by now
+    if difference := _other_classes(module, again):  # lazy modules have their final classes by now
         raise _refusal(_blamed(module, difference[0]), difference[1])
     if not _alike(expected, found, lambda: _answered(module, answers)):
         raise _refusal(_blamed(module), "gives other outputs for the same inputs")
@@ -72,12 +72,12 @@ def verified(module: nn.Module, answers: Answers) -> Description:
 
 
 def _made_again(module: nn.Module, description: Description, state: dict[str, Tensor]) -> nn.Module:
-    """What loading would make of the description and the weights, on the same device."""
+    """The module that loading would build from description and weights, on the same device."""
     try:
         again = build(description)
     except MemoryError:
         raise
-    except Exception as error:  # whatever somebody else's constructor does
+    except Exception as error:  # a third-party constructor may raise anything
         raise _refusal(_maker(error, module), _UNMADE) from error
     if type(again) is not type(module):
         raise _refusal(_blamed(module), f"is a {type(again).__name__}")
@@ -100,7 +100,7 @@ def _made_again(module: nn.Module, description: Description, state: dict[str, Te
 
 
 def _difference(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
-    """Where the parts of two modules of equal state differ, and how; None where they do not."""
+    """Where and how the parts of two modules of equal state differ; None if they do not."""
     own, other = (dict(each.named_parameters()) for each in (module, again))
     for name in sorted(own.keys() ^ other.keys()):  # each that is shared is named once
         return name, f"does not share {name!r} among the same parts"
@@ -120,7 +120,7 @@ def _difference(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
 
 
 def _other_classes(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
-    """Where the parts of two modules are of other classes, or torch's of other settings."""
+    """Where the parts of two modules differ in class or, for torch's layers, in settings."""
     own, other = (dict(each.named_modules(remove_duplicate=False)) for each in (module, again))
     for name, part in own.items():
         there = other.get(name)
@@ -131,7 +131,7 @@ def _other_classes(module: nn.Module, again: nn.Module) -> tuple[str, str] | Non
         if was != is_:
             kinds = type(there).__name__, type(part).__name__
             return name, f"has a {kinds[0]} as {name!r} instead of a {kinds[1]}"
-        # What torch's layers show of themselves are their settings, such as a rate of dropout.
+        # The repr of torch's layers shows their settings, such as a dropout rate.
         if was.startswith("torch.") and part.extra_repr() != there.extra_repr():
             settings = there.extra_repr(), part.extra_repr()
             return name, f"has a {type(part).__name__}({settings[0]}) instead of ({settings[1]})"
@@ -183,7 +183,7 @@ def _restore(module: nn.Module, state: StrategyState, *, attributes: bool = True
 
 
 def _answered(module: nn.Module, answers: Answers, *, attributes: bool = True) -> list[Tensor]:
-    """The answers of a module, and what they leave in its buffers; it stays as it was.
+    """The outputs of a module, and the buffers they leave; the module is not changed.
 
     But for its plain attributes, unless these are to be restored too.
     """
@@ -201,7 +201,7 @@ def _answered(module: nn.Module, answers: Answers, *, attributes: bool = True) -
 
 @contextmanager
 def _without_zeros(module: nn.Module) -> Iterator[None]:
-    """For a while, parameters that are all 0 are not: what they multiply would not be seen."""
+    """Temporarily replaces parameters that are all 0, which would hide what they multiply."""
     zeros = [
         each
         for each in module.parameters()
@@ -223,7 +223,7 @@ def _without_zeros(module: nn.Module) -> Iterator[None]:
 def _alike(
     expected: Sequence[Tensor], found: Sequence[Tensor], repeated: Callable[[], Sequence[Tensor]]
 ) -> bool:
-    """Whether answers agree, to rounding and to what differs if one module answers twice."""
+    """Whether outputs agree up to rounding and to the noise between two passes of one module."""
     if [each.shape for each in expected] != [each.shape for each in found]:
         return False
     if all(map(_same, expected, found)):
@@ -242,7 +242,7 @@ def _largest(numbers: Tensor) -> float:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """All random numbers from a seed; the generators go on as if nothing had been."""
+    """Seeds all random numbers; afterwards the generators continue as if nothing had happened."""
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     try:
@@ -257,7 +257,7 @@ def _seeded() -> Iterator[None]:
 
 
 def _check_storable(module: nn.Module, state: dict[str, Any]) -> None:
-    """Refuses state that no file can hold."""
+    """Refuses state that cannot be stored in a file."""
     import safetensors.torch
 
     for name, value in state.items():
@@ -286,9 +286,9 @@ def _refusal(name: str, difference: str) -> ValueError:
 
 
 def _blamed(module: nn.Module, path: str = "") -> str:
-    """The class to name: of the innermost described module around ``path``.
+    """The class to name in a message: that of the innermost described module around ``path``.
 
-    Where nothing is known of the place, it is somebody else's rather than of this package or torch.
+    If the place is unknown, a third-party class is preferred to one of this package or torch.
     """
     described = described_modules(module)
     if not path:
@@ -323,7 +323,7 @@ def _warn_of_scripts(module: nn.Module) -> None:
 
 
 def answers_to(task: Episode, autocast: Callable[[], AbstractContextManager[Any]]) -> Answers:
-    """What a strategy answers to a task, in training and in use.
+    """A strategy's outputs for a task, in training and in use.
 
     Args:
         task: an episode, or a batch where the strategy is not episodic.
