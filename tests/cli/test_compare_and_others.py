@@ -159,3 +159,16 @@ def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
     assert code == 0, err
     assert "Measured on 16 of the 16 classes" in out
     assert "trained on classes with the same names as 8 of these" in out
+
+
+def test_what_cannot_be_tested_is_refused_before_training(quickstudy, pictures, tmp_path):
+    compared = ["compare", "PrototypicalNetwork", "--data", pictures, "--steps", 2]
+    for words, said in (
+        ([*compared, "--episodes", 1], "at least 2"),
+        ([*compared, "--part", "exam"], "no part 'exam'"),
+        (["demo", "--episodes", 1], "at least 2"),
+    ):
+        code, _, err = quickstudy(*words, "--out", tmp_path / "out")
+        assert code in (1, 2)
+        assert said in err
+    assert not [*tmp_path.rglob("config.yaml")]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickstudy.datasets import ClassDataset
-from quickstudy.inputs import ImageInputs
+from quickstudy.inputs import FeatureInputs, ImageInputs
 
 INPUTS = ImageInputs(size=4, channels=1)
 
@@ -198,3 +198,8 @@ def test_union_of_parts():
     assert both.class_names == ("a", "b", "d")
     with pytest.raises(ValueError, match="share classes"):
         ClassDataset.union([first, first], "twice")
+
+
+def test_one_name_is_one_class_and_not_its_letters():
+    data = ClassDataset.contiguous(torch.zeros(3, 2), [1, 1, 1], ["a", "b", "ab"], FeatureInputs(2))
+    assert data.select("ab").class_names == ("ab",)

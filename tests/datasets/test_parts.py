@@ -252,3 +252,10 @@ def test_where_no_part_is_for_training_all_are_learned_and_that_is_said(tmp_path
     class_folders(tmp_path, names("dev", "test"))
     with pytest.warns(UserWarning, match="dev and test .* are pooled"):
         assert len(labelled(tmp_path)) == 12
+
+
+def test_groups_with_the_same_folders_are_said_to_be_classes(tmp_path):
+    class_folders(tmp_path, ["support/cat", "support/dog", "query/cat", "query/dog"])
+    data, said = loaded(tmp_path)
+    assert data.class_names == ("query/cat", "query/dog", "support/cat", "support/dog")
+    assert any("'query' and 'support'" in each and "same names" in each for each in said)

@@ -122,3 +122,15 @@ def test_a_data_set_says_it_once_and_again_from_its_cache(tmp_path):
         with pytest.warns(UserWarning, match=r"^80 inputs of .*a/0\.png.* only 12 bits") as said:
             assert load_dataset(tmp_path, inputs=GREY).examples.max() == 255
         assert len(said) == 1
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_masks_of_zeros_and_ones_are_said_to_be_black(tmp_path, as_file):
+    mask = np.eye(16, dtype=np.uint8)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with pytest.warns(UserWarning, match="largest value is 1 of 255, so that it is black"):
+        ImageInputs(16, 1).decode(tmp_path / "mask.png" if as_file else mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert int(ImageInputs(16, 1).decode(mask.astype(bool)).max()) == 255
+        assert int(ImageInputs(16, 1).decode(mask * 0).max()) == 0

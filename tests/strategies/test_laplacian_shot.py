@@ -1,6 +1,7 @@
 """LaplacianShot against its updates written with loops, and the energy that they make small."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -245,3 +246,27 @@ def test_neighbours_are_the_nearest_others():
 def test_arguments_that_make_no_sense_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         laplacian(**arguments)
+
+
+def test_a_mean_that_is_not_known_is_warned_of():
+    def answers(**arguments):
+        strategy = laplacian(**arguments).eval()
+        points = torch.randn(1, 6, 3, generator=torch.Generator().manual_seed(0)).double() + 5
+        labels = torch.tensor([[0, 0, 0, 1, 1, 1]])
+        return strategy(Episode(Examples(points, labels), Examples(points, labels), 2))
+
+    with pytest.warns(UserWarning, match="does not know the mean feature .* confident=8"):
+        answers()
+    for known in ({"confident": 8}, {"rectify": False}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answers(**known)
+
+
+def test_a_mean_that_is_known_is_not_warned_of():
+    strategy = laplacian().eval()
+    strategy.running_mean = torch.ones(3, dtype=torch.float64)
+    points, labels = torch.randn(1, 4, 3).double(), torch.tensor([[0, 0, 1, 1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        strategy(Episode(Examples(points, labels), Examples(points, labels), 2))

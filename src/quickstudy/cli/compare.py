@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
 from quickstudy.evaluation import Report, evaluate
+from quickstudy.evaluation.evaluator import checked_episodes
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.evaluation.report import as_json
 from quickstudy.files import write_text_atomically
@@ -92,6 +94,7 @@ def run(words: Sequence[str]) -> int:
         for name in runs:
             options[name].ways = fewest
     first = next(iter(options.values()))
+    _check_test(first, runs.get(next(iter(options))))
     runner = executor(first)
     Path(first.out).mkdir(parents=True, exist_ok=True)
     contestants = []
@@ -102,6 +105,14 @@ def run(words: Sequence[str]) -> int:
         contestants.append(Contestant(own, str(place), runner.side_by_side, run))
     with locked(Path(first.out)):
         return _measure(names, contestants, runner, Path(first.out))
+
+
+def _check_test(options: Namespace, run: Run | None) -> None:
+    """Refuses what the test after all training would refuse (ValueError)."""
+    checked_episodes(options.episodes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # loading them for training says the same
+        choose_part(load_split(options, run.inputs if run else None), options.part)
 
 
 def _measure(names: list[str], contestants: list[Contestant], runner: Executor, out: Path) -> int:

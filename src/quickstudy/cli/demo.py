@@ -15,6 +15,7 @@ from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import Report, evaluate
+from quickstudy.evaluation.evaluator import checked_episodes
 from quickstudy.evaluation.plots import plot_demo
 from quickstudy.evaluation.report import as_json
 from quickstudy.files import check_folder_writable, write_text_atomically
@@ -38,6 +39,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--max_minutes", type=float, default=1.25, help="training ends by then")
     parser.add_argument("--episodes", type=int, default=200, help="test tasks of each kind")
     options = parse(parser, words)
+    checked_episodes(options.episodes)
     out = Path(options.out)
     check_folder_writable(out)
 

@@ -212,7 +212,7 @@ class ClassDataset:
         self, classes: Iterable[int] | Iterable[str], name: str | None = None
     ) -> ClassDataset:
         """The data of some classes only, by number or by name, in the order given."""
-        wanted: list[Any] = list(classes)
+        wanted: list[Any] = [classes] if isinstance(classes, str) else list(classes)
         if any(isinstance(entry, str) for entry in wanted):
             number = {each: i for i, each in enumerate(self.class_names)}
             missing = [entry for entry in wanted if entry not in number]

@@ -122,7 +122,27 @@ def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
             "in it, as in the class folders beside it. If it is a part of the data, move it "
             "elsewhere; if it is a class, nothing is wrong."
         )
+    if not parts and (repeated := _repeated(places)):
+        first, second, name = repeated
+        notes.append(
+            f"The folders {first!r} and {second!r} in {data} hold folders of the same names, which "
+            f"are read as different classes ({first}/{name} and {second}/{name}, for one). If they "
+            "are parts of the data, read one of them, or call them train and test; if they are "
+            "groups of classes, nothing is wrong."
+        )
     return Layout(place, places, parts, notes)
+
+
+def _repeated(folders: Collection[str]) -> tuple[str, str, str] | None:
+    """Two top folders where all hold the very same folders, and one of these; else None."""
+    below: dict[str, set[str]] = {}
+    for folder in folders:
+        top, _, rest = folder.partition("/")
+        below.setdefault(top, set()).add(rest)
+    tops = sorted(below)
+    same = len(tops) > 1 and all(below[top] == below[tops[0]] for top in tops)
+    name = min(below[tops[0]], default="") if same else ""
+    return (tops[0], tops[1], name) if name else None
 
 
 def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:

@@ -86,13 +86,9 @@ def evaluate(
     run = strategy if isinstance(strategy, Run) else None
     strategy = checked_strategy(strategy.strategy if isinstance(strategy, Run) else strategy)
     data = classes_or_tasks(data, "evaluation")
-    episodes, seed = whole_number(episodes, "episodes"), whole_number(seed, "seed")
+    episodes, seed = checked_episodes(episodes), whole_number(seed, "seed")
     if run is not None:
         _check_inputs(run, data)
-    if episodes < 2:
-        raise ValueError(
-            f"{episodes} episodes were asked for; an interval needs at least 2, and 1000 are usual."
-        )
     if isinstance(data, ClassDataset):
         if run is not None:
             _warn_of_seen_classes(run, data)
@@ -171,6 +167,16 @@ def evaluate(
         squared_error=Estimate(*mean_and_interval(errors)) if len(errors) else None,
         accuracies=accuracies if len(accuracies) else None,
     )
+
+
+def checked_episodes(episodes: int) -> int:
+    """The number of episodes, if an interval can be made of so many (else ValueError)."""
+    episodes = whole_number(episodes, "episodes")
+    if episodes < 2:
+        raise ValueError(
+            f"{episodes} episodes were asked for; an interval needs at least 2, and 1000 are usual."
+        )
+    return episodes
 
 
 def _name(data: ClassDataset | TaskSource) -> str:

@@ -21,6 +21,22 @@ holds its largest value, so that a 12-bit image in a 16-bit file is not black.
 _ABOVE_14_BITS = 64  # of the upper byte
 
 
+def remark_if_black(pixels: NDArray[np.uint8], raw: Any) -> None:
+    """Says of an image that its values are 0 and 1 of 255, as masks and drawings are often saved.
+
+    Args:
+        pixels: of the image as it is stored.
+        raw: the image.
+    """
+    if pixels.max(initial=0) == 1:
+        remark(
+            raw,
+            "image",
+            "its largest value is 1 of 255, so that it is black; if 1 is white, save it with 255 "
+            "or as an image of 1 bit, or give truth values",
+        )
+
+
 def in_eight_bits(wide: NDArray[Any], raw: Any) -> NDArray[np.uint8]:
     """Values of up to 16 bits, scaled to 8 bits so that white stays white.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from quickstudy.inputs.depth import colour_depth, from_numbers, full_colour
+from quickstudy.inputs.depth import colour_depth, from_numbers, full_colour, remark_if_black
 from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.unreadable import naming
 
@@ -104,7 +104,9 @@ class ImageInputs:
             image = read_image(raw, mode, enough=(2 * self.size, 2 * self.size))
             if image.size != (self.size, self.size):
                 image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image))
+        array = np.array(image)
+        remark_if_black(array, raw)
+        pixels = torch.from_numpy(array)
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
     def prepare(self, stored: Tensor) -> Tensor:

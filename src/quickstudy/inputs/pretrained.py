@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.inputs.depth import remark_if_black
 from quickstudy.inputs.images import read_image
 from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, UnknownTexts, padded, readable
 from quickstudy.inputs.unreadable import naming
@@ -58,7 +59,9 @@ class PretrainedImageInputs:
         with naming(raw, "image"):
             image = read_image(raw, "RGB")
             made = processor(images=image, do_rescale=False, do_normalize=False)
-        return torch.from_numpy(np.ascontiguousarray(made["pixel_values"][0]))
+        pixels = np.ascontiguousarray(made["pixel_values"][0])
+        remark_if_black(pixels, raw)
+        return torch.from_numpy(pixels)
 
     def prepare(self, stored: Tensor) -> Tensor:
         """Float32 ``[B, 3, height, width]``, rescaled and normalised as the processor does.

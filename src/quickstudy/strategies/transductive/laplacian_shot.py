@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,8 +49,8 @@ class LaplacianShot(TransductiveStrategy, CentredStrategy):
     classes.
 
     Without f̄ (an encoder that has learned already and a ``running_mean`` of zeros), cosines lie so
-    close together that this rectification does more harm than good. Then write the mean into
-    ``running_mean``, or use ``confident=8`` or ``rectify=False``.
+    close together that this rectification does more harm than good, and a warning says so. Then
+    write the mean into ``running_mean``, or use ``confident=8`` or ``rectify=False``.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
@@ -95,6 +97,14 @@ class LaplacianShot(TransductiveStrategy, CentredStrategy):
         self.sharpness = sharpness
 
     def infer(self, support: Tensor, members: Tensor, queries: Tensor) -> Tensor:
+        if self.rectify and self.confident is None and not self.running_mean.any():
+            warnings.warn(
+                "LaplacianShot does not know the mean feature of the training classes (its buffer "
+                "`running_mean` is zero), and without it its rectification may lower the accuracy. "
+                "Write the mean into it, as by strategy.running_mean = features.mean(0), or use "
+                "confident=8 or rectify=False.",
+                stacklevel=2,
+            )
         support, queries = support - self.running_mean, queries - self.running_mean
         if self.rectify:
             support, queries = aligned(support, queries)
