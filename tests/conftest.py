@@ -1,4 +1,4 @@
-"""What all tests share: limits for what hangs, the folder of real data, a cache of their own."""
+"""Shared by all tests: limits for hanging processes, the folder of real data, a separate cache."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def start_python():
 
 
 def wait_until(happened, process):
-    """Waits for what a process is to do; one that has ended does nothing any more."""
+    """Waits until ``happened()`` is true; fails if the process ends before that."""
     while not happened():
         if process.poll() is not None:
             assert happened(), process.communicate(timeout=HANG)

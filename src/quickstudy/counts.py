@@ -35,7 +35,7 @@ def whole_number(value: Any, name: str, least: int = 0) -> int:
 
     Raises:
         ValueError: when it is not a whole number or is less than ``least``; the message calls it
-        ``name``.
+            ``name``.
     """
     number = as_whole(value)
     if number is None or number < least:
@@ -48,7 +48,7 @@ def whole_range(value: Any, name: str, least: int = 0) -> tuple[int, int]:
 
     Raises:
         ValueError: when it is neither a whole number nor a range, or is too low; the message calls
-        it ``name``.
+            it ``name``.
     """
     number = as_whole(value)
     given = [value, value] if number is not None else value

@@ -50,7 +50,7 @@ def is_trusted(class_path: str, trust: Collection[str] = ()) -> bool:
 
 
 def is_own(class_path: str) -> bool:
-    """Whether it is a class of this package, or one of torch's that hold nothing."""
+    """Whether it is a class of this package, or one of torch's without parameters."""
     return bool(_OWN_CLASS.fullmatch(class_path)) or class_path in _PLAIN_CLASSES
 
 

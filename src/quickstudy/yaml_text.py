@@ -25,7 +25,7 @@ def read_yaml(text: str, what: str) -> Any:
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
-    """The same of a file in UTF-8, with or without a byte-order mark."""
+    """The same for a file in UTF-8, with or without a byte-order mark."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -46,7 +46,7 @@ def save_model(model: Model, path: Path) -> None:
 
     Raises:
         ValueError: when a module or the inputs could not be loaded unchanged, or the labels are
-        neither strings, whole numbers nor booleans.
+            neither strings, whole numbers nor booleans.
     """
     reader, learner, support = model.parts.reader, model.learner, model.support
     if reader.name is not None and reader.revision is None:

@@ -59,7 +59,7 @@ class Learner:
         seed: of strategies that draw random numbers.
         trust: None where it was not measured.
         named: the classes' names as the strategy reads them, ``[K, *shape]``, each an example of
-        its class; None if names are not used.
+            its class; None if names are not used.
         shares: the class probabilities ``[K]`` of inputs that cannot be read; by default all equal.
     """
 

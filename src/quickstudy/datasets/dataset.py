@@ -57,12 +57,12 @@ class ClassDataset:
 
         Args:
             examples: an array or tensor ``[N, *shape]`` of examples as ``inputs`` store them or as
-            ``inputs.decode`` takes them; or single examples (PIL images, arrays, paths, bytes,
-            texts, sounds with their rates) in a list, a column of a table, or a data set of torch
-            or of the Hugging Face library ``datasets``.
+                ``inputs.decode`` takes them; or single examples (PIL images, arrays, paths, bytes,
+                texts, sounds with their rates) in a list, a column of a table, or a data set of
+                torch or of the Hugging Face library ``datasets``.
             labels: strings, whole numbers or booleans, in a list, an array, a tensor or a column;
-            None if the examples are a data set of pairs of an example and its label, or have a
-            column of labels.
+                None if the examples are a data set of pairs of an example and its label, or have a
+                column of labels.
             inputs: converts examples to tensors, and tensors to a network's input.
             name: what messages and reports call the data.
 

@@ -47,7 +47,7 @@ class RawExamples:
             path. There are sum(sizes) of them.
         splits: divisions of the classes that the data come with.
         classes: the number of each row's class, ``[sum(sizes)]``; None if the rows are sorted by
-        class.
+            class.
         notes: warnings for whenever these examples are loaded, in sentences.
         pooling: the warning about parts whose examples are pooled; empty if none are.
     """
@@ -145,7 +145,7 @@ def read_text_file(path: Path) -> str:
 
     Raises:
         UnreadableError: it cannot be read, is neither UTF-8 nor UTF-16 with a byte-order mark, or
-        is longer than 16 MiB.
+            is longer than 16 MiB.
     """
     try:
         with path.open("rb") as file:

@@ -158,7 +158,7 @@ class ClassFolders:
 
         Raises:
             ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
-            requested part does not exist.
+                requested part does not exist.
         """
         folder = self.listing.folder
         self._empty_folders(kind)

@@ -24,9 +24,9 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
 
     Args:
         examples: an array or tensor of all examples; or single examples that ``inputs.decode``
-        takes, in a list, a column, or a data set of torch or of the library ``datasets``.
+            takes, in a list, a column, or a data set of torch or of the library ``datasets``.
         labels: one per example; None if the data set consists of pairs of an example and its label,
-        or has a column of labels.
+            or has a column of labels.
         inputs: converts examples to tensors.
 
     Raises:

@@ -22,12 +22,12 @@ def read_labels(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
 
     Args:
         labels: strings, whole numbers or booleans for N examples, in a list, an array, a tensor or
-        a column. If a column of the library ``datasets`` names its classes, these names are used,
-        in their order.
+            a column. If a column of the library ``datasets`` names its classes, these names are
+            used, in their order.
 
     Raises:
         ValueError: when labels have mixed types, are missing, or have a type that labels cannot
-        have.
+            have.
     """
     names = _names_of_classes(labels)
     array = _as_labels(labels)

@@ -31,7 +31,7 @@ class Layout:
 
     Args:
         place: returns the class and the part of a folder, given its path; None if it is in no
-        class.
+            class.
         places: the class and the part of each folder with files that is in a class.
         parts: the parts, in order; empty if the data are not divided.
         notes: warnings, in sentences.

@@ -54,7 +54,7 @@ class Shard:
         skipped: how many examples cannot be read.
         skipped_names: the names of the first of these in messages.
         remarks: the remarks of decoding: for each, the number of examples and the name of the
-        first.
+            first.
     """
 
     start: int

@@ -26,7 +26,7 @@ def own_class(name: str) -> type[nn.Module]:
 
     Raises:
         ValueError: when there is no such class, or the name is that of something else. For a
-        function that creates a module, the message shows how to put it into a class.
+            function that creates a module, the message shows how to put it into a class.
     """
     module_name, _, short = name.rpartition(".")
     try:

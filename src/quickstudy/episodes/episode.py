@@ -31,7 +31,7 @@ class Examples:
     Args:
         inputs: ``[T, N, *shape]``: N inputs for each of T tasks.
         targets: ``[T, N]`` int64 (classification: labels 0..ways-1, which have no meaning outside
-        their task) or ``[T, N, D]`` float (regression).
+            their task) or ``[T, N, D]`` float (regression).
 
     Raises:
         ValueError: when they have other shapes or types.

@@ -34,7 +34,7 @@ class CheckedSource:
 
     Raises:
         ValueError: when ``given`` is not such an object, or its episodes differ from what it
-        states.
+            states.
     """
 
     def __init__(self, given: Any) -> None:

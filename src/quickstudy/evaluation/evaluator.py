@@ -59,9 +59,9 @@ def evaluate(
     Args:
         strategy: a strategy or a run; it is not changed.
         data: classes that the strategy was not trained on; or a source of tasks, which is any
-        object with a method ``episode(number)``; its first ``episodes`` tasks are used.
+            object with a method ``episode(number)``; its first ``episodes`` tasks are used.
         ways: classes per task, or a range ``(low, high)``; by default those that the strategy was
-        made for, otherwise 5, or as many as there are.
+            made for, otherwise 5, or as many as there are.
         shots: support examples per class, or a range; by default 1.
         queries: query examples per class; by default 15, or as many as the smallest class has
             beside its shots.

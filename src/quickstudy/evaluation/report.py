@@ -63,7 +63,7 @@ class Report:
         predict_seconds: prediction time per episode.
         query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
         squared_error: in regression, where accuracy, nll and ece are NaN: the mean over a task's
-        queries, over episodes.
+            queries, over episodes.
         accuracies: ``[episodes]`` float32, the accuracy of each episode, in the order of their
             numbers; None in a report whose file does not hold them.
     """

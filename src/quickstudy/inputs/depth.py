@@ -66,7 +66,7 @@ def from_numbers(image: Image.Image, raw: Any) -> Image.Image:
 
     Raises:
         ValueError: the scale is unknown: the values are neither whole numbers from 0 to 65535 nor
-        floats from 0 to 1.
+            floats from 0 to 1.
     """
     values = np.asarray(image)
     lowest, highest = values.min(initial=0), values.max(initial=0)

@@ -48,10 +48,10 @@ class Strategy(nn.Module, ABC):
     ways: int | None = None
 
     def lend(self, given: nn.Module, own: Module) -> Module:
-        """Notes that ``own``, which the strategy works with, has its tensors from ``given``.
+        """Records that ``own``, which the strategy works with, shares its tensors with ``given``.
 
-        When the strategy is moved or cast, so is what else ``given`` has: it can go on being used
-        by itself.
+        When the strategy is moved or cast, so are the other tensors of ``given``, which can still
+        be used on its own.
         """
         if own is not given:
             self._lent = (*self._lent, (given, own))
@@ -82,9 +82,9 @@ class Strategy(nn.Module, ABC):
             )
 
     def usual_ways(self, trained_ways: Count) -> int:
-        """How many ways to test where nothing is said: as in training, but 5 at most if free.
+        """The default number of ways in tests: as in training, but at most 5 if it can vary.
 
-        Of a range the upper end.
+        Of a range in training, the upper end counts.
         """
         return self.ways or min(whole_range(trained_ways, "ways")[1], 5)
 

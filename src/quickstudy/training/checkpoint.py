@@ -39,7 +39,7 @@ class Checkpoint:
         model: the strategy's state dict, for use.
         raw: the state dict that training goes on from, where ``model`` is its moving average.
         optimizer: the optimiser's state by parameter and name, ``"encoder.weight.exp_avg"``; by the
-        parameter's number in files of older versions.
+            parameter's number in files of older versions.
         progress: where training stood, JSON-ready.
         settings: the trainer's settings, JSON-ready.
         classes: the names of the classes used, under "train" and "validation".
@@ -48,7 +48,7 @@ class Checkpoint:
         path: the file it was read from.
         frozen: the names of the parameters that are not trained; None in files of older versions.
         data: the identity of the training and validation data (see ``identity.py``), under "train"
-        and "validation"; empty in files of older versions.
+            and "validation"; empty in files of older versions.
     """
 
     strategy: Description

@@ -40,7 +40,7 @@ def rebuilt(
         description: of the module.
         weights: its state dict, which determines the types and layout of its tensors.
         frozen: the names of the parameters that are not trained; None if unknown, so that the
-        constructor decides.
+            constructor decides.
 
     Raises:
         ValueError: as :func:`build_to_fit`.

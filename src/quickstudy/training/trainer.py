@@ -89,7 +89,7 @@ class Trainer:
         validate_every: steps between meta-validations.
         validation_episodes: tasks a meta-validation.
         validation_ways: classes in them; by default as in training (the upper end of a range), but
-        at most 5 and at most the number of classes.
+            at most 5 and at most the number of classes.
         validation_shots: by default as in training.
         validation_queries: query examples per class in them; by default 15, or as many as the
             smallest class has beside its shots.

@@ -54,9 +54,9 @@ class WholeHypernetwork(Strategy):
         encoder: f, which the strategy network reads through: inputs ``[B, *shape]`` to vectors
             ``[B, D]``; states ``out_features``.
         learner: g, whose weights are emitted: inputs to vectors; states ``out_features`` and, as f,
-            need not be an ``Encoder``. Its batch normalisation is that of the task
-            (``TaskBatchNorm``), in the strategy alone. By default a Conv4 of 16 channels for
-            images, an MLP of (40, 40) for vectors, of the encoder's ``input_shape``.
+            need not be an ``Encoder``. In the strategy, its batch normalisation uses each task's
+            statistics (``TaskBatchNorm``). By default a Conv4 of 16 channels for images, an MLP of
+            (40, 40) for vectors, of the encoder's ``input_shape``.
         strategy_network: "cnn", "rnn" or "transformer".
         target_size: the length of a target, for regression; by default it classifies.
         width: of the strategy network.

@@ -59,12 +59,12 @@ class CentredStrategy(PretrainedStrategy):
 
     The buffer ``running_mean`` is a running mean over the training batches: of augmented examples,
     as batch normalisation left them, and of the last hundred or so batches, as the encoder changes.
-    It is zero until something was learned; for an encoder that has learned already, write the mean
-    feature into it, or start from a run that has one (``start_from``).
+    It is zero before training; for a pretrained encoder, write the mean feature into it, or start
+    from a run that has one (``start_from``).
 
     Attributes:
-        added_buffers: buffers that files written before the strategy had them do not hold; loaded
-            from such a file, they stay as they begin.
+        added_buffers: buffers that files of older versions do not hold; loaded from such a file,
+            they keep their initial values.
     """
 
     added_buffers: ClassVar[tuple[str, ...]] = ()
@@ -74,7 +74,7 @@ class CentredStrategy(PretrainedStrategy):
     def __init__(self, encoder: nn.Module, classes: int | None = None) -> None:
         super().__init__(encoder, classes)
         size = getattr(encoder, "out_features", None)
-        # A single zero where the length of features is not known before they are seen.
+        # A single zero if the length of features is not known before they are seen.
         self.register_buffer("running_mean", torch.zeros(size if isinstance(size, int) else ()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -85,7 +85,7 @@ class CentredStrategy(PretrainedStrategy):
 
     @torch.no_grad()
     def _average(self, features: Tensor) -> None:
-        """Takes a batch's mean into the running one.
+        """Updates the running mean with a batch's mean.
 
         What it becomes is linear in the batch, so that averaging over batches that each began with
         the same buffers, as the trainer does within a step, is one update by all of them.

@@ -31,8 +31,8 @@ class ANIL(GradientStrategy):
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
-            ``out_features``. Its batch normalisation is that of the task (``TaskBatchNorm``), in
-            the strategy alone.
+            ``out_features``. In the strategy, its batch normalisation uses each task's statistics
+            (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the head has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

@@ -40,8 +40,8 @@ class CAVIA(GradientStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             layers are conditioned where it states ``modulated_channels`` and takes a modulation
-            (``Conv4``, ``ResNet12``, ``MLP``), else its vectors are. Its batch normalisation is
-            that of the task (``TaskBatchNorm``), in the strategy alone.
+            (``Conv4``, ``ResNet12``, ``MLP``), else its vectors are. In the strategy, its batch
+            normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression).
         context: how many context parameters there are.
         conditioning: "film" or "concatenation".

@@ -21,8 +21,8 @@ class FOMAML(GradientStrategy):
     θ_S, through which the gradient flows too.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

@@ -27,8 +27,8 @@ class IMAML(GradientStrategy):
     inner problem is not convex there, conjugate gradients end before it.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps in meta-training; so many that θ hardly moves any more.

@@ -40,8 +40,8 @@ class MAMLPlusPlus(GradientStrategy):
     too, which is ``step_statistics=False, transductive=True``.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

@@ -29,8 +29,8 @@ class ProtoMAML(GradientStrategy):
     2020, section 3.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         inner_steps: gradient steps S in meta-training.
         test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α; less than MAML's, for prototypes are long.

@@ -15,8 +15,8 @@ class StepNorm(nn.Module):
     """What a batch normalisation has for each of θ_0 .. θ_S: tables of S + 1 rows.
 
     Args:
-        layer: whose statistics belong to a task; its weights become buffers that these take the
-            place of.
+        layer: a layer that uses a task's statistics; its weights become buffers, which these
+            replace.
         steps: S.
         weights: learn scales and shifts.
         statistics: keep running averages.

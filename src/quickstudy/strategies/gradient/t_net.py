@@ -28,8 +28,8 @@ class TNet(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            linear and convolution layers get a T; what else it learns adapts as in MAML. Its batch
-            normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+            linear and convolution layers get a T; what else it learns adapts as in MAML. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: gradient steps S in meta-training.

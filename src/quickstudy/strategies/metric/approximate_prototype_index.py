@@ -87,7 +87,7 @@ class ApproximatePrototypeIndex:
         while len(
             short := np.flatnonzero(found[:, -1] < 0)
         ):  # faiss marks by -1 that it found less
-            # Not as an attribute of the index, which other threads may be searching too.
+            # Not set on the index itself, which other threads may be searching too.
             cells = faiss.SearchParametersIVF(nprobe=min(probes, self.cells))
             found[short] = self._file.search(vectors[short], wanted, params=cells)[1]
             probes *= 2

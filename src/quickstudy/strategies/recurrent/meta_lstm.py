@@ -39,8 +39,8 @@ class MetaLSTM(CoordinatewiseStrategy):
     support as one batch is, or by their own batch (``transductive=True``).
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            batch normalisation is that of the task (``TaskBatchNorm``), in the strategy alone.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
+            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
         ways: classes in a task (the length of a target in regression); the start has a linear
             output for each.
         inner_steps: steps T in meta-training.
