@@ -142,3 +142,19 @@ def blobs():
 def near_blobs():
     """Vectors of three classes that overlap."""
     return made_blobs(0.7)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Folders of tiny pretrained models, by their kind."""
+    import importlib.util
+
+    pytest.importorskip("transformers")
+
+    file = Path(__file__).parents[1] / "encoders" / "pretrained" / "tiny_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models", file)
+    tiny_models = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny_models)
+    root = tmp_path_factory.mktemp("models")
+    names = ["vit", "bert", "clip", "clap", "whisper"]
+    return {name: tiny_models.seeded(getattr(tiny_models, name), root / name) for name in names}

@@ -2,7 +2,6 @@
 
 import shutil
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,19 +92,6 @@ def test_an_unknown_architecture(tmp_path):
 needs_transformers = pytest.mark.skipif(
     find_spec("transformers") is None, reason="needs the extra quickstudy[pretrained]"
 )
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    import importlib.util
-
-    file = Path(__file__).parents[1] / "encoders" / "pretrained" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", file)
-    tiny_models = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny_models)
-    root = tmp_path_factory.mktemp("models")
-    names = ["vit", "bert", "clip", "clap", "whisper"]
-    return {name: tiny_models.seeded(getattr(tiny_models, name), root / name) for name in names}
 
 
 @needs_transformers

@@ -270,16 +270,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model, single = self._asked(single)
         return model.explain(single)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], embed_encoder: bool = False) -> None:
         """Writes the classifier to one file, in one piece; it holds no code and no pickle.
 
         An encoder that was loaded by name is written by its name, any other with its weights.
 
+        Args:
+            path: of the file.
+            embed_encoder: also write the folder of a pretrained encoder (its settings, tokenizer
+                and weights), so that the file is all that another machine needs. What was loaded
+                from such a file keeps its encoder anyway.
+
         Raises:
-            ValueError: when a module is of a class that cannot be described.
+            FileNotFoundError: when the folder that is to be embedded is not there any more.
+            ValueError: when a module is of a class that cannot be described, or the encoder
+                cannot be embedded.
         """
         check_is_fitted(self)
-        save_model(self.model_, Path(path))
+        save_model(self.model_, Path(path), embed_encoder)
 
     @classmethod
     def load(
@@ -328,13 +336,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> str:
         """Uploads the classifier and a model card to the Hugging Face hub; returns the address.
 
+        What is uploaded holds no path of this machine: a pretrained encoder of a local folder is
+        embedded, which a warning says, and examples that have absolute paths keep the names of
+        their files.
+
         Args:
             repo_id: ``"owner/name"``; made where it does not exist.
             private: whether a new repository is private.
             token: of the hub; by default the one that is logged in.
         """
         check_is_fitted(self)
-        return upload(self.model_, self.save, repo_id, private, token)
+        return upload(self.model_, repo_id, private, token)
 
     @property
     def classes_(self) -> Labels:

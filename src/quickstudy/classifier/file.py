@@ -18,6 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.answering_modules import evaluating
+from quickstudy.classifier.embedded_encoder import (
+    GROUP,
+    check_same,
+    embedded_identity,
+    folders_of,
+    is_unpacked,
+    packed,
+    renamed,
+    unpacked,
+)
 from quickstudy.classifier.labels import Labels
 from quickstudy.classifier.learner import Learner, Trust, seeded
 from quickstudy.classifier.model import Model, Settings, Support
@@ -37,31 +47,51 @@ from quickstudy.trust import check_trusted
 SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
 
+_PARTS = ("inputs", "encoder", "strategy")
+"""What a file describes by names of classes and models."""
+
 MOST_SHOWN = 200
 """Number of examples used to check that a saved strategy loads unchanged."""
 
 
-def save_model(model: Model, path: Path) -> None:
+def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
     """Writes a model to a file, in one piece.
 
+    Args:
+        model: what is written.
+        path: of the file.
+        embed_encoder: also write the folder of a pretrained encoder. A folder that was unpacked
+            from a file is always written.
+
     Raises:
+        FileNotFoundError: when a folder that is to be embedded is not there any more.
         ValueError: when a module or the inputs could not be loaded unchanged, or the labels are
-            neither strings, whole numbers nor booleans.
+            neither strings, whole numbers nor booleans; or a folder cannot be embedded.
     """
     reader, learner, support = model.parts.reader, model.learner, model.support
-    if reader.name is not None and reader.revision is None:
-        warnings.warn(
-            f"{path} names its encoder by the folder {reader.name} and does not hold it: on "
-            "another machine it works only where that folder is in the same place. A model "
-            "named by its id on the Hugging Face hub is found anywhere.",
-            stacklevel=3,
-        )
+    folders = folders_of(reader.inputs, reader.encoder, learner.strategy)
+    embedded = {k: each for k, each in folders.items() if embed_encoder or is_unpacked(k)}
+    for name, folder in folders.items():
+        if folder.revision is None and name not in embedded:
+            warnings.warn(
+                f"{path} names its encoder by the folder {name} and does not hold it: on "
+                "another machine it works only where that folder is in the same place. To put "
+                "it into the file, save with embed_encoder=True, or learn with --embed_encoder. "
+                "A model named by its id on the Hugging Face hub is found anywhere.",
+                stacklevel=3,
+            )
+    files, placeholders = packed(embedded)
+    if reader.encoder is not None and reader.name in embedded:
+        check_same(reader.encoder, files, placeholders[reader.name])
+    described = {
+        "inputs": described_inputs(reader.inputs) if reader.inputs is not None else None,
+        "encoder": _described_encoder(reader, reader.name in embedded),
+        "strategy": _described_strategy(model),
+    }
     trust = learner.trust
     header = {
         "classes": _described_labels(model.classes),
-        "inputs": described_inputs(reader.inputs) if reader.inputs is not None else None,
-        "encoder": _described_encoder(reader),
-        "strategy": _described_strategy(model),
+        **{part: renamed(each, placeholders) for part, each in described.items()},
         "frozen": {
             "encoder": frozen_names(reader.encoder) if reader.encoder and not reader.name else [],
             "strategy": frozen_names(learner.strategy),
@@ -87,6 +117,7 @@ def save_model(model: Model, path: Path) -> None:
         "trust": {"held_out": trust.held_out, "by_fewer": trust.by_fewer} if trust else {},
         "known": trust.known.state() if trust else {},
         "named": {} if learner.named is None else {"prepared": learner.named},
+        GROUP: files,
     }
     tensors = {f"{group}.{name}": t for group, some in groups.items() for name, t in some.items()}
     write(path, FORMAT, header, tensors)
@@ -109,11 +140,14 @@ def load_model(
     """
     header, tensors = read(path, FORMAT)
     place = usable_device(device or "cpu")
+    places: dict[str, str] = {}
     try:
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
-            groups.setdefault(group, {})[rest] = tensor.to(place)
+            groups.setdefault(group, {})[rest] = tensor if group == GROUP else tensor.to(place)
+        places = unpacked(groups.pop(GROUP, {}))
+        header |= {part: renamed(header[part], places) for part in _PARTS}
         frozen = dict(header.get("frozen", {}))  # which files of before lack
         weights = groups.get("encoder", {})
         reader = _reader(header, weights, trust, place, frozen.get("encoder"))
@@ -143,10 +177,24 @@ def load_model(
         settings = Settings(**header["settings"])
         parts = Parts(reader, strategy)
         return Model(parts, settings, examples, classes, learner, dict(header["extra"]))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} The classifier {path} needs it. On a machine that has it, save the "
+            "classifier together with it: save(..., embed_encoder=True) in Python, learn "
+            "--embed_encoder at the command line."
+        ) from error
     except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{path} is not as this version of quickstudy writes classifiers ({error!r})."
         ) from error
+    except (ValueError, RuntimeError, AttributeError) as error:
+        if not places:
+            raise
+        # Those who gave the file know nothing of the cache.
+        text = " ".join(str(error).split()) or repr(error)
+        for unpacked_at in places.values():
+            text = text.replace(unpacked_at, f"the encoder {Path(unpacked_at).name} in {path}")
+        raise ValueError(f"{path} holds an encoder that cannot be loaded: {text}") from error
 
 
 def _reader(
@@ -164,7 +212,9 @@ def _reader(
         name, revision = encoder["name"], encoder["revision"]
         kind = inputs.kind if inputs is not None else None
         reader = named_reader(name, revision, kind, place, header["cached"], inputs)
-        if reader.encoder is None or encoder_identity(reader.encoder) != encoder["identity"]:
+        found = reader.encoder
+        identity = embedded_identity if is_unpacked(reader.name or "") else encoder_identity
+        if found is None or identity(found) != encoder["identity"]:
             warnings.warn(
                 f"The encoder {name} is not quite the one that the classifier learned with: its "
                 "weights, or the library that runs it, have changed. Learn again to be sure.",
@@ -188,8 +238,12 @@ def _module(
     return module.to(place).eval()
 
 
-def _described_encoder(reader: Reader) -> dict[str, Any] | None:
+def _described_encoder(reader: Reader, embedded: bool) -> dict[str, Any] | None:
     """The encoder's name, or its description.
+
+    Args:
+        reader: has the encoder.
+        embedded: whether the folder of that name is written too.
 
     Raises:
         ValueError: when the encoder could not be rebuilt from its description.
@@ -198,7 +252,7 @@ def _described_encoder(reader: Reader) -> dict[str, Any] | None:
     if encoder is None:
         return None
     if reader.name is not None:
-        identity = encoder_identity(encoder)
+        identity = embedded_identity(encoder) if embedded else encoder_identity(encoder)
         return {"name": reader.name, "revision": reader.revision, "identity": identity}
 
     def vectors(module: nn.Module) -> list[Tensor]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
+from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unpacked
+from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
+from quickstudy.datasets.kinds import TEXT_ENDINGS
 from quickstudy.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
@@ -38,7 +42,6 @@ def downloaded(path: str | os.PathLike[str], revision: str | None = None) -> Pat
 
 def upload(
     model: Model,
-    save: Callable[[Path], None],
     repo_id: str,
     private: bool | None,
     token: str | None,
@@ -46,8 +49,7 @@ def upload(
     """Uploads a classifier and its card; returns the address of the commit.
 
     Args:
-        model: what the card tells of.
-        save: writes the file.
+        model: the classifier.
         repo_id: ``"owner/name"``.
         private: whether a new repository is private.
         token: of the hub.
@@ -56,13 +58,35 @@ def upload(
 
     api = huggingface_hub.HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder) / FILE)
+        _save(model, Path(folder) / FILE)
         (Path(folder) / "README.md").write_text(card(model, repo_id), encoding="utf-8")
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=folder, commit_message="A classifier of quickstudy"
         )
     return str(commit)
+
+
+def _save(model: Model, path: Path) -> None:
+    """Writes what may be read by others: the encoder itself where its folder is on this machine."""
+    reader, support = model.parts.reader, model.support
+    folders = folders_of(reader.inputs, reader.encoder, model.learner.strategy)
+    local = {name: each for name, each in folders.items() if each.revision is None}
+    is_text = reader.inputs is not None and reader.inputs.kind == "text"
+    # A text may begin with a slash too.
+    names = [
+        name if is_text and Path(name).suffix.lower() not in TEXT_ENDINGS else file_name(name)
+        for name in support.names
+    ]
+    shown = replace(model, support=replace(support, names=names))
+    save_model(shown, path, embed_encoder=bool(local))
+    if new := [Path(name).name for name in local if not is_unpacked(name)]:
+        size = path.stat().st_size / 2**20
+        warnings.warn(
+            f"The encoder of the local folder {', '.join(new)} is uploaded as a part of the "
+            f"classifier ({size:.1f} MiB in all), as nobody else has the folder.",
+            stacklevel=4,
+        )
 
 
 def card(model: Model, repo_id: str) -> str:

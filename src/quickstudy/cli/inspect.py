@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from quickstudy.classifier.embedded_encoder import is_unpacked
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
@@ -48,7 +49,9 @@ def facts(model: Model) -> list[str]:
     """What is known of a classifier, a line each."""
     reader, trust = model.parts.reader, model.learner.trust
     encoder = "in the strategy" if reader.encoder is None else type(reader.encoder).__name__
-    if reader.name:
+    if reader.name and is_unpacked(reader.name):
+        encoder = f"{Path(reader.name).name}, in the file ({encoder})"
+    elif reader.name:
         encoder = f"{reader.name}{f' at {reader.revision}' if reader.revision else ''} ({encoder})"
     shape = "x".join(map(str, model.support.kept.shape[1:]))
     lines = [

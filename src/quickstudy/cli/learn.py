@@ -61,6 +61,15 @@ def run(words: Sequence[str]) -> int:
         "--keep_examples", type=bool, default=True, help="keep names and small pictures in the file"
     )
     parser.add_argument(
+        "--embed_encoder",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="write a pretrained encoder's folder into the file, which is then all that another "
+        "machine needs",
+    )
+    parser.add_argument(
         "--class_names",
         type=bool | None,
         help="whether the name of a class is an example of it, where inputs are texts; by default "
@@ -93,7 +102,7 @@ def run(words: Sequence[str]) -> int:
             examples = examples.readable(parts.reader)
         model = Model.learned(parts, examples.raw, examples.labels, settings, examples.names)
     with changing(out):  # waits until an addition to the old file has ended
-        save_model(model, out)
+        save_model(model, out, options.embed_encoder)
     say(
         f"Learned {len(model.classes)} classes from {len(examples)} examples in "
         f"{time.perf_counter() - started:.1f} s. Written to {options.out}."
