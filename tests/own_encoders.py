@@ -1,7 +1,9 @@
 """Encoders as people write them, which files can describe or cannot."""
 
+import random
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -221,6 +223,15 @@ class Caching(TwoLayers):
 
     def forward(self, x):
         self.latest, self.hidden, self.size = x.detach(), self.net[0](x), len(x)
+        return super().forward(x)
+
+
+class Drawing(TwoLayers):
+    """Draws from Python's and NumPy's generators in training, as stochastic depth does."""
+
+    def forward(self, x):
+        if self.training and random.random() < 0.5:
+            return float(np.random.rand()) * x + super().forward(x)  # noqa: NPY002
         return super().forward(x)
 
 

@@ -206,3 +206,26 @@ def test_sounds_as_dictionaries_of_hugging_face_are_sounds():
     np.testing.assert_allclose(found.predict_proba(sounds[:1]), right)
     with pytest.raises(ValueError, match=r"Input 0 cannot be used.*keys array"):
         found.predict([{"array": waves[0]}])
+
+
+class ByItsBatch(nn.Module):
+    """Centres by hand, or as a layer without running averages does."""
+
+    def __init__(self, by_hand):
+        super().__init__()
+        self.linear, self.by_hand = nn.Linear(6, 6), by_hand
+        self.norm = nn.BatchNorm1d(6, track_running_stats=False)
+
+    def forward(self, x):
+        x = self.linear(x)
+        return x - x.mean(0) if self.by_hand else self.norm(x)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_encoder_whose_vectors_depend_on_the_batch_is_refused(by_hand, inside):
+    encoder = ByItsBatch(by_hand)
+    given = {"strategy": qs.PrototypicalNetwork(encoder)} if inside else {"encoder": encoder}
+    X = np.random.default_rng(0).normal(size=(8, 6)).astype("f4")
+    with pytest.raises(ValueError, match="ByItsBatch gives an input another vector when other"):
+        qs.FewShotClassifier(**given).fit(X, list("aabbccdd"))

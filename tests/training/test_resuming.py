@@ -1,5 +1,6 @@
 """A resume is the same run or no run: data, task sources, what is learned, and the optimiser."""
 
+import random
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from quickstudy.inputs import FeatureInputs
 from quickstudy.training import Checkpoint, identity
 from quickstudy.training.run import RunDirectory
 
+from .. import own_encoders as own
 from ..own_encoders import TwoLayers
 from .conftest import make_blobs
 
@@ -193,3 +195,23 @@ def test_a_checkpoint_of_before_with_other_layers_frozen_is_refused(tmp_path):
     of_before(tmp_path / "run")
     with pytest.raises(ValueError, match="optimiser state"):
         resumed(prototypes(), vectors(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+def test_a_network_that_draws_from_other_generators_draws_the_same_again(strategy, tmp_path):
+    """Of Python's and NumPy's, whatever was drawn before and however tasks are computed."""
+
+    def made():
+        torch.manual_seed(0)
+        return strategy(own.Drawing())
+
+    settings = {"tasks": 3, "schedule": "constant"}
+    whole = fit(made(), vectors(), steps=4, **settings)
+    alone = fit(made(), vectors(), steps=4, tasks_at_once=1, **settings)
+    random.seed(5)
+    fit(made(), vectors(), steps=2, out=tmp_path / "run", **settings)
+    np.random.seed(7)  # noqa: NPY002
+    again = resumed(made(), vectors(), tmp_path / "run", **settings)
+    for one in (alone, again):
+        same = one.strategy.state_dict()
+        assert all(torch.equal(same[n], each) for n, each in whole.strategy.state_dict().items())

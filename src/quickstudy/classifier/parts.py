@@ -29,8 +29,8 @@ from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
 from quickstudy.messages import did_you_mean
 from quickstudy.strategies import Strategy
+from quickstudy.training.observing import same_features
 from quickstudy.training.run import Run, load
-from quickstudy.training.validation import has_fixed_encoder
 
 
 @dataclass
@@ -156,7 +156,7 @@ def assembled(
 def _of_strategy(
     strategy: Strategy, inputs: Inputs | None, device: torch.device | str | None
 ) -> Parts:
-    if has_fixed_encoder(strategy) and not isinstance(strategy.encoder, Vectors | nn.Identity):
+    if same_features(strategy) and not isinstance(strategy.encoder, Vectors | nn.Identity):
         encoder = strategy.encoder
         place = _place(encoder, device)
         return Parts(Reader(inputs, in_use(encoder), device=place), strategy, encoder)

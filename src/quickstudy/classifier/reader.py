@@ -24,6 +24,7 @@ from quickstudy.encoding import UnfitInputsError, encoded
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.unreadable import EmptyError
 from quickstudy.progress import tell
+from quickstudy.training.observing import check_sees_each_by_itself
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
@@ -173,7 +174,9 @@ class Reader:
             if self.inputs is None:
                 return self._encoded(encoder, stored)
             if self.sample is None:
-                self.sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(encoder))
+                sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(encoder))
+                check_sees_each_by_itself(encoder, sample)
+                self.sample = sample
             return embed_stored(
                 encoder,
                 self.inputs,
@@ -212,9 +215,11 @@ class Reader:
     def _encoded(self, encoder: nn.Module, arrays: Tensor) -> Tensor:
         """Vectors ``[N, D]`` of arrays that the encoder reads as they are, float32 at least."""
         dtype = _dtype_read(encoder, arrays.dtype)
-        if self.sample is None:
-            self.sample = arrays[:SAMPLED].to(self.device, dtype)
         try:
+            if self.sample is None:
+                sample = arrays[:SAMPLED].to(self.device, dtype)
+                check_sees_each_by_itself(encoder, sample)
+                self.sample = sample
             parts = [
                 encoded(encoder, part.to(self.device, dtype))
                 for part in torch.split(arrays, ENCODED_AT_ONCE)

@@ -10,6 +10,7 @@ compares.
 
 from __future__ import annotations
 
+import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -149,10 +151,13 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
     ]
     values = [(buffer, buffer.detach().clone()) for each in modules for buffer in each.buffers()]
     devices = sorted({p.device.index or 0 for m in modules for p in m.parameters() if p.is_cuda})
+    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
         for module, attributes, buffers in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
@@ -343,12 +348,12 @@ def _outcome(
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(allow_tf32=False))
-        before = _random_state(device)
+        before = random_state(device)
         if at_once:
             results = torch.func.vmap(function, randomness="different")(*some)
         else:
             results = map_tasks(function, *some, at_once=False)
-        drew = not torch.equal(before, _random_state(device))
+        drew = not torch.equal(before, random_state(device))
         values = tree_leaves(results)
         outputs = [each * _weights(each) for each in values if each.requires_grad]
         if not outputs:
@@ -382,5 +387,16 @@ def _weights(like: Tensor) -> Tensor:
     return torch.arange(1, like.numel() + 1, device=like.device).to(like).cos().view_as(like)
 
 
-def _random_state(device: torch.device) -> Tensor:
-    return torch.get_rng_state() if device.type != "cuda" else torch.cuda.get_rng_state(device)
+def random_state(device: torch.device, *, others: bool = True) -> Tensor:
+    """The state of torch's generators as one tensor; with ``others`` of Python's and NumPy's too.
+
+    Networks of others may draw from those.
+    """
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if others:
+        _, numbers, place, *_ = np.random.get_state()  # noqa: NPY002
+        own = np.array([*random.getstate()[1], place, *numbers], dtype=np.int64)
+        states.append(torch.from_numpy(own).view(torch.uint8))
+    return torch.cat(states)

@@ -40,6 +40,7 @@ from quickstudy.training.memory import deep_loop_warning, has_deep_loop
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.protocol import Protocol
+from quickstudy.training.randomness import seed_all
 from quickstudy.training.ranks import (
     barrier,
     gathered,
@@ -288,8 +289,10 @@ class Fit:
         share = self.sampler.episode(step, slice(self.rank, None, self.ranks))
         share = share.to(self.fabric.device)
 
+        place, others = self.fabric.device, self.meta_gradient.foreign
+
         def prepare(number: int) -> Episode:
-            _seed_torch(settings.seed, step, self.rank + number * self.ranks, self.fabric.device)
+            seed_all(place, settings.seed, step, self.rank + number * self.ranks, others=others)
             return self._augmented(share[number : number + 1])
 
         learned = self.meta_gradient.parameters
@@ -492,15 +495,3 @@ class Fit:
             show.say(f"Best validation {found}, after step {progress['best_step']}.")
         if self.directory is not None:
             show.say(f"The run is in {self.directory.path}.")
-
-
-def _seed_torch(seed: int, step: int, task: int, device: torch.device) -> None:
-    """Makes torch's random numbers a function of (seed, step, task).
-
-    Only the generators that are used: torch.manual_seed formats a stack trace for each kind of
-    accelerator that is not there, a millisecond in all.
-    """
-    state = int(np.random.SeedSequence([seed, step, task]).generate_state(1, np.uint64)[0])
-    torch.default_generator.manual_seed(state)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(state)

@@ -167,8 +167,28 @@ def _policy(layer: nn.Module) -> str | None:
     return None
 
 
+def check_sees_each_by_itself(encoder: nn.Module, inputs: Tensor) -> None:
+    """Refuses (ValueError) an encoder whose vectors depend on what else is in the batch.
+
+    Args:
+        encoder: in evaluation mode; stays as it is.
+        inputs: some that it reads, ``[B, *shape]``.
+    """
+    if len(inputs) < _FEWER + 1 or not needs_a_look(encoder):
+        return
+    if _differs(
+        Observed(), encoder, lambda count: encoded(encoder, inputs[:count]), len(inputs), _FEWER
+    ):
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} gives an input another vector when other inputs "
+            "are in its batch, so answers would depend on what else is asked. Let it normalise by "
+            "running averages in evaluation mode, as nn.BatchNorm2d does, or each input by itself, "
+            "as nn.GroupNorm does."
+        )
+
+
 def _differs(
-    found: Observed, strategy: Strategy, answers: Callable[[int], Tensor], many: int, few: int
+    found: Observed, strategy: nn.Module, answers: Callable[[int], Tensor], many: int, few: int
 ) -> bool:
     """Whether the first of many get other answers than without the rest; what is seen is noted.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.task_normalization import copied
 from quickstudy.episodes import Episode
 from quickstudy.strategies import EmbeddingStrategy, Strategy
-from quickstudy.strategies.foreign import alike, is_known, untouched
+from quickstudy.strategies.foreign import alike, is_known, random_state, untouched
 from quickstudy.strategies.functional import is_small
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.memory import free_memory, peak_memory
@@ -90,6 +90,7 @@ class MetaGradient:
         self.worker = _Worker(strategy, self.parameters, autocast, compiled, turns)
         self.apart: bool | None = None  # whether tasks in one call are independent
         self.faithful: bool | None = None  # whether a copy of the strategy computes the same
+        self.foreign = not is_known(strategy)
         self.threads: _Threads | None = None
 
     def __call__(
@@ -153,10 +154,7 @@ class MetaGradient:
 
     def _random_state(self) -> Tensor:
         """The state of the generators that a strategy may draw from."""
-        state = torch.get_rng_state()
-        if self.device.type != "cuda":
-            return state
-        return torch.cat([state, torch.cuda.get_rng_state(self.device)])
+        return random_state(self.device, others=self.foreign)
 
     def _fitting(self, task: Episode, weight: float, start: StrategyState) -> int:
         """How many tasks may run at once, from what a first one takes; its result is not used."""
