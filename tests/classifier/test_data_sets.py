@@ -132,8 +132,8 @@ def test_what_holds_no_inputs_is_refused(given, y, said):
         ({"encoder": Pooled}, r"class Pooled; give an object of it, such as Pooled\(\)"),
         ({"encoder": lambda x: x.flatten(1)}, "a function; a torch module is needed"),
         ({"encoder": PrototypicalNetwork(Pooled())}, "which is a strategy: give it as strategy="),
-        ({"inputs": ImageInputs}, "the class ImageInputs; they say how"),
-        ({"inputs": "image"}, "are 'image'; they say how"),
+        ({"inputs": ImageInputs}, "the class ImageInputs; "),
+        ({"inputs": "image"}, "'image'; "),
     ],
 )
 def test_what_is_no_encoder_or_inputs_is_refused(settings, said):
@@ -153,3 +153,23 @@ def test_sounds_with_their_rates_are_no_pairs():
     for form in (records, [each["audio"] for each in records], OfTorch(pairs)):
         found = fitted(form, Y, **settings)
         np.testing.assert_array_equal(found.predict_proba(form), right.predict_proba(pairs))
+
+
+def test_vectors_of_a_data_set_are_vectors():
+    points = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    data = torch.utils.data.TensorDataset(points, torch.tensor([0] * 4 + [1] * 4))
+    found = FewShotClassifier().fit(data)
+    right = FewShotClassifier().fit(points, [0] * 4 + [1] * 4)
+    assert found.n_features_in_ == 4
+    np.testing.assert_array_equal(found.predict_proba(data), right.predict_proba(points))
+    np.testing.assert_array_equal(found.predict_proba([*points]), right.predict_proba(points))
+    assert 0 <= found.score(data) <= 1
+
+
+def test_tables_of_images_are_read_by_their_one_column():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"image": pil()})
+    right = fitted(pil(), Y)
+    np.testing.assert_array_equal(fitted(table, Y).predict_proba(table), right.predict_proba(pil()))
+    with pytest.raises(ValueError, match=r"2 columns, and 'image' holds .*df\['image'\]"):
+        fitted(table.assign(n=range(8)), Y)

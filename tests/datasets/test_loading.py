@@ -362,5 +362,5 @@ def test_what_is_no_name_and_no_path_is_shown_its_way(given, said):
 
 def test_inputs_are_an_object(tmp_path):
     for given in (ImageInputs, "image"):
-        with pytest.raises(ValueError, match="they say how examples become tensors: an object"):
+        with pytest.raises(ValueError, match="give an object"):
             load_dataset(tmp_path, inputs=given)

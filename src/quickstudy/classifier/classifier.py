@@ -405,6 +405,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             check_is_fitted(self)
             if not self._reads_vectors():
                 return X  # a list of sounds of one length is no table
+        if isinstance(X, list) and X and isinstance(X[0], Tensor) and is_array(X):
+            X = torch.stack(X)
         if isinstance(X, Tensor) and X.ndim == 2:
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from quickstudy.datasets.kinds import kind_of_file
@@ -30,12 +31,14 @@ def is_array(raw: Any) -> bool:
         return False
     array = np.asarray(raw)
     first = array.flat[0] if array.size else None
-    one_column = array.shape[1:] == (1,) and isinstance(first, str | bytes | Path)
+    one_column = array.shape[1:] == (1,) and not isinstance(first, int | float | np.number)
     numbers_in_objects = array.dtype.kind == "O" and array.ndim > 1 and not one_column
     return array.dtype.kind in "biufc" or numbers_in_objects
 
 
 def _is_row(raw: Any) -> bool:
+    if isinstance(raw, Tensor):
+        return raw.ndim == 1
     if isinstance(raw, list | np.ndarray | Tensor):
         return np.ndim(raw) == 1 and all(isinstance(n, int | float | np.number) for n in raw[:1])
     return isinstance(raw, int | float | np.number)
@@ -101,13 +104,16 @@ def things(raw: Any) -> list[Any]:
 
 
 def check_columns(raw: Any) -> None:
-    """Refuses a table of several columns of which one holds texts (ValueError)."""
+    """Refuses a table of several columns of which one holds texts or images (ValueError)."""
     if not hasattr(raw, "iloc") or raw.ndim < 2 or raw.shape[1] < 2 or not len(raw):
         return
     for name, first in zip(raw.columns, raw.iloc[0], strict=True):
-        if isinstance(first, str) and not _is_number(first):
+        is_word = isinstance(first, str) and not _is_number(first)
+        is_thing = isinstance(first, bytes | Path | np.ndarray | Tensor | Image.Image)
+        if is_word or is_thing:
+            held = "texts" if is_word else f"a {type(first).__name__} in each row"
             raise ValueError(
-                f"The table has {raw.shape[1]} columns, and {name!r} holds texts: choose one "
+                f"The table has {raw.shape[1]} columns, and {name!r} holds {held}: choose one "
                 f"column, as df[{name!r}] does."
             )
 
