@@ -84,7 +84,7 @@ def check_writable(path: Path) -> None:
         with explained(path), target.open("ab"):
             return
     # Folders are not created yet: other processes may be creating them at this moment.
-    folder = next(each for each in target.parents if each.exists())
+    folder = next((each for each in target.parents if each.exists()), target)
     with explained(path), _temporary_beside(folder / target.name if folder.is_dir() else target):
         pass
 

@@ -22,6 +22,11 @@ _LOADING = {
 }
 
 
+def is_named_like_a_model(name: str) -> bool:
+    """Whether a name ends as the files of other programs' models do."""
+    return name.lower().endswith((*_BY_ENDING, *_PICKLES, ".safetensors"))
+
+
 def explanation(path: Path) -> str | None:
     """What a file of another program is and how to use its model here; None for other files.
 

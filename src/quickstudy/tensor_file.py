@@ -83,6 +83,12 @@ def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: when there is none.
         ValueError: when it is damaged, something else, or of a version that this one cannot read.
     """
+    if path.is_dir():
+        run = (path / "checkpoints").is_dir()
+        advice = f" It is a run; `quickstudy learn ... --strategy {path}` uses it." if run else ""
+        raise FileNotFoundError(
+            f"There is no {form.noun} {str(path)!r}: that is a folder; a file is needed.{advice}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no {form.noun} {str(path)!r}.")
     content = path.read_bytes()

@@ -226,6 +226,69 @@ def test_values_that_do_not_fit(quickstudy, pictures, options, said):
     assert refused(quickstudy(*words), said)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["learn", "", "-o", "a.qs"], "The source is empty"),
+        (["learn", "pictures", "-o", ""], "-o is empty"),
+        (["learn", "pictures", "--out="], "--out is empty"),
+        (["learn", "pictures", "-o", "a.qs", "--encoder", ""], "--encoder is empty"),
+        (["train", "--data", ""], "--data is empty"),
+        (["evaluate", ""], "The run is empty"),
+        (["inspect", ""], "The file is empty"),
+        (["add", "a.qs", "", "text"], "The label is empty"),
+    ],
+)
+def test_values_that_are_empty(quickstudy, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = quickstudy(*words)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize("place", [".", "/"])
+def test_a_folder_that_has_no_parent_in_the_place_of_a_file(quickstudy, pictures, place):
+    code, _, err = quickstudy("learn", pictures, "-o", place)
+    assert code == 1
+    assert f"{place} is a folder; give the name of a file" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--episodes", 0], "--episodes is 0; it must be a whole number of at least 2"),
+        (["--shots", 0], "--shots is 0"),
+        (["--ways", "[5,2]"], "--ways is (5, 2)"),
+        (["--queries", -1], "--queries is -1"),
+        (["--checkpoint", "latest"], "one of 'best', 'last'"),
+    ],
+)
+def test_evaluation_out_of_range_is_wrong_usage(quickstudy, trained, words, said):
+    code, _, err = quickstudy("evaluate", trained, *words)
+    assert code == 2
+    assert said in err
+
+
+def test_comparison_out_of_range_is_refused_before_training(quickstudy, pictures, tmp_path):
+    words = ["--data", pictures, *TINY, "--episodes", 1, "--out", tmp_path / "both"]
+    code, _, err = quickstudy("compare", "PrototypicalNetwork", *words)
+    assert code == 2
+    assert "--episodes is 1" in err
+    assert not (tmp_path / "both").exists()
+
+
+def test_what_is_missing_is_called_as_it_is_typed(quickstudy, pictures):
+    code, _, err = quickstudy("learn", pictures)
+    assert code == 2
+    assert "are required: -o/--out" in err
+
+
+def test_a_run_in_the_place_of_a_classifier(quickstudy, trained):
+    code, _, err = quickstudy("predict", trained, "a.png")
+    assert code == 1
+    assert f"It is a run; `quickstudy learn ... --strategy {trained}` uses it." in err
+
+
 def test_unusable_device(quickstudy, trained):
     assert refused(quickstudy("evaluate", trained, "--device", "cud"), "'cud' cannot be used")
 

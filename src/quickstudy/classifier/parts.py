@@ -8,7 +8,7 @@ import inspect
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from quickstudy.encoders.task_normalization import check_keeps_statistics
 from quickstudy.encoders.vectors import Vectors
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
-from quickstudy.messages import did_you_mean
+from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.strategies import Strategy
 from quickstudy.training.observing import same_features
 from quickstudy.training.run import Run, load
@@ -255,19 +255,30 @@ def _strategy_by_name(name: str) -> Run | type[Strategy]:
         return load(name)
     module, _, short = name.rpartition(".")
     found = getattr(quickstudy.strategies, name, None)
+    known = [each for each in quickstudy.strategies.__all__ if each != "Strategy"]
     if module and "/" not in name:
         try:
-            found = getattr(importlib.import_module(module), short, None)
+            imported = importlib.import_module(module)
         except ImportError as error:
-            raise ValueError(f"The strategy {name!r} cannot be imported: {error}.") from error
-    if isinstance(found, type) and issubclass(found, Strategy) and not inspect.isabstract(found):
+            raise UsageError(f"The strategy {name!r} cannot be imported: {error}.") from error
+        found = getattr(imported, short, None)
+        known = [
+            f"{module}.{own}" for own, each in vars(imported).items() if _is_whole_strategy(each)
+        ]
+    if _is_whole_strategy(found):
         return found
-
-    known = [each for each in quickstudy.strategies.__all__ if each != "Strategy"]
-    meant = did_you_mean(name, known)
-    raise ValueError(
-        f"There is no strategy and no run {name!r}.{meant} `quickstudy strategies` lists them."
+    by_lower_case = {each.lower(): each for each in known}
+    near = by_lower_case.get(name.lower())
+    meant = f" Did you mean {near!r}?" if near else did_you_mean(name, known)
+    raise UsageError(
+        f"There is no strategy and no run {name!r}.{meant} `quickstudy strategies` lists them; one "
+        "of your own is named by its import path, such as my_module.MyClass."
     )
+
+
+def _is_whole_strategy(found: Any) -> TypeGuard[type[Strategy]]:
+    is_class = isinstance(found, type) and issubclass(found, Strategy)
+    return is_class and not inspect.isabstract(found)
 
 
 def _inputs_of(module: nn.Module) -> Inputs | None:

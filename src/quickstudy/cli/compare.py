@@ -13,6 +13,7 @@ from rich.table import Table
 
 from quickstudy.cli.options import (
     WHICH_DATA,
+    check_counts,
     choose_part,
     load_split,
     same_place,
@@ -86,6 +87,7 @@ def run(words: Sequence[str]) -> int:
     }
     for name, own in options.items():
         alone(own, "compare")
+        check_counts(own, episodes=2, test_ways=1, test_queries=1)
         own.data = data_from_anywhere(own.data)
         if name in runs:
             own.ways = runs[name].config.get("ways", USUAL_WAYS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from quickstudy.cli.options import (
     WHICH_DATA,
     add_data_options,
+    check_counts,
     choose_part,
     load_split,
     measured_on,
@@ -61,7 +63,9 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--episodes", type=int, default=1000, help="tasks")
     parser.add_argument("--seed", type=int, default=0, help="of the tasks")
-    parser.add_argument("--checkpoint", type=str, default="best", help="best or last")
+    parser.add_argument(
+        "--checkpoint", type=Literal["best", "last"], default="best", help="best or last"
+    )
     parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
     parser.add_argument("--devices", type=int, default=1, help="processes that share the tasks")
     parser.add_argument("--nodes", type=int, default=1, help="machines; start it with torchrun")
@@ -69,6 +73,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", type=str | None, help="also write the report to this file")
     options = parse(parser, words)
 
+    check_counts(options, episodes=2, ways=1, shots=1, queries=1)
     if options.json and rank() == 0:
         check_writable(Path(options.json))
     trained = load(options.run, options.checkpoint)

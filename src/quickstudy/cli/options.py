@@ -8,19 +8,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
-from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser
-from quickstudy.counts import Count, as_whole
+from quickstudy.answering_modules import evaluating
+from quickstudy.cli.parsing import add_trust, add_unreadable, needs, new_parser
+from quickstudy.counts import Count, as_whole, whole_range
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.rows import Where
 from quickstudy.encoders import Encoder
 from quickstudy.inputs import Augmentation, Inputs
-from quickstudy.messages import UsageError
+from quickstudy.messages import UsageError, reason
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
 from quickstudy.training.description import Description, build, described_class
+from quickstudy.trust import is_own
 
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
@@ -111,6 +116,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         skip=DERIVED_FOR_STRATEGY,
         default={"class_path": "quickstudy.PrototypicalNetwork"},
         required=False,
+        fail_untyped=False,  # arguments of a class of one's own often have no types
         help="a strategy's name or import path; --strategy.ARGUMENT sets its arguments",
     )
     parser.add_subclass_arguments(
@@ -118,7 +124,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         "encoder",
         skip=DERIVED_FOR_ENCODER,
         required=False,
-        fail_untyped=False,  # arguments of a plain module often have no type annotations
+        fail_untyped=False,
         help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
         "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
@@ -232,10 +238,35 @@ def build_strategy(
         arguments["ways"] = ways
     if "classes" in accepted:
         arguments["classes"] = classes
-    built = build(strategy)
+    check_given("strategy", strategy)
+    made: dict[int, nn.Module] = {}
+    if "encoder" in accepted and not is_own(encoder["class_path"]):
+        check_given("encoder", encoder)
+        made[id(encoder)] = module = build(encoder)
+        if any(is_lazy(each) for each in module.parameters()):
+            _show_one_batch(module, input_shape, inputs)
+    built = build(strategy, made)
     if not isinstance(built, Strategy):
         raise ValueError(f"{strategy['class_path']} is not a strategy.")
     return built
+
+
+def _show_one_batch(module: nn.Module, input_shape: Sequence[int], inputs: Inputs | None) -> None:
+    """Lets layers that take their sizes from a first batch have them.
+
+    Raises:
+        ValueError: when the module cannot read such a batch.
+    """
+    is_text = inputs is not None and inputs.kind == "text"
+    batch = torch.zeros(2, *input_shape, dtype=torch.int64 if is_text else torch.float32)
+    try:
+        with evaluating(module):
+            module(batch)
+    except Exception as error:  # of somebody's own code
+        raise ValueError(
+            f"The encoder {type(module).__name__} cannot read inputs of the shape "
+            f"{list(batch.shape)}: {reason(error)}"
+        ) from error
 
 
 def fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inputs | None) -> None:
@@ -247,6 +278,44 @@ def fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inpu
     accepted = inspect.signature(described_class(network)).parameters
     arguments = network.setdefault("init_args", {})
     arguments.update({name: value for name, value in derived.items() if name in accepted})
+
+
+def check_given(option: str, description: Description) -> None:
+    """Refuses (UsageError) a class that lacks arguments; the parser gives those without types None.
+
+    Args:
+        option: that names the class.
+        description: of what is to be made, with all that follows from the data.
+    """
+    given = description.get("init_args", {})
+    missing = [
+        name
+        for name, parameter in inspect.signature(described_class(description)).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.annotation is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and given.get(name) is None
+    ]
+    if missing:
+        raise UsageError(needs(option, description["class_path"], missing))
+
+
+def check_counts(options: Namespace, **least: int) -> None:
+    """Refuses numbers or ranges that are lower than they can be; None is as good as not given.
+
+    Args:
+        options: of a command.
+        least: for each of these options what it must be at least.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name, lowest in least.items():
+        if options[name] is not None:
+            try:
+                whole_range(options[name], f"--{name}", lowest)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
 
 def build_trainer(options: Namespace) -> Trainer:

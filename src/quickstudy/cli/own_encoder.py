@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quickstudy.answering_modules import evaluating
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.raw import kind_of
-from quickstudy.cli.options import DERIVED_FOR_ENCODER, fit_to_inputs, plain
+from quickstudy.cli.options import DERIVED_FOR_ENCODER, check_given, fit_to_inputs, plain
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.datasets.catalogue import PHOTOGRAPHS, SOUNDS
 from quickstudy.datasets.decoding import read_text_file
@@ -71,6 +71,7 @@ def own_encoder(
     usual = _usual_inputs(raw)
     stored = _first_stored(raw, usual)
     fit_to_inputs(description, stored.shape, usual)
+    check_given("encoder", description)
     module = build(description).eval()
     own = getattr(module, "inputs", None)
     if isinstance(own, Inputs):

@@ -77,6 +77,7 @@ def parse(
         UsageError: naming the option.
         ValueError: naming the configuration file that cannot be read.
     """
+    _check_nothing_is_empty(words)
     configs = [b for a, b in pairwise(words) if a == "--config"]
     configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
     contents = {path: _read_yaml(Path(path)) for path in configs}
@@ -87,16 +88,25 @@ def parse(
     try:
         before = [] if config is None else ["--config", _as_word(config, words)]
         with _defaults_for(parser, given, words):
-            return parser.parse_args([*before, *_with_configs(words, contents)])
+            options = parser.parse_args([*before, *_with_configs(words, contents)])
     except ArgumentError as error:
         if any(word.startswith("--encoder.") for word in words) and "--encoder" not in words:
             raise UsageError(
                 "Options of an encoder were given without the encoder: name it too, as in "
                 "--encoder Conv4 --encoder.channels 32."
             ) from error
-        said = _unknown_options(str(error), parser) or _in_words(str(error))
+        said = (
+            _unknown_options(str(error), parser)
+            or _missing_options(str(error), parser)
+            or _path_as_class(parser, words)
+            or _in_words(str(error))
+        )
         where = f" (options typed and from {', '.join(configs)})" if configs else ""
         raise UsageError(f"{said}{where}\nAll options: {parser.prog} --help") from error
+    for action in parser._actions:
+        if not action.option_strings and options.get(action.dest) == "":
+            raise UsageError(f"The {action.dest} is empty; {action.help} is needed.")
+    return options
 
 
 def _admit_encoders(
@@ -130,6 +140,52 @@ def _admit_encoders(
                 raise UsageError(str(error)) from error
 
 
+def _check_nothing_is_empty(words: Sequence[str]) -> None:
+    """Refuses empty values (UsageError): a path that is empty would be the current folder."""
+    for before, word in pairwise(("", *words)):
+        name, equals, value = word.partition("=")
+        option = before if not word else name if equals and not value else ""
+        if option.startswith("-") and option != "-":
+            raise UsageError(f"{option} is empty; leave it out, or say what it is.")
+
+
+def _missing_options(error: str, parser: ArgumentParser) -> str:
+    """What to say of words that are missing; nothing if that was not the error."""
+    _, found, missing = error.partition("the following arguments are required: ")
+    if not found or error.startswith("Parser key"):
+        return ""
+    typed = {action.dest: "/".join(action.option_strings) for action in parser._actions}
+    names = [typed.get(name) or name for name in missing.split(", ")]
+    return f"the following arguments are required: {', '.join(names)}"
+
+
+def _path_as_class(parser: ArgumentParser, words: Sequence[str]) -> str:
+    """What to say of a file or folder in the place of a class; nothing where there is none."""
+    from quickstudy.foreign_files import explanation
+
+    defaults = parser.get_defaults(skip_validation=True)
+    for option in CLASS_OPTIONS:
+        value = _typed_value(option, words)
+        if option not in defaults or not value or not Path(value).exists():
+            continue
+        path = Path(value)
+        if (path / "checkpoints").is_dir():
+            return (
+                f"--{option} is {value!r}, a run; the name of a class is needed. To go on from "
+                f"what its encoder has learned, say --start_from {value}, with the options of "
+                "--encoder that it was trained with."
+            )
+        foreign = explanation(path)
+        if foreign and option == "encoder":
+            return f"--{option} is a file; the name of a class is needed. {foreign}"
+        what = "folder" if path.is_dir() else "file"
+        return (
+            f"--{option} is {value!r}, a {what}; the name of a class is needed. A class of your "
+            "own is named by its import path, such as my_module.MyClass."
+        )
+    return ""
+
+
 def _unknown_options(error: str, parser: ArgumentParser) -> str:
     """The message about options that the parser does not have; empty for other errors."""
     if not error.startswith("unrecognized arguments: "):
@@ -153,6 +209,11 @@ def _in_words(error: str) -> str:
         return f"{name} has no argument {unknown[2]!r}; --{option}.help {name} lists those it has."
     if no_path := re.search(r"Expected a dot import path string: (\S+)", of_last):
         return _no_such_class(option, no_path[1])
+    if lacking := re.search(r"class_path '([\w.]+)':\s+.*are required: ([\w, ]+)", of_last):
+        return needs(option, lacking[1], lacking[2].split(", "))
+    if other := re.search(r"Import path ([\w.]+) does not correspond to a subclass", of_last):
+        kind = "a strategy" if option == "strategy" else "an encoder"
+        return f"--{option} is {other[1]!r}, which is not {kind}."
     if missing := re.search(r"class_path '([\w.]+)':\s+(.*(?:No module|no attribute).*)", of_last):
         return f"--{option} is {missing[1]!r}, which cannot be imported: {missing[2]}."
     until, value, *_ = [*re.split(r"\b(?:Got|Given) value: ", of_last, maxsplit=1), ""]
@@ -162,6 +223,16 @@ def _in_words(error: str) -> str:
         return error
     given = value.partition("\n")[0]
     return f"--{option} is {given!r}; it must be {' or '.join(map(str, kinds))}."
+
+
+def needs(option: str, class_path: str, arguments: Sequence[str]) -> str:
+    """The sentence for arguments of a class that have no default and were not given."""
+    typed = " ".join(f"--{option}.{name} VALUE" for name in arguments)
+    name, several = class_path.rpartition(".")[2], len(arguments) > 1
+    return (
+        f"{name} needs the argument{'s' if several else ''} {', '.join(map(repr, arguments))}; say "
+        f"what {'they are' if several else 'it is'}: {typed}."
+    )
 
 
 def _no_such_class(option: str, name: str) -> str:
@@ -181,9 +252,15 @@ def _no_such_class(option: str, name: str) -> str:
 
 def _typed_class(option: str, words: Sequence[str]) -> str | None:
     """The name, without its module, of the class that was typed last for an option."""
+    value = _typed_value(option, words)
+    return _class_name(value) if value is not None else None
+
+
+def _typed_value(option: str, words: Sequence[str]) -> str | None:
+    """What was typed last for an option."""
     values = [b for a, b in pairwise(words) if a == f"--{option}"]
     values += [word.partition("=")[2] for word in words if word.startswith(f"--{option}=")]
-    return _class_name(values[-1]) if values else None
+    return values[-1] if values else None
 
 
 def _class_name(value: Any) -> str | None:

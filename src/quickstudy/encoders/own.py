@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from quickstudy.encoders.encoder import Encoder
+from quickstudy.foreign_files import is_named_like_a_model
 from quickstudy.messages import did_you_mean, reason
 from quickstudy.trust import IMPORT_PATH
 
@@ -29,6 +31,8 @@ def own_class(name: str) -> type[nn.Module]:
             function that creates a module, the message shows how to put it into a class.
     """
     module_name, _, short = name.rpartition(".")
+    if is_named_like_a_model(name) and not importlib.util.find_spec(name.partition(".")[0]):
+        raise ValueError(f"There is no file {name!r}, and no module either.")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code may fail in any way
@@ -48,6 +52,11 @@ def own_class(name: str) -> type[nn.Module]:
         if not issubclass(found, Encoder):
             Encoder.register(found)
         return found
+    if isinstance(found, nn.Module):
+        raise ValueError(
+            f"The encoder {name!r} is a module that is made already, and a file could not say how; "
+            f"name its class, {type(found).__module__}.{type(found).__name__}."
+        )
     if callable(found) and not isinstance(found, type):
         raise ValueError(_wrap_it(name, module_name, short))
     raise ValueError(

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from quickstudy.messages import UsageError
+
 Values = dict[str, Any]
 """Of one trial: each parameter's name and value."""
 
@@ -67,7 +69,7 @@ def read_space(section: Mapping[str, Any]) -> Space:
             raise ValueError(f"The sweep names {name} twice.")
         space[name] = _read_entry(name, entry)
     if not space:
-        raise ValueError(
+        raise UsageError(
             "The sweep varies nothing. Name parameters and their values, in the configuration as "
             "`sweep: {learning_rate: [0.001, 0.01]}`, or before the options as "
             "learning_rate=0.001,0.01."
