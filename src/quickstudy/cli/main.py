@@ -125,8 +125,8 @@ def usage() -> str:
         "usage: quickstudy COMMAND [options]\n\n"
         "Few-shot learning by meta-learning.\n\n"
         f"commands:\n{lines}\n\n"
-        "quickstudy COMMAND --help shows a command's options. Commands exit with 0 on success, 1 on\n"
-        "failure, 2 on wrong usage and 130 after Ctrl-C."
+        "quickstudy COMMAND --help shows a command's options. Commands exit with 0 on success, 1\n"
+        "on failure, 2 on wrong usage and 130 after Ctrl-C."
     )
 
 
