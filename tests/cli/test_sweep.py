@@ -178,16 +178,15 @@ def test_a_trial_that_fails_is_a_row_with_its_error(quickstudy, pictures, tmp_pa
 
 
 PAUSING = """
-import os, time
+import itertools, os, time
 from pathlib import Path
 import quickstudy
 
-class Pausing(quickstudy.PrototypicalNetwork):
-    calls = 0
+calls = itertools.count(1)
 
+class Pausing(quickstudy.PrototypicalNetwork):
     def loss(self, episode):
-        self.calls += 1
-        if self.calls == int(os.environ["PAUSES_IN"]):
+        if next(calls) == int(os.environ["PAUSES_IN"]):
             here = Path(os.environ["PAUSES"])
             (here / str(os.getpid())).touch()
             while not (here / "go on").exists():

@@ -20,16 +20,15 @@ STEPS, DIES_IN, SAVED_BEFORE = 200, 110, 100
 """Steps of a trial; the one in which a process dies, and the last that it has saved by then."""
 
 MORTAL = f"""
-import os, signal
+import itertools, os, signal
 from pathlib import Path
 from quickstudy import MatchingNetwork
 
-class Mortal(MatchingNetwork):
-    calls = 0
+calls = itertools.count(1)
 
+class Mortal(MatchingNetwork):
     def loss(self, episode):
-        self.calls += 1
-        if self.calls == {DIES_IN}:
+        if next(calls) == {DIES_IN}:
             try:  # the first process to come here, and no other
                 Path(__file__).with_name("died").touch(exist_ok=False)
                 os.kill(os.getpid(), signal.SIGKILL)

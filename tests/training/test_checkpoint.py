@@ -69,7 +69,7 @@ def test_other_safetensors_file_is_a_plain_error(tmp_path):
     header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "other.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    with pytest.raises(ValueError, match="not a checkpoint that quickstudy saved"):
+    with pytest.raises(ValueError, match="weights saved by another program"):
         load(path)
 
 

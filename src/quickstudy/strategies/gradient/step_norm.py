@@ -35,7 +35,9 @@ class StepNorm(nn.Module):
             value = learned[name]
             self.register_parameter(name, nn.Parameter(value.repeat(steps + 1, 1)))
             delattr(layer, name)
-            layer.register_buffer(name, value, persistent=False)
+            # A row of the table is always given in its place, so its values are never read.
+            unread = torch.full_like(value, float(name == "weight"))
+            layer.register_buffer(name, unread, persistent=False)
         if statistics:
             for name in ("mean", "var"):
                 self.register_buffer(name, getattr(layer, name).repeat(steps + 1, 1))
