@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from quickstudy.files import reason_of
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -117,6 +115,8 @@ def is_of_output(error: OSError) -> bool:
 
 def output_failed(error: Exception) -> str:
     """The message for when standard output cannot be written."""
+    from quickstudy.files import reason_of  # not at the top: --help is to start quickly
+
     return f"standard output cannot be written: {reason_of(error)}."
 
 
