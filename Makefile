@@ -31,6 +31,7 @@ test-integration: $(VENV)/.setup-dev  ## Tests with a Ray cluster, which they st
 lint: $(VENV)/.setup-dev security audit  ## Check style and security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 security: $(VENV)/.setup-dev  ## Look for insecure code
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src

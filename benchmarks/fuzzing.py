@@ -24,7 +24,7 @@ from typing import Any
 
 from results import RESULTS, ROOT, machine
 
-from quickstudy.files import write_text_atomically
+from quickstudy.saving.files import write_text_atomically
 
 sys.path.insert(0, str(ROOT / "tests"))
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import quickstudy as qs
 from quickstudy.datasets import ClassDataset
-from quickstudy.training.validation import mean_and_interval
+from quickstudy.evaluation.outcomes import mean_and_interval
 
 PATH = RESULTS / "images.json"
 PAGE = ROOT / "docs" / "images.md"
@@ -72,8 +72,10 @@ def of_features(features: ClassDataset) -> dict[str, Any]:
     """What plain strategies and the classifier's default make of an encoder's vectors."""
     same = nn.Flatten()
     return {
-        "prototypes, cosine": accuracies(features, qs.MetaBaseline(same)),
-        "the classifier's default": accuracies(features, qs.LogisticRegression(same, penalty=None)),
+        "prototypes, cosine": accuracies(features, qs.strategies.MetaBaseline(same)),
+        "the classifier's default": accuracies(
+            features, qs.strategies.LogisticRegression(same, penalty=None)
+        ),
     }
 
 
@@ -115,7 +117,9 @@ def _written(images: Tensor, targets: Tensor, folder: Path) -> tuple[list[str], 
 def measure(runs: Path, results: dict[str, Any]) -> None:
     """Measures what is missing."""
     encoders, files = results["encoders"], results["files"]
-    pixels = qs.load_dataset("cifar-fs", inputs=qs.ImageInputs(size=32, channels=3)).split()["test"]
+    pixels = qs.load_dataset("cifar-fs", inputs=qs.inputs.ImageInputs(size=32, channels=3)).split()[
+        "test"
+    ]
     if PRETRAINED not in encoders:
         encoders[PRETRAINED] = of_features(pixels.embed(EfficientNetLite().eval()))
     if TRAINED not in encoders:

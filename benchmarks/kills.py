@@ -30,8 +30,8 @@ import torch
 from PIL import Image
 from results import RESULTS, ROOT, machine
 
-from quickstudy.files import write_text_atomically
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.files import write_text_atomically
 
 PATH = RESULTS / "kills.json"
 PAGE = ROOT / "docs" / "robustness.md"
@@ -92,7 +92,7 @@ def draw_pictures(folder: Path) -> None:
 def train(words: list[str], cache: Path, log: Path) -> None:
     """``quickstudy train`` in a process of its own, which has imported everything already."""
     from quickstudy.cli.main import main
-    from quickstudy.datasets import shards
+    from quickstudy.datasets.decoded import shards
 
     os.environ["QUICKSTUDY_CACHE"] = str(cache)
     shards.SHARD_BYTES = SHARD_BYTES

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from results import RESULTS, ROOT, machine
 
-from quickstudy.files import write_text_atomically
+from quickstudy.saving.files import write_text_atomically
 
 PATH = RESULTS / "large_data.json"
 PAGE = ROOT / "docs" / "large-data.md"
@@ -74,7 +74,7 @@ def memory_mib() -> dict[str, float]:
 def draw(examples: int) -> dict[str, Any]:
     """Opens such a file and draws episodes from it."""
     from quickstudy.datasets import ClassDataset
-    from quickstudy.datasets.cache import read_cache
+    from quickstudy.datasets.decoded.cache import read_cache
     from quickstudy.episodes import EpisodeSampler
     from quickstudy.inputs import ImageInputs
 

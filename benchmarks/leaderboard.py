@@ -36,8 +36,8 @@ from results import (
     train,
 )
 
-from quickstudy.training import Checkpoint
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs import Checkpoint
+from quickstudy.runs.run import RunDirectory
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
 RESULTS_HERE = RESULTS / "cifar-fs"

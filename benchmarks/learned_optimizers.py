@@ -29,6 +29,8 @@ from results import RESULTS, ROOT, machine
 from torch import Tensor, nn
 
 import quickstudy as qs
+from quickstudy.evaluation.outcomes import mean_and_interval
+from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.strategies.recurrent.learned_optimizer import CoordinatewiseLSTM
 from quickstudy.strategies.recurrent.optimization import (
     Family,
@@ -38,8 +40,6 @@ from quickstudy.strategies.recurrent.optimization import (
     quadratics,
     train_optimizer,
 )
-from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "learned_optimizers.json"
 PAGE = ROOT / "docs" / "learned_optimizers.md"

@@ -22,9 +22,9 @@ import torch
 from results import RESULTS, machine
 from torch import Tensor
 
+from quickstudy.index.approximate_prototype_index import ApproximatePrototypeIndex
+from quickstudy.index.prototype_index import PrototypeIndex
 from quickstudy.strategies.functional import similarity
-from quickstudy.strategies.metric.approximate_prototype_index import ApproximatePrototypeIndex
-from quickstudy.strategies.metric.prototype_index import PrototypeIndex
 
 LATENT, FAMILY, SHOTS, BATCH, SINGLE = 32, 100, 2, 10_000, 50
 PROBES = (1, 4, 16, 64)

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 import quickstudy as qs
 from quickstudy.episodes import Mixture
 from quickstudy.inputs import FeatureInputs
+from quickstudy.runs import Run
 from quickstudy.strategies import Strategy
-from quickstudy.training import Run
 
 DATA = ("omniglot", "cifar-fs", "text")
 WAYS, SHOTS, QUERIES = (2, 5, 20), (1, 5, 20), 5
@@ -74,22 +74,22 @@ SMALL = ROOT / "runs" / "mixture-smoke"
 SMOKE = Cost(2, 3, 2, 4, 24, SMALL, SMALL / "mixture.json", SMALL / "mixture.md")
 
 
-def encoder() -> qs.MLP:
+def encoder() -> qs.encoders.MLP:
     """What every strategy learns on top of the features."""
-    return qs.MLP((SIZE,), hidden=(512,))
+    return qs.encoders.MLP((SIZE,), hidden=(512,))
 
 
 MEMBERS = ("prototypes", "ridge", "neighbors", "gradient")
 MAKE: dict[str, Callable[[], Strategy]] = {
-    "Portfolio": lambda: qs.Portfolio(encoder()),
-    "InContextLearner": lambda: qs.InContextLearner(encoder()),
+    "Portfolio": lambda: qs.strategies.Portfolio(encoder()),
+    "InContextLearner": lambda: qs.strategies.InContextLearner(encoder()),
     **{
-        f"only {name}": lambda name=name: qs.Portfolio(encoder(), (name,))  # type: ignore[misc]
+        f"only {name}": lambda name=name: qs.strategies.Portfolio(encoder(), (name,))  # type: ignore[misc]
         for name in MEMBERS
     },
-    "PrototypicalNetwork": lambda: qs.PrototypicalNetwork(encoder()),
-    "R2D2": lambda: qs.R2D2(encoder()),
-    "NearestNeighbor": qs.NearestNeighbor,  # on the features themselves
+    "PrototypicalNetwork": lambda: qs.strategies.PrototypicalNetwork(encoder()),
+    "R2D2": lambda: qs.strategies.R2D2(encoder()),
+    "NearestNeighbor": qs.strategies.NearestNeighbor,  # on the features themselves
 }
 
 
@@ -139,16 +139,16 @@ def projection(size: int) -> Tensor:
     return orthonormal if size >= SIZE else orthonormal.T.contiguous()
 
 
-def image_encoder(cost: Cost, name: str, parts: dict[str, qs.ClassDataset]) -> qs.Conv4:
+def image_encoder(cost: Cost, name: str, parts: dict[str, qs.ClassDataset]) -> qs.encoders.Conv4:
     """A Conv4 that learned on the training classes."""
     train = parts["train"]
     torch.manual_seed(0)
-    images = qs.Conv4(tuple(train.shape))
+    images = qs.encoders.Conv4(tuple(train.shape))
     if name == "omniglot":
-        learner: Strategy = qs.PrototypicalNetwork(images)
+        learner: Strategy = qs.strategies.PrototypicalNetwork(images)
         settings = {"ways": min(30, train.classes), "queries": 5}
     else:
-        learner = qs.Baseline(images, classes=train.classes)
+        learner = qs.strategies.Baseline(images, classes=train.classes)
         settings = {"batch_size": 64}
     finished(cost, learner, train, f"{name}-encoder", cost.encoder_steps, **settings)
     return images

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "benchmarks" / "results" / "performance.json"
 PACKAGES = ("torch", "higher", "torchopt", "easyfsl")
 
-# glibc's own way to ask for what quickstudy.training.allocator sets.
+# glibc's own way to ask for what quickstudy.compute.allocator sets.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 

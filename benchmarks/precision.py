@@ -26,11 +26,13 @@ EPISODES = 1000
 
 TRAININGS: dict[str, tuple[Callable[[], Strategy], dict[str, Any]]] = {
     "PrototypicalNetwork": (
-        lambda: qs.PrototypicalNetwork(qs.Conv4((1, 28, 28))),
+        lambda: qs.strategies.PrototypicalNetwork(qs.encoders.Conv4((1, 28, 28))),
         {"ways": 60, "queries": 5, "steps": 1000},
     ),
     "MAML": (
-        lambda: qs.MAML(qs.Conv4((1, 28, 28), pooling="stride"), ways=5, transductive=True),
+        lambda: qs.strategies.MAML(
+            qs.encoders.Conv4((1, 28, 28), pooling="stride"), ways=5, transductive=True
+        ),
         {"ways": 5, "tasks": 16, "steps": 600, "clip_norm": 10.0},
     ),
 }

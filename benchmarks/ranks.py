@@ -25,8 +25,8 @@ from results import RESULTS, ROOT, machine
 
 import quickstudy as qs
 from quickstudy.inputs import Augmentation, ImageInputs
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.strategies import Strategy
-from quickstudy.training.checkpoint import Checkpoint
 
 PATH = RESULTS / "ranks.json"
 PAGE = ROOT / "docs" / "distributed.md"
@@ -38,11 +38,11 @@ Case = tuple[Callable[[], Strategy], dict[str, Any]]
 
 SPEED: dict[str, Case] = {
     "prototypes, Conv4-64, 84x84x3, 5-way 1-shot, 8 tasks a step": (
-        lambda: qs.PrototypicalNetwork(qs.Conv4((3, 84, 84))),
+        lambda: qs.strategies.PrototypicalNetwork(qs.encoders.Conv4((3, 84, 84))),
         {"ways": 5, "shots": 1, "queries": 5, "tasks": 8},
     ),
     "MAML, second order, Conv4-64, 28x28x1, 5-way 1-shot, 16 tasks a step": (
-        lambda: qs.MAML(qs.Conv4((1, 28, 28)), ways=5, transductive=True),
+        lambda: qs.strategies.MAML(qs.encoders.Conv4((1, 28, 28)), ways=5, transductive=True),
         {"ways": 5, "shots": 1, "tasks": 16},
     ),
 }
@@ -50,23 +50,27 @@ SPEED: dict[str, Case] = {
 SMALL = {"ways": 5, "shots": 1, "queries": 5, "learning_rate": 1e-3}
 DIFFERENCES: dict[str, Case] = {
     "prototypes, augmented": (
-        lambda: qs.PrototypicalNetwork(qs.Conv4((1, 28, 28), channels=16)),
+        lambda: qs.strategies.PrototypicalNetwork(qs.encoders.Conv4((1, 28, 28), channels=16)),
         {"tasks": 4, "augmentation": Augmentation(degrees=15.0, shift=0.1)},
     ),
     "prototypes, 5 tasks a step": (
-        lambda: qs.PrototypicalNetwork(qs.Conv4((1, 28, 28), channels=16)),
+        lambda: qs.strategies.PrototypicalNetwork(qs.encoders.Conv4((1, 28, 28), channels=16)),
         {"tasks": 5},
     ),
     "MAML, 5 tasks a step": (
-        lambda: qs.MAML(qs.Conv4((1, 28, 28), channels=16), ways=5, inner_learning_rate=0.1),
+        lambda: qs.strategies.MAML(
+            qs.encoders.Conv4((1, 28, 28), channels=16), ways=5, inner_learning_rate=0.1
+        ),
         {"tasks": 5},
     ),
     "FEAT, with dropout": (
-        lambda: qs.strategies.FEAT(qs.Conv4((1, 28, 28), channels=16)),
+        lambda: qs.strategies.FEAT(qs.encoders.Conv4((1, 28, 28), channels=16)),
         {"tasks": 4},
     ),
     "Baseline, ordinary batches": (
-        lambda: qs.strategies.Baseline(qs.Conv4((1, 28, 28), channels=16), classes=CLASSES),
+        lambda: qs.strategies.Baseline(
+            qs.encoders.Conv4((1, 28, 28), channels=16), classes=CLASSES
+        ),
         {"tasks": 4, "batch_size": 32},
     ),
 }

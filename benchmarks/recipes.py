@@ -69,11 +69,11 @@ def options_of(recipe: str, setting: Setting) -> dict[str, Any]:
 
 ALL = ("plain", "turns", "turns, average")
 SETTINGS = (
-    Setting("glyphs", qs.PrototypicalNetwork, 20, 1, 5),
-    Setting("glyphs", qs.Hypernetwork, 20, 1, 5),
-    Setting("omniglot", qs.PrototypicalNetwork, 20, 1, 5, ALL, 3000, 0.003),
-    Setting("cifar-fs", qs.PrototypicalNetwork, 20, 1, 5),
-    Setting("cifar-fs", qs.R2D2, 5, 5, 15),
+    Setting("glyphs", qs.strategies.PrototypicalNetwork, 20, 1, 5),
+    Setting("glyphs", qs.strategies.Hypernetwork, 20, 1, 5),
+    Setting("omniglot", qs.strategies.PrototypicalNetwork, 20, 1, 5, ALL, 3000, 0.003),
+    Setting("cifar-fs", qs.strategies.PrototypicalNetwork, 20, 1, 5),
+    Setting("cifar-fs", qs.strategies.R2D2, 5, 5, 15),
 )
 
 
@@ -81,7 +81,7 @@ def measure(setting: Setting, recipe: str) -> dict[str, Any]:
     """Trains and evaluates one strategy."""
     parts = qs.load_dataset(setting.data).split()
     torch.manual_seed(0)
-    strategy = setting.strategy(qs.Conv4(parts["train"].shape))
+    strategy = setting.strategy(qs.encoders.Conv4(parts["train"].shape))
     run = qs.fit(
         strategy,
         parts["train"],

@@ -26,8 +26,8 @@ import yaml
 from quickstudy.cli.options import parse_split
 from quickstudy.datasets import load_dataset
 from quickstudy.evaluation import evaluate
-from quickstudy.training import Checkpoint, load
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs import Checkpoint, load
+from quickstudy.runs.run import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -21,9 +21,9 @@ from results import RESULTS, ROOT, machine
 
 import quickstudy as qs
 from quickstudy.episodes import Episode, Sinusoids
+from quickstudy.evaluation.outcomes import mean_and_interval
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.amortized.set_networks import StrategyNetwork
-from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "sinusoids.json"
 PAGE = ROOT / "docs" / "sinusoids.md"
@@ -49,43 +49,51 @@ SMALLER_RATES = {
 TEST_TASKS, TEST_POINTS, TEST_SEED = 1000, 100, 1
 
 
-def network() -> qs.MLP:
+def network() -> qs.encoders.MLP:
     """The paper's network: two hidden layers of 40 units, normalisation none."""
-    return qs.MLP((1,), hidden=(40, 40))
+    return qs.encoders.MLP((1,), hidden=(40, 40))
 
 
-def whole_hypernetwork(kind: StrategyNetwork) -> qs.WholeHypernetwork:
+def whole_hypernetwork(kind: StrategyNetwork) -> qs.strategies.WholeHypernetwork:
     """A strategy network of this kind, which emits all weights of the paper's network."""
-    return qs.WholeHypernetwork(network(), network(), strategy_network=kind, target_size=1)
+    return qs.strategies.WholeHypernetwork(
+        network(), network(), strategy_network=kind, target_size=1
+    )
 
 
 GRADIENT: dict[str, Any] = {"ways": 1, "inner_learning_rate": 0.01}
 """The paper's inner rate, for all whose rate means the same."""
 
 MAKE: dict[str, Callable[[], Strategy]] = {
-    "MAML": lambda: qs.MAML(network(), **GRADIENT),
-    "FOMAML": lambda: qs.FOMAML(network(), **GRADIENT),
-    "Reptile": lambda: qs.Reptile(
+    "MAML": lambda: qs.strategies.MAML(network(), **GRADIENT),
+    "FOMAML": lambda: qs.strategies.FOMAML(network(), **GRADIENT),
+    "Reptile": lambda: qs.strategies.Reptile(
         network(), ways=1, inner_steps=32, inner_learning_rate=0.01, inner_optimizer="sgd"
     ),
-    "ANIL": lambda: qs.ANIL(network(), **GRADIENT),
-    "BOIL": lambda: qs.BOIL(network(), **GRADIENT),
-    "MetaSGD": lambda: qs.MetaSGD(network(), ways=1, least_inner_rate=0.005, most_inner_rate=0.01),
+    "ANIL": lambda: qs.strategies.ANIL(network(), **GRADIENT),
+    "BOIL": lambda: qs.strategies.BOIL(network(), **GRADIENT),
+    "MetaSGD": lambda: qs.strategies.MetaSGD(
+        network(), ways=1, least_inner_rate=0.005, most_inner_rate=0.01
+    ),
     # Inner rates that are learned as fast as φ leave all bounds here.
-    "MAMLPlusPlus": lambda: qs.MAMLPlusPlus(
+    "MAMLPlusPlus": lambda: qs.strategies.MAMLPlusPlus(
         network(), **GRADIENT, inner_steps=5, first_order_passes=2500, learn_inner_rates=False
     ),
-    "IMAML": lambda: qs.IMAML(network(), ways=1, inner_learning_rate=0.01, proximity=0.5),
+    "IMAML": lambda: qs.strategies.IMAML(
+        network(), ways=1, inner_learning_rate=0.01, proximity=0.5
+    ),
     # As in the paper: five context parameters beside the input.
-    "CAVIA": lambda: qs.CAVIA(
+    "CAVIA": lambda: qs.strategies.CAVIA(
         network(), ways=1, context=5, conditioning="concatenation", layers=[0], inner_steps=1
     ),
-    "MetaCurvature": lambda: qs.MetaCurvature(network(), **GRADIENT),
-    "TNet": lambda: qs.TNet(network(), **GRADIENT),
-    "R2D2": lambda: qs.R2D2(network()),
-    "ConditionalNeuralProcess": lambda: qs.ConditionalNeuralProcess(network(), target_size=1),
+    "MetaCurvature": lambda: qs.strategies.MetaCurvature(network(), **GRADIENT),
+    "TNet": lambda: qs.strategies.TNet(network(), **GRADIENT),
+    "R2D2": lambda: qs.strategies.R2D2(network()),
+    "ConditionalNeuralProcess": lambda: qs.strategies.ConditionalNeuralProcess(
+        network(), target_size=1
+    ),
     # Nothing is drawn without the latent path, so that the tasks of a step run in one call.
-    "AttentiveNeuralProcess": lambda: qs.AttentiveNeuralProcess(
+    "AttentiveNeuralProcess": lambda: qs.strategies.AttentiveNeuralProcess(
         network(), target_size=1, latent=False
     ),
     **{

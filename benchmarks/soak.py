@@ -34,11 +34,12 @@ from texts import minilm
 
 import quickstudy as qs
 from quickstudy.encoders import AudioCNN
-from quickstudy.files import write_text_atomically
+from quickstudy.evaluation.outcomes import students_t
 from quickstudy.inputs import AudioInputs
+from quickstudy.runs import load
+from quickstudy.saving.files import write_text_atomically
 from quickstudy.strategies import Strategy
-from quickstudy.training import Trainer, load
-from quickstudy.training.validation import students_t
+from quickstudy.training import Trainer
 
 PATH = RESULTS / "soak.json"
 PAGE = ROOT / "docs" / "robustness.md"
@@ -46,11 +47,11 @@ PLOT = ROOT / "docs" / "images" / "soak.svg"
 BEGIN, END = "<!-- soak:begin -->", "<!-- soak:end -->"
 
 STRATEGIES: tuple[Callable[[int], Strategy], ...] = (
-    lambda classes: qs.PrototypicalNetwork(letters_encoder()),
-    lambda classes: qs.MAML(letters_encoder(), ways=5),
-    lambda classes: qs.R2D2(letters_encoder()),
-    lambda classes: qs.Hypernetwork(letters_encoder()),
-    lambda classes: qs.Baseline(letters_encoder(), classes=classes),
+    lambda classes: qs.strategies.PrototypicalNetwork(letters_encoder()),
+    lambda classes: qs.strategies.MAML(letters_encoder(), ways=5),
+    lambda classes: qs.strategies.R2D2(letters_encoder()),
+    lambda classes: qs.strategies.Hypernetwork(letters_encoder()),
+    lambda classes: qs.strategies.Baseline(letters_encoder(), classes=classes),
 )
 STEPS, EPISODES = 20, 50
 CLASSES, EACH, SIDE, RATE = 5, 6, 40, 8000
@@ -70,9 +71,9 @@ QUANTITIES = {
 }
 
 
-def letters_encoder() -> qs.Conv4:
+def letters_encoder() -> qs.encoders.Conv4:
     """A small encoder of the letters."""
-    return qs.Conv4(input_shape=(1, 28, 28), channels=32)
+    return qs.encoders.Conv4(input_shape=(1, 28, 28), channels=32)
 
 
 def one_round(number: int, parts: dict[str, Any], work: Path) -> None:
@@ -96,7 +97,9 @@ def one_round(number: int, parts: dict[str, Any], work: Path) -> None:
 
     generator = np.random.default_rng(number)
     draw_images(work / "images", generator)
-    decoded = qs.load_dataset(str(work / "images"), inputs=qs.ImageInputs(size=28, channels=1))
+    decoded = qs.load_dataset(
+        str(work / "images"), inputs=qs.inputs.ImageInputs(size=28, channels=1)
+    )
     assert len(decoded.class_names) == CLASSES
     paths = sorted((work / "images").rglob("*.png"))
     labels = [path.parent.name for path in paths]

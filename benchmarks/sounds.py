@@ -22,16 +22,16 @@ from results import EPISODES, ONE_CORE, RESULTS, ROOT, config_digest, machine, p
 from torch import Tensor, nn
 
 from quickstudy.datasets import ClassDataset, load_dataset
-from quickstudy.datasets.class_splits import read_class_splits
+from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.encoders import LogMel
 from quickstudy.evaluation import evaluate
-from quickstudy.files import write_text_atomically
+from quickstudy.evaluation.outcomes import mean_and_interval
 from quickstudy.inputs import AudioInputs, Inputs, inputs_from_dict
+from quickstudy.runs import Checkpoint, load
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.description import Description, build
+from quickstudy.saving.files import write_text_atomically
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork, Strategy
-from quickstudy.training import Checkpoint, load
-from quickstudy.training.description import Description, build
-from quickstudy.training.run import RunDirectory
-from quickstudy.training.validation import mean_and_interval
 
 PATH = RESULTS / "sounds.json"
 PAGE = ROOT / "docs" / "sounds.md"

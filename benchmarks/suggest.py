@@ -24,7 +24,7 @@ import quickstudy as qs
 from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
-from quickstudy.files import write_text_atomically
+from quickstudy.saving.files import write_text_atomically
 
 PATH = RESULTS / "suggest.json"
 PAGE = ROOT / "docs" / "suggest.md"

@@ -36,8 +36,8 @@ from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.evaluation import evaluate
-from quickstudy.files import write_text_atomically
 from quickstudy.inputs import FeatureInputs
+from quickstudy.saving.files import write_text_atomically
 from quickstudy.strategies import R2D2, NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
 

@@ -39,7 +39,7 @@ import quickstudy as qs
 from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
-from quickstudy.training.validation import mean_and_interval
+from quickstudy.evaluation.outcomes import mean_and_interval
 
 PATH = RESULTS / "texts.json"
 PAGE = ROOT / "docs" / "texts.md"

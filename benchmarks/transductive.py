@@ -28,15 +28,15 @@ from torch import Tensor, nn
 
 from quickstudy.cli.options import parse_split
 from quickstudy.datasets import ClassDataset, load_dataset
-from quickstudy.datasets.features import embed_examples, every_example
+from quickstudy.datasets.decoded.features import embed_examples, every_example
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
-from quickstudy.files import write_text_atomically
+from quickstudy.runs import load
+from quickstudy.runs.run import Run, checkpoint_file
+from quickstudy.saving.description import described_class
+from quickstudy.saving.files import write_text_atomically
 from quickstudy.strategies import Strategy, TransductiveFineTuning
 from quickstudy.strategies.finetune.pretrained import CentredStrategy
-from quickstudy.training import load
-from quickstudy.training.description import described_class
-from quickstudy.training.run import Run, checkpoint_file
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
 NAMES = (

@@ -53,9 +53,9 @@ def from_scratch(episode: Episode) -> Tensor:
 
 
 torch.manual_seed(0)
-strategy = qs.WholeHypernetwork(
-    encoder=qs.MLP((1,), UNITS),  # the strategy network reads the ten points through this
-    learner=qs.MLP((1,), UNITS),  # whose parameters are emitted, those of a last layer too
+strategy = qs.strategies.WholeHypernetwork(
+    encoder=qs.encoders.MLP((1,), UNITS),  # the strategy network reads the ten points through this
+    learner=qs.encoders.MLP((1,), UNITS),  # whose parameters are emitted, those of a last layer too
     target_size=1,
     width=UNITS[1],
 )

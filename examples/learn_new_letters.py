@@ -16,7 +16,7 @@ parser.add_argument("--out", default="runs/letters")
 options = parser.parse_args()
 
 parts = qs.load_dataset("glyphs").split()
-strategy = qs.PrototypicalNetwork(qs.Conv4(input_shape=(1, 28, 28)))
+strategy = qs.strategies.PrototypicalNetwork(qs.encoders.Conv4(input_shape=(1, 28, 28)))
 qs.fit(
     strategy,
     parts["train"],

@@ -42,8 +42,8 @@ class WavesOfFewPoints:
 
 
 torch.manual_seed(0)
-strategy = qs.AttentiveNeuralProcess(
-    qs.MLP((1,), (64,)), target_size=1, latent=False, width=64, layers=1
+strategy = qs.strategies.AttentiveNeuralProcess(
+    qs.encoders.MLP((1,), (64,)), target_size=1, latent=False, width=64, layers=1
 )
 qs.fit(
     strategy,

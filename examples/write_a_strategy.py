@@ -40,6 +40,9 @@ if __name__ == "__main__":
     parser.add_argument("--episodes", type=int, default=500)
     options = parser.parse_args()
     parts = qs.load_dataset("glyphs").split()
-    for strategy in (RidgeRegression(qs.Conv4()), qs.PrototypicalNetwork(qs.Conv4())):
+    for strategy in (
+        RidgeRegression(qs.encoders.Conv4()),
+        qs.strategies.PrototypicalNetwork(qs.encoders.Conv4()),
+    ):
         run = qs.fit(strategy, parts["train"], parts["validation"], queries=5, steps=options.steps)
         print(qs.evaluate(run, parts["test"], shots=5, episodes=options.episodes))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import quickstudy as qs
-from quickstudy.encoding import encoded
+from quickstudy.compute.encoding import encoded
 from quickstudy.inputs import FeatureInputs
 
 from .training.test_doors import fit, vectors
@@ -37,7 +37,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML, qs.ANIL, qs.CAVIA])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        qs.strategies.PrototypicalNetwork,
+        qs.strategies.MAML,
+        qs.strategies.ANIL,
+        qs.strategies.CAVIA,
+    ],
+)
 def test_an_encoder_that_returns_a_pair_is_refused(strategy):
     with pytest.raises(ValueError, match=r"encoder Own returns a tuple .*vectors \[B, D\]"):
         fit(strategy(Own(WRONG["pair"][0])), vectors(), tasks=2)
@@ -49,9 +57,9 @@ def test_features_that_are_no_vectors_are_refused(call, name):
     gives, said = WRONG[name]
     data = vectors()
     acts = {
-        "fit": lambda: fit(qs.PrototypicalNetwork(Own(gives)), data),
+        "fit": lambda: fit(qs.strategies.PrototypicalNetwork(Own(gives)), data),
         "evaluate": lambda: qs.evaluate(
-            qs.PrototypicalNetwork(Own(gives)), data, queries=3, episodes=2
+            qs.strategies.PrototypicalNetwork(Own(gives)), data, queries=3, episodes=2
         ),
         "embed": lambda: data.embed(Own(gives)),
         "classifier": lambda: qs.FewShotClassifier(Own(gives)).fit(torch.eye(16)[:4], list("aabb")),
@@ -66,7 +74,9 @@ def test_features_that_are_not_finite_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.R2D2, qs.MAML])
+@pytest.mark.parametrize(
+    "strategy", [qs.strategies.PrototypicalNetwork, qs.strategies.R2D2, qs.strategies.MAML]
+)
 def test_an_encoder_reads_in_its_own_type(dtype, strategy):
     encoder = Own().to(dtype)
     made = strategy(encoder)
@@ -78,7 +88,7 @@ def test_an_encoder_reads_in_its_own_type(dtype, strategy):
 def test_inputs_that_an_encoder_cannot_read_are_said_without_the_words_of_torch():
     said = r"MLP cannot read float32 inputs \[B, \*\[16\]\]; it reads inputs of shape \[4\]"
     with pytest.raises(ValueError, match=said) as found:
-        fit(qs.PrototypicalNetwork(qs.MLP((4,))), vectors())
+        fit(qs.strategies.PrototypicalNetwork(qs.encoders.MLP((4,))), vectors())
     assert "mat1" not in str(found.value)
     with pytest.raises(ValueError, match="Linear cannot read int64 inputs"):
         encoded(nn.Linear(16, 2), torch.zeros(3, 16, dtype=torch.int64))
@@ -89,11 +99,19 @@ def test_an_encoder_on_another_device_is_said():
         encoded(nn.Linear(16, 2, device="meta"), torch.zeros(3, 16))
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML, qs.R2D2, qs.SNAIL])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        qs.strategies.PrototypicalNetwork,
+        qs.strategies.MAML,
+        qs.strategies.R2D2,
+        qs.strategies.SNAIL,
+    ],
+)
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [
-        (qs.MLP, "the class MLP; give an instance"),
+        (qs.encoders.MLP, "the class MLP; give an instance"),
         ("resnet18", "'resnet18', a name; give the network"),
         (None, "None; give a torch module"),
         (FeatureInputs(16), "a FeatureInputs; give a torch module"),
@@ -107,4 +125,4 @@ def test_what_is_no_network_is_no_encoder(strategy, encoder, said):
 
 def test_a_strategy_is_no_encoder():
     with pytest.raises(ValueError, match="a PrototypicalNetwork, which is a strategy"):
-        qs.PrototypicalNetwork(qs.PrototypicalNetwork(qs.MLP((16,))))
+        qs.strategies.PrototypicalNetwork(qs.strategies.PrototypicalNetwork(qs.encoders.MLP((16,))))

@@ -2,7 +2,7 @@
 
 import threading
 
-from quickstudy.file_lock import changing
+from quickstudy.saving.file_lock import changing
 
 
 def test_threads_wait_for_each_other_and_nothing_is_left(tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from quickstudy.files import (
+from quickstudy.saving.files import (
     UnwritableError,
     atomically,
     check_folder_writable,
@@ -139,7 +139,7 @@ def test_folders_that_cannot_be_made_are_noticed_and_none_is_made(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from quickstudy.files import atomically
+from quickstudy.saving.files import atomically
 with atomically(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print(temporary, flush=True)

@@ -10,7 +10,7 @@ import torch
 import quickstudy as qs
 from quickstudy.classifier import load_encoder
 from quickstudy.classifier.defaults import ENCODERS, how_to_get
-from quickstudy.foreign_files import explanation
+from quickstudy.saving.foreign_files import explanation
 
 
 def weights(path):

@@ -9,8 +9,8 @@ import torch
 from huggingface_hub import errors
 from safetensors.torch import save_file
 
-from quickstudy import model_files
-from quickstudy.model_files import model_folder, require_pretrained_extra
+from quickstudy.saving import model_files
+from quickstudy.saving.model_files import model_folder, require_pretrained_extra
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

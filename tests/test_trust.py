@@ -9,20 +9,20 @@ import torch
 import yaml
 
 import quickstudy as qs
-from quickstudy import tensor_file, trust
 from quickstudy.cli.main import main
 from quickstudy.cli.options import training_parser
 from quickstudy.cli.parsing import parse
-from quickstudy.datasets.class_splits import read_class_splits
+from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.inputs import inputs_from_dict
-from quickstudy.training import Checkpoint, load
-from quickstudy.training.description import describe
-from quickstudy.training.rebuilding import build_to_fit
-from quickstudy.trust import check_config, check_trusted, is_trusted, trusting_what_is_typed
+from quickstudy.runs import Checkpoint, load
+from quickstudy.saving import tensor_file, trust
+from quickstudy.saving.description import describe
+from quickstudy.saving.rebuilding import build_to_fit
+from quickstudy.saving.trust import check_config, check_trusted, is_trusted, trusting_what_is_typed
 
 MODULE = """
 from pathlib import Path
-from quickstudy import PrototypicalNetwork
+from quickstudy.strategies import PrototypicalNetwork
 Path(__file__).with_name("was_run").touch()
 class Own(PrototypicalNetwork):
     "A strategy of somebody's own."
@@ -42,9 +42,9 @@ def somebodys(tmp_path, monkeypatch):
 @pytest.fixture
 def checkpoint(tmp_path):
     """A checkpoint from elsewhere that names ``somebodys.Own``."""
-    strategy = qs.PrototypicalNetwork(qs.MLP((1, 4, 4), hidden=(3,)))
+    strategy = qs.strategies.PrototypicalNetwork(qs.encoders.MLP((1, 4, 4), hidden=(3,)))
     description = describe(strategy) | {"class_path": "somebodys.Own"}
-    inputs = qs.ImageInputs(size=4, channels=1).to_dict()
+    inputs = qs.inputs.ImageInputs(size=4, channels=1).to_dict()
     path = tmp_path / "a.safetensors"
     Checkpoint(description, inputs, dict(strategy.state_dict()), progress={"step": 1}).save(path)
     return path
@@ -98,7 +98,12 @@ def test_on_the_command_line_the_option_is_enough(somebodys, checkpoint, capsys)
         {"strategy": "somebodys.Own"},
         {"strategy.class_path": "somebodys.Own"},
         {"encoder": {"class_path": "somebodys.Own", "init_args": {}}},
-        {"strategy": {"class_path": "quickstudy.FEAT", "init_args": {"x": "somebodys.Own"}}},
+        {
+            "strategy": {
+                "class_path": "quickstudy.strategies.FEAT",
+                "init_args": {"x": "somebodys.Own"},
+            }
+        },
         {"strategy": {"class_path": "FEAT", "init_args": {"x": [{"class_path": "somebodys.Own"}]}}},
         {"augmentation": {"class_path": "somebodys.Own"}},
         {"trust": ["somebodys.Own"], "strategy": "somebodys.Own"},
@@ -172,7 +177,12 @@ def test_only_options_that_name_classes_are_trusted(words, expected):
 def test_names_that_look_like_the_packages_own():
     for own in ("Conv4", "encoders.Conv4", "strategies.metric.feat.FEAT"):
         assert is_trusted(f"quickstudy.{own}")
-    for other in ("quickstudyx.Conv4", "quickstudy.cli.main.main", "quickstudy.trust.Path", "os.A"):
+    for other in (
+        "quickstudyx.Conv4",
+        "quickstudy.cli.main.main",
+        "quickstudy.saving.trust.Path",
+        "os.A",
+    ):
         assert not is_trusted(other)
 
 
@@ -191,7 +201,7 @@ def test_descriptions_of_any_depth_and_size_are_refused_in_bounded_time():
 
 @pytest.mark.parametrize("size", [{"hidden": [2**19, 2**19]}, {"hidden": [2] * 5000}])
 def test_a_description_cannot_ask_for_more_memory_than_its_weights_take(size):
-    encoder = qs.MLP((1, 4, 4), hidden=(3,))
+    encoder = qs.encoders.MLP((1, 4, 4), hidden=(3,))
     description = describe(encoder)
     assert build_to_fit(description, encoder.state_dict()).hidden == (3,)
     description["init_args"] |= size  # a terabyte, and ten thousand parameters
@@ -204,9 +214,12 @@ def test_a_description_cannot_ask_for_more_memory_than_its_weights_take(size):
     [
         3.5,
         {"class_path": 3},
-        {"class_path": "quickstudy.MLP", "init_args": "hidden"},
-        {"class_path": "quickstudy.MLP", "init_args": {"input_shape": [1], "hidden": [[], {}]}},
-        {"class_path": "quickstudy.MLP", "init_args": {"input_shape": {}, "hidden": "ab"}},
+        {"class_path": "quickstudy.encoders.MLP", "init_args": "hidden"},
+        {
+            "class_path": "quickstudy.encoders.MLP",
+            "init_args": {"input_shape": [1], "hidden": [[], {}]},
+        },
+        {"class_path": "quickstudy.encoders.MLP", "init_args": {"input_shape": {}, "hidden": "ab"}},
     ],
 )
 def test_descriptions_that_make_no_sense_are_refused_in_a_sentence(description):

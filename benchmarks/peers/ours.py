@@ -12,21 +12,13 @@ from torch import Tensor, nn
 
 from peers.plain import gradients
 from peers.work import Problem, Work, weights
-from quickstudy import (
-    MAML,
-    R2D2,
-    ClassDataset,
-    Conv4,
-    Episode,
-    EpisodeSampler,
-    Examples,
-    PrototypicalNetwork,
-    Strategy,
-    evaluate,
-)
+from quickstudy import ClassDataset, Episode, EpisodeSampler, Strategy, evaluate
+from quickstudy.compute.allocator import keep_freed_memory
+from quickstudy.encoders import Conv4
 from quickstudy.encoders.encoder import channels_last, use_channels_last
+from quickstudy.episodes import Examples
 from quickstudy.inputs import FeatureInputs
-from quickstudy.training.allocator import keep_freed_memory
+from quickstudy.strategies import MAML, R2D2, PrototypicalNetwork
 from quickstudy.training.tasks import MetaGradient
 
 

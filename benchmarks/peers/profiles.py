@@ -14,17 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from peers import ours
 from peers.work import Problem, Work, weights
-from quickstudy import (
-    MAML,
-    ClassDataset,
-    Conv4,
-    EpisodeSampler,
-    ImageInputs,
-    PrototypicalNetwork,
-    Strategy,
-    fit,
-)
-from quickstudy.inputs import Augmentation
+from quickstudy import ClassDataset, EpisodeSampler, Strategy, fit
+from quickstudy.encoders import Conv4
+from quickstudy.inputs import Augmentation, ImageInputs
+from quickstudy.strategies import MAML, PrototypicalNetwork
 
 KINDS = {
     "convolutions": ("conv",),

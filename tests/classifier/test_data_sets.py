@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from quickstudy import ClassDataset, FewShotClassifier, ImageInputs, PrototypicalNetwork
+from quickstudy import ClassDataset, FewShotClassifier
+from quickstudy.inputs import ImageInputs
+from quickstudy.strategies import PrototypicalNetwork
 
 INPUTS = ImageInputs(8)
 Y = ["dark"] * 4 + ["light"] * 4
@@ -142,7 +144,7 @@ def test_what_is_no_encoder_or_inputs_is_refused(settings, said):
 
 
 def test_sounds_with_their_rates_are_no_pairs():
-    from quickstudy import AudioInputs
+    from quickstudy.inputs import AudioInputs
 
     waves = np.sin(np.arange(400)[None] / (3 + np.arange(8)[:, None])).astype("f4") / 2
     settings = {"encoder": nn.Identity(), "inputs": AudioInputs(1000, 0.2)}

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import quickstudy
-from quickstudy import FewShotClassifier, tensor_file
+from quickstudy import FewShotClassifier
 from quickstudy.classifier.embedded_encoder import is_unpacked
 from quickstudy.classifier.file import FORMAT
 from quickstudy.cli.main import main
 from quickstudy.encoders import PretrainedTextEncoder
+from quickstudy.saving import tensor_file
 
 TEXTS = ["open an account", "how do i open an account", "the cat sleeps", "a cat on the sofa"]
 Y = ["bank", "bank", "cat", "cat"]

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 import quickstudy as qs
-from quickstudy import model_files
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.datasets import ClassDataset
 from quickstudy.inputs import AudioInputs, ImageInputs
+from quickstudy.saving import model_files
 
 TINY = {"ways": 2, "shots": 1, "queries": 1, "tasks": 1, "steps": 1}
 
@@ -28,14 +28,14 @@ def data():
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
-    strategy = qs.PrototypicalNetwork(qs.MLP((1, 8, 8), (5,)))
+    strategy = qs.strategies.PrototypicalNetwork(qs.encoders.MLP((1, 8, 8), (5,)))
     qs.fit(strategy, data, None, out=path, **TINY)
     return path
 
 
 def test_a_run_gives_its_encoder_and_inputs(run, data):
     encoder, inputs = load_encoder(run)
-    assert isinstance(encoder, qs.MLP)
+    assert isinstance(encoder, qs.encoders.MLP)
     assert not encoder.training
     assert inputs == ImageInputs(8, 1)
     trained = qs.load(run).strategy.encoder
@@ -43,14 +43,14 @@ def test_a_run_gives_its_encoder_and_inputs(run, data):
     assert torch.equal(encoder(x), trained(x))
     checkpoint, _ = load_encoder(run / "checkpoints" / "last.safetensors")
     assert torch.equal(checkpoint(x), trained(x))
-    assert isinstance(load_encoder(str(run), kind="image")[0], qs.MLP)
+    assert isinstance(load_encoder(str(run), kind="image")[0], qs.encoders.MLP)
     with pytest.raises(ValueError, match="of kind 'image', not 'text'"):
         load_encoder(run, kind="text")
 
 
 def test_a_run_without_an_encoder(data, tmp_path):
-    network = qs.MLP((1, 8, 8), (5,))
-    qs.fit(qs.MAML(network, ways=2), data, None, out=tmp_path / "maml", **TINY)
+    network = qs.encoders.MLP((1, 8, 8), (5,))
+    qs.fit(qs.strategies.MAML(network, ways=2), data, None, out=tmp_path / "maml", **TINY)
     strategy = qs.load(tmp_path / "maml").strategy
     if hasattr(strategy, "encoder"):
         assert load_encoder(tmp_path / "maml")[0] is not None
@@ -165,7 +165,7 @@ def test_a_folder_of_images_is_read_and_learned_from(folders, tmp_path):
     before = encoder.network.embeddings.cls_token.clone()
     data = qs.load_dataset(tmp_path / "data", inputs=inputs)
     assert data.shape == encoder.input_shape
-    qs.fit(qs.PrototypicalNetwork(encoder), data, None, out=tmp_path / "run", **TINY)
+    qs.fit(qs.strategies.PrototypicalNetwork(encoder), data, None, out=tmp_path / "run", **TINY)
     again, own = load_encoder(tmp_path / "run")
     assert own == inputs
     assert torch.equal(again.network.embeddings.cls_token, encoder.network.embeddings.cls_token)
@@ -181,7 +181,7 @@ def test_the_command_line_makes_a_pretrained_encoder(folders):
     words += ["--encoder.pooling", "max"]
     options = parse(training_parser("train", ""), words)
     strategy = build_strategy(options, (16,), ways=2, classes=4)
-    assert isinstance(strategy.encoder, qs.PretrainedTextEncoder)
+    assert isinstance(strategy.encoder, qs.encoders.PretrainedTextEncoder)
     assert strategy.encoder.pooling == "max"
 
 
@@ -225,7 +225,9 @@ class ByItsBatch(nn.Module):
 @pytest.mark.parametrize("inside", [False, True])
 def test_an_encoder_whose_vectors_depend_on_the_batch_is_refused(by_hand, inside):
     encoder = ByItsBatch(by_hand)
-    given = {"strategy": qs.PrototypicalNetwork(encoder)} if inside else {"encoder": encoder}
+    given = (
+        {"strategy": qs.strategies.PrototypicalNetwork(encoder)} if inside else {"encoder": encoder}
+    )
     X = np.random.default_rng(0).normal(size=(8, 6)).astype("f4")
     with pytest.raises(ValueError, match="ByItsBatch gives an input another vector when other"):
         qs.FewShotClassifier(**given).fit(X, list("aabbccdd"))

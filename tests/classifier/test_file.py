@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import quickstudy as qs
-from quickstudy import FewShotClassifier, tensor_file
+from quickstudy import FewShotClassifier
 from quickstudy.classifier.file import FORMAT
 from quickstudy.inputs import ImageInputs
+from quickstudy.saving import tensor_file
+from quickstudy.saving.trust import check_trusted
 from quickstudy.strategies import PrototypicalNetwork
-from quickstudy.trust import check_trusted
 
 from .. import own_encoders as own
 
@@ -153,7 +154,7 @@ def test_labels_of_every_type(tmp_path, labels):
 
 def test_a_file_is_written_whole_or_not_at_all(saved, blobs, monkeypatch):
     before = saved.read_bytes()
-    monkeypatch.setattr("quickstudy.files.os.fsync", lambda *_: 1 / 0)
+    monkeypatch.setattr("quickstudy.saving.files.os.fsync", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         FewShotClassifier(strategy="NearestNeighbor").fit(*blobs).save(saved)
     assert saved.read_bytes() == before

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from quickstudy import FewShotClassifier
-from quickstudy.answering_modules import evaluating, in_use
+from quickstudy.compute.evaluation_mode import evaluating, in_use
 from quickstudy.strategies import MAML, PrototypicalNetwork
 
 FIRST, SECOND, DONE = (threading.Event() for _ in range(3))

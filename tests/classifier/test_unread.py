@@ -8,7 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 
-from quickstudy import FewShotClassifier, TextEncoder
+from quickstudy import FewShotClassifier
+from quickstudy.encoders import TextEncoder
 from quickstudy.inputs import TextInputs
 from quickstudy.inputs.text import UnknownTexts
 

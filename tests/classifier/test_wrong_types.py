@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import Conv4, FewShotClassifier
+from quickstudy import FewShotClassifier
+from quickstudy.encoders import Conv4
 
 X = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.1]]
 Y = ["a", "a", "b", "b"]

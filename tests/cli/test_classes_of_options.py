@@ -53,7 +53,14 @@ def test_an_argument_of_the_class_in_a_file_is_not_one_of_the_class_that_is_type
 def test_arguments_that_are_typed_go_to_the_class_in_the_file(config):
     words = ["--config", config, "--strategy.scale", 2]
     assert arguments_of(*words) == ("MetaBaseline", {"scale": 2.0})
-    words = ["--config", config, "--strategy", "quickstudy.MetaBaseline", "--strategy.scale", 2]
+    words = [
+        "--config",
+        config,
+        "--strategy",
+        "quickstudy.strategies.MetaBaseline",
+        "--strategy.scale",
+        2,
+    ]
     assert arguments_of(*words) == ("MetaBaseline", {"scale": 2.0})
 
 

@@ -8,8 +8,8 @@ import yaml
 import quickstudy.strategies as package
 from quickstudy.cli.options import build_strategy, build_trainer, training_parser
 from quickstudy.cli.parsing import parse
+from quickstudy.runs import load
 from quickstudy.strategies.catalogue import strategies
-from quickstudy.training import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EVERY = sorted(CONFIGS.glob("*/*.yaml"))

@@ -22,7 +22,7 @@ class Net(nn.Module):
         super().__init__()
         print("made")
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.inputs = qs.ImageInputs(12)
+        self.inputs = qs.inputs.ImageInputs(12)
 
     def forward(self, x):
         print("called")

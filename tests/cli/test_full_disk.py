@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs.run import RunDirectory
 
 from ..conftest import HANG
 from .conftest import TINY

@@ -29,7 +29,7 @@ class OnSixteen(nn.Module):
         super().__init__()
         self.width = width
         self.net = nn.Linear(3 * 16 * 16, width)
-        self.inputs = qs.ImageInputs(16)
+        self.inputs = qs.inputs.ImageInputs(16)
 
     def forward(self, x):
         return self.net(x.flatten(1))
@@ -51,7 +51,7 @@ class Lazy(nn.Module):
     def forward(self, x):
         return self.net(x)
 
-class OwnStrategy(qs.PrototypicalNetwork):
+class OwnStrategy(qs.strategies.PrototypicalNetwork):
     def __init__(self, encoder, scale):
         super().__init__(encoder)
         self.scale = scale

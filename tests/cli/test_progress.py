@@ -12,7 +12,7 @@ def test_learning_shows_how_far_it_has_come(quickstudy, pictures, tmp_path, monk
         "import quickstudy as qs\nfrom torch import nn\n"
         "class Net(nn.Flatten):\n"
         "    def __init__(self):\n        super().__init__()\n"
-        "        self.inputs = qs.ImageInputs(8)\n"
+        "        self.inputs = qs.inputs.ImageInputs(8)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     code, out, err = quickstudy(*words, "--encoder", "net_of_progress.Net")

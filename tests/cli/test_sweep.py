@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.lock import locked
+from quickstudy.runs.checkpoint import Checkpoint
+from quickstudy.saving.directory_lock import locked
 
 from ..conftest import HANG, wait_until
 from .conftest import TINY
@@ -184,7 +184,7 @@ import quickstudy
 
 calls = itertools.count(1)
 
-class Pausing(quickstudy.PrototypicalNetwork):
+class Pausing(quickstudy.strategies.PrototypicalNetwork):
     def loss(self, episode):
         if next(calls) == int(os.environ["PAUSES_IN"]):
             here = Path(os.environ["PAUSES"])
@@ -325,7 +325,7 @@ def test_a_class_that_only_a_file_names_is_not_imported(
     marker = tmp_path / "imported"
     (tmp_path / "foreign_code.py").write_text(
         f"import pathlib, quickstudy\npathlib.Path({str(marker)!r}).touch()\n\n\n"
-        "class Mine(quickstudy.PrototypicalNetwork):\n    pass\n"
+        "class Mine(quickstudy.strategies.PrototypicalNetwork):\n    pass\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "foreign_code", raising=False)
@@ -345,7 +345,7 @@ def test_a_class_that_only_a_file_names_is_not_imported(
 
 def test_a_class_that_was_typed_is_trained_by_other_processes_too(start_python, config, tmp_path):
     (tmp_path / "foreign_code.py").write_text(
-        "import quickstudy\n\n\nclass Mine(quickstudy.PrototypicalNetwork):\n    pass\n"
+        "import quickstudy\n\n\nclass Mine(quickstudy.strategies.PrototypicalNetwork):\n    pass\n"
     )
     config.write_text(config.read_text().partition("sweep:")[0])
     words = ["sweep", "strategy=foreign_code.Mine,MAML", "--config", config, "--jobs", 2]

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from quickstudy.training import Checkpoint, load
+from quickstudy.runs import Checkpoint, load
 
 FEW = [
     "--ways", "3", "--queries", "2", "--steps", "4", "--validate_every", "2",
@@ -29,7 +29,7 @@ def test_texts_are_trained_on_resumed_and_evaluated(quickstudy, tmp_path):
     assert type(encoder).__name__ == "TextEncoder"
     assert encoder.vocabulary == trained.inputs.vocabulary
     config = (run / "config.yaml").read_text()
-    assert yaml.safe_load(config)["encoder"]["class_path"] == "quickstudy.TextEncoder"
+    assert yaml.safe_load(config)["encoder"]["class_path"] == "quickstudy.encoders.TextEncoder"
     assert len(config) < 10_000  # without the tokenizer, which the checkpoint holds
     saved = Checkpoint.load(run / "checkpoints" / "last.safetensors")
     assert saved.inputs == trained.inputs.to_dict()

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs.checkpoint import Checkpoint
+from quickstudy.runs.run import RunDirectory
 
 from ..conftest import HANG, wait_until
 from .conftest import TINY
@@ -129,7 +129,7 @@ import quickstudy
 
 calls = itertools.count(1)
 
-class Mortal(quickstudy.PrototypicalNetwork):
+class Mortal(quickstudy.strategies.PrototypicalNetwork):
     def loss(self, episode):
         if next(calls) == int(os.environ.get("DIES_IN", 0)):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_changed_steps_are_written_down(quickstudy, pictures, tmp_path):
 
 def test_strategy_of_the_current_folder(pictures, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import quickstudy\n\n\nclass Mine(quickstudy.PrototypicalNetwork):\n    pass\n"
+        "import quickstudy\n\n\nclass Mine(quickstudy.strategies.PrototypicalNetwork):\n    pass\n"
     )
     command = [sys.executable, str(Path(sys.executable).parent / "quickstudy"), "train"]
     words = ["--data", pictures, *TINY, "--strategy", "mine.Mine", "--out", tmp_path / "run"]

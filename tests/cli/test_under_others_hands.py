@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import Conv4, FewShotClassifier
+from quickstudy import FewShotClassifier
 from quickstudy.cli.main import with_underscores
+from quickstudy.encoders import Conv4
 from quickstudy.inputs import ImageInputs
 
 FULL = Path("/dev/full")

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from quickstudy.datasets import cache, cache_folder
-from quickstudy.datasets.cache import load_or_decode
-from quickstudy.datasets.decoding import RawExamples
-from quickstudy.files import atomically
+from quickstudy.datasets.decoded import cache, cache_folder
+from quickstudy.datasets.decoded.cache import load_or_decode
+from quickstudy.datasets.decoded.decoding import RawExamples
 from quickstudy.inputs import ImageInputs, UnreadableError
+from quickstudy.saving.files import atomically
 
 from ..conftest import HANG
 

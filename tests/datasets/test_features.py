@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy.answering_modules import evaluating
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.datasets import ClassDataset
-from quickstudy.datasets.features import (
+from quickstudy.datasets.decoded.features import (
     EXAMPLES_AT_ONCE,
     TooLargeError,
     batches,

@@ -12,8 +12,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from quickstudy.datasets.glyph_drawing import FIELD_REACH, render_letters, shapes_of
-from quickstudy.datasets.glyphs import (
+from quickstudy.datasets.sources.glyph_drawing import FIELD_REACH, render_letters, shapes_of
+from quickstudy.datasets.sources.glyphs import (
     FACES,
     SCRIPTS,
     Alphabet,
@@ -29,7 +29,7 @@ def alphabet() -> Iterator[Alphabet]:
     """Gathers the letters once: it is most of the time, and the same for every seed."""
     gathered = gather_alphabet()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quickstudy.datasets.glyphs.gather_alphabet", lambda: gathered)
+        patch.setattr("quickstudy.datasets.sources.glyphs.gather_alphabet", lambda: gathered)
         yield gathered
 
 
@@ -122,7 +122,7 @@ def test_letters_with_marks_are_not_classes(alphabet: Alphabet) -> None:
 def test_the_same_seed_draws_the_same_in_any_process() -> None:
     drawn = draw_glyphs(seed=3, per_class=4, classes_per_split=12)
     script = (
-        "import hashlib; from quickstudy.datasets.glyphs import draw_glyphs; "
+        "import hashlib; from quickstudy.datasets.sources.glyphs import draw_glyphs; "
         "g = draw_glyphs(seed=3, per_class=4, classes_per_split=12); "
         "print(hashlib.sha256(g.images.tobytes() + repr(g.splits).encode()).hexdigest())"
     )
@@ -203,7 +203,7 @@ def test_refuses_what_makes_no_sense(arguments: dict[str, int], word: str) -> No
 
 
 def test_the_catalogue_knows_how_many_there_are(glyphs):
-    from quickstudy.datasets.catalogue import BENCHMARKS
+    from quickstudy.datasets.sources.catalogue import BENCHMARKS
 
     assert BENCHMARKS["glyphs"].classes == len(glyphs.class_names)
     assert BENCHMARKS["glyphs"].examples_per_class == glyphs.sizes[0]

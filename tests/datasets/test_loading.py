@@ -16,8 +16,9 @@ from huggingface_hub import errors
 from datasets import Dataset, Features, Image, Value
 from datasets import load_dataset as load_any
 from datasets import load_dataset_builder as local_builder
-from quickstudy.datasets import ClassDataset, available_datasets, glyphs, load_dataset
-from quickstudy.datasets.catalogue import BENCHMARKS
+from quickstudy.datasets import ClassDataset, available_datasets, load_dataset
+from quickstudy.datasets.sources import glyphs
+from quickstudy.datasets.sources.catalogue import BENCHMARKS
 from quickstudy.inputs import FeatureInputs, ImageInputs
 
 SMALL = ImageInputs(size=6, channels=1)
@@ -147,7 +148,7 @@ def test_glyphs_are_drawn_once(monkeypatch):
 
     monkeypatch.setattr(glyphs, "draw_glyphs", draw)
     # A drawing code of another version, so that real glyphs in the cache are not found.
-    monkeypatch.setattr("quickstudy.datasets.finding.GLYPHS_SEED", 12345)
+    monkeypatch.setattr("quickstudy.datasets.sources.finding.GLYPHS_SEED", 12345)
     first, second = load_dataset("glyphs"), load_dataset("glyphs")
     assert drawings == [12345]
     assert first.inputs == BENCHMARKS["omniglot"].inputs

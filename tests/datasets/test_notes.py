@@ -2,7 +2,7 @@
 
 import pytest
 
-from quickstudy.datasets.notes import remembered
+from quickstudy.datasets.sources.notes import remembered
 
 
 @pytest.fixture

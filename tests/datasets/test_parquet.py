@@ -11,10 +11,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.columns import Columns
-from quickstudy.datasets.hub import LocalRepository
-from quickstudy.datasets.listing import list_folder
-from quickstudy.datasets.table import ParquetTable, codes, first_values
+from quickstudy.datasets.sources.columns import Columns
+from quickstudy.datasets.sources.hub import LocalRepository
+from quickstudy.datasets.sources.listing import list_folder
+from quickstudy.datasets.sources.table import ParquetTable, codes, first_values
 from quickstudy.inputs import ImageInputs
 
 SMALL = ImageInputs(size=4, channels=1)

@@ -8,7 +8,7 @@ import soundfile
 
 from quickstudy.classifier.collecting import labelled
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.parts import part_of, part_of_table
+from quickstudy.datasets.sources.parts import part_of, part_of_table
 
 from .conftest import class_folders, loaded, sizes
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.rows import Rows
+from quickstudy.datasets.sources.rows import Rows
 
 SPLITS = {"people": {"train": ["ann", "bob"], "test": ["cy"]}, "words": {"train": ["yes"]}}
 

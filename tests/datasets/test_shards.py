@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from quickstudy.datasets import cache, shards
-from quickstudy.datasets.cache import load_or_decode
-from quickstudy.datasets.decoding import RawExamples
+from quickstudy.datasets.decoded import cache, shards
+from quickstudy.datasets.decoded.cache import load_or_decode
+from quickstudy.datasets.decoded.decoding import RawExamples
 from quickstudy.inputs import FeatureInputs, UnreadableError
 
 COUNT, WIDTH = 5000, 8

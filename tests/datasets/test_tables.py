@@ -11,9 +11,9 @@ from pyarrow import parquet
 
 from datasets import Dataset
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.columns import Columns
-from quickstudy.datasets.rows import Rows, raw_examples
-from quickstudy.datasets.tables import TableFiles
+from quickstudy.datasets.sources.columns import Columns
+from quickstudy.datasets.sources.rows import Rows, raw_examples
+from quickstudy.datasets.sources.tables import TableFiles
 from quickstudy.inputs import AudioInputs, ImageInputs, TextInputs, UnreadableError
 
 SMALL = ImageInputs(size=6, channels=1)

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.catalogue import BENCHMARKS
+from quickstudy.datasets.sources.catalogue import BENCHMARKS
 from quickstudy.inputs import AudioInputs, ImageInputs, TextInputs
 
 HERE = ("clinc150", "banking77", "fsdd", "dspspeech20")

@@ -14,8 +14,8 @@ from quickstudy.encoders.audio import SpecAugment
 from quickstudy.encoders.sequences import mean_and_maximum
 from quickstudy.episodes import Episode, Examples
 from quickstudy.inputs import AudioInputs
+from quickstudy.saving.description import build, describe
 from quickstudy.strategies import CNAPS, MAML, PrototypicalNetwork
-from quickstudy.training.description import build, describe
 
 from .conftest import lively
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from quickstudy.encoders import Conv4
-from quickstudy.encoders.folding import folded, patch_moments
+from quickstudy.encoders.cpu.folding import folded, patch_moments
 from quickstudy.encoders.normalization import (
     TaskBatchNorm,
 )

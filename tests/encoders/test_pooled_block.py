@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from quickstudy.encoders import Conv4, pooled_block
+from quickstudy.encoders import Conv4
+from quickstudy.encoders.cpu import pooled_block
 from quickstudy.encoders.encoder import channels_last
 from quickstudy.encoders.normalization import TaskBatchNorm
 from quickstudy.encoders.task_normalization import recorded_statistics, with_task_batch_norm

@@ -8,8 +8,8 @@ from quickstudy.encoders import TextEncoder
 from quickstudy.encoders.sequences import AttentionLayer, RecurrentLayer, mean_and_maximum
 from quickstudy.encoders.text import without_trailing_padding
 from quickstudy.episodes import Episode, Examples
+from quickstudy.saving.description import build, describe
 from quickstudy.strategies import MAML, PrototypicalNetwork
-from quickstudy.training.description import build, describe
 
 from .conftest import lively
 

@@ -9,13 +9,13 @@ import quickstudy
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.evaluation import Report, evaluate
+from quickstudy.evaluation import outcomes as validation
 from quickstudy.evaluation.evaluator import calibration_error
+from quickstudy.evaluation.observing import normalization_policy
 from quickstudy.evaluation.plots import plot_comparison
 from quickstudy.inputs import ImageInputs
+from quickstudy.runs.run import Run
 from quickstudy.strategies import MAML, NearestNeighbor, PrototypicalNetwork, Strategy
-from quickstudy.training import validation
-from quickstudy.training.observing import normalization_policy
-from quickstudy.training.run import Run
 
 
 def dataset(classes=12, each=20, noise=40.0):

@@ -13,11 +13,11 @@ from torch import nn
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP
 from quickstudy.evaluation import Estimate, Report, evaluate
+from quickstudy.evaluation.outcomes import mean_and_interval, students_t
 from quickstudy.evaluation.report import as_json
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork
 from quickstudy.training import Trainer
-from quickstudy.training.validation import mean_and_interval, students_t
 
 
 def vectors(classes=8, each=20, spread=0.4):

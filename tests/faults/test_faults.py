@@ -21,17 +21,19 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import FewShotClassifier, load_dataset, tensor_file
+from quickstudy import FewShotClassifier, load_dataset
 from quickstudy.classifier.file import FORMAT as CLASSIFIER
 from quickstudy.cli.main import main, sentence
 from quickstudy.cli.options import choose_part
-from quickstudy.datasets.notes import remembered
+from quickstudy.datasets.sources.notes import remembered
 from quickstudy.encoders import MLP
 from quickstudy.encoders.feature_cache import FeatureCache
+from quickstudy.runs import load
+from quickstudy.runs.checkpoint import FORMAT as CHECKPOINT
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving import tensor_file
 from quickstudy.strategies import PrototypicalNetwork
-from quickstudy.training import Trainer, load
-from quickstudy.training.checkpoint import FORMAT as CHECKPOINT
-from quickstudy.training.run import RunDirectory
+from quickstudy.training import Trainer
 
 from .damage import damages
 

@@ -18,18 +18,18 @@ import numpy as np
 import safetensors.torch
 import yaml
 
-from quickstudy import tensor_file
 from quickstudy.classifier import FewShotClassifier, load_model
 from quickstudy.classifier.file import FORMAT as CLASSIFIER
 from quickstudy.cli.options import build_strategy, training_parser
 from quickstudy.cli.parsing import parse
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.class_splits import check_class_splits, read_class_splits
-from quickstudy.datasets.decoding import read_text_file
+from quickstudy.datasets.decoded.decoding import read_text_file
+from quickstudy.datasets.sources.class_splits import check_class_splits, read_class_splits
 from quickstudy.inputs import AudioInputs, ImageInputs, TextInputs
+from quickstudy.runs import Checkpoint, load
+from quickstudy.saving import tensor_file
+from quickstudy.saving.description import describe
 from quickstudy.strategies import PrototypicalNetwork
-from quickstudy.training import Checkpoint, load
-from quickstudy.training.description import describe
 
 from . import mutations
 
@@ -181,10 +181,10 @@ CONFIG = {
     "split": [0.6, 0.2, 0.2],
     "where": {"speaker": ["1", "2"]},
     "strategy": {
-        "class_path": "quickstudy.MAML",
+        "class_path": "quickstudy.strategies.MAML",
         "init_args": {"inner_steps": 2, "inner_learning_rate": 0.1},
     },
-    "encoder": {"class_path": "quickstudy.MLP", "init_args": {"hidden": [8, 8]}},
+    "encoder": {"class_path": "quickstudy.encoders.MLP", "init_args": {"hidden": [8, 8]}},
     "augmentation": {"degrees": 3.0, "flip": True},
 }
 
@@ -280,7 +280,7 @@ def _checkpoints(folder: Path) -> None:
 
 
 def _checkpoint_form() -> tensor_file.Format:
-    from quickstudy.training import checkpoint
+    from quickstudy.runs import checkpoint
 
     return next(v for v in vars(checkpoint).values() if isinstance(v, tensor_file.Format))
 

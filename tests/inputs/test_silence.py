@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from quickstudy import MLP, FewShotClassifier
+from quickstudy import FewShotClassifier
+from quickstudy.encoders import MLP
 from quickstudy.inputs import AudioInputs
 
 INPUTS = AudioInputs(8000, 0.5)

@@ -8,9 +8,9 @@ from torch import nn
 
 from quickstudy.encoders import MLP, TextEncoder
 from quickstudy.episodes import Episode, Examples
+from quickstudy.saving.description import build, describe
 from quickstudy.strategies import DistributionalSignatures
 from quickstudy.strategies.closed_form.distributional_signatures import class_importance
-from quickstudy.training.description import build, describe
 from quickstudy.training.tasks import MetaGradient
 
 VOCABULARY, LENGTH = 30, 9

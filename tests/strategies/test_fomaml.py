@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quickstudy.strategies import FOMAML, MAML
-from quickstudy.training.memory import held_bytes
+from quickstudy.training.task_memory import held_bytes
 
 from .inner_loops_by_hand import leaves, query_loss_by_hand, shaken, theta_by_hand
 from .test_maml import SAME, gradients_of

@@ -9,7 +9,7 @@ from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import IMAML
 from quickstudy.strategies.gradient.imaml import conjugate_gradients
-from quickstudy.training.memory import held_bytes
+from quickstudy.training.task_memory import held_bytes
 
 from .meta_gradients import errors_of_sine_waves, finite_differences, gradients_of
 

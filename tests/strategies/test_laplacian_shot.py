@@ -9,12 +9,13 @@ from torch import nn
 
 from quickstudy.encoders import MLP
 from quickstudy.episodes import BatchSampler, Episode, EpisodeSampler, Examples
+from quickstudy.runs import Checkpoint, load
+from quickstudy.runs.run import RunDirectory
 from quickstudy.strategies import LaplacianShot, SimpleShot
 from quickstudy.strategies.functional import class_means, similarity
 from quickstudy.strategies.transductive.bd_cspn import rectified
 from quickstudy.strategies.transductive.laplacian_shot import nearest_neighbors
-from quickstudy.training import Checkpoint, Trainer, load
-from quickstudy.training.run import RunDirectory
+from quickstudy.training import Trainer
 
 from ..training.conftest import make_blobs
 

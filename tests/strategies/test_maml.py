@@ -10,7 +10,7 @@ from torch import nn
 from quickstudy.encoders import Conv4, ResNet12
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import MAML
-from quickstudy.training.memory import held_bytes
+from quickstudy.training.task_memory import held_bytes
 
 from .meta_gradients import as_on_a_gpu
 

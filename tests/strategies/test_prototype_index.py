@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from quickstudy.index.approximate_prototype_index import ApproximatePrototypeIndex
+from quickstudy.index.prototype_index import PrototypeIndex
 from quickstudy.strategies import PrototypicalNetwork
 from quickstudy.strategies.functional import class_means, similarity
-from quickstudy.strategies.metric.approximate_prototype_index import ApproximatePrototypeIndex
-from quickstudy.strategies.metric.prototype_index import PrototypeIndex
 
 each_distance = pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 

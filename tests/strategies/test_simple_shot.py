@@ -6,8 +6,9 @@ from torch import nn
 
 from quickstudy.encoders import MLP
 from quickstudy.episodes import BatchSampler, Episode, Examples
+from quickstudy.runs import load
 from quickstudy.strategies import SimpleShot
-from quickstudy.training import Trainer, load
+from quickstudy.training import Trainer
 from quickstudy.training.tasks import MetaGradient
 
 from ..training.conftest import make_blobs

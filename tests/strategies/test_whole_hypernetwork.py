@@ -9,9 +9,9 @@ from torch import nn
 
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import Episode, Examples, Sinusoids
+from quickstudy.saving.description import build, describe
 from quickstudy.strategies import PrototypicalNetwork, WholeHypernetwork
 from quickstudy.strategies.amortized.weight_decoder import WeightDecoder
-from quickstudy.training.description import build, describe
 
 KINDS = ["cnn", "rnn", "transformer"]
 SAME = {"rtol": 1e-9, "atol": 1e-9}  # float64 rounding

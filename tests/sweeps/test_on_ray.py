@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from quickstudy.cli.main import main
-from quickstudy.training.checkpoint import Checkpoint
+from quickstudy.runs.checkpoint import Checkpoint
 
 from ..conftest import HANG
 
@@ -22,7 +22,7 @@ STEPS, DIES_IN, SAVED_BEFORE = 200, 110, 100
 MORTAL = f"""
 import itertools, os, signal
 from pathlib import Path
-from quickstudy import MatchingNetwork
+from quickstudy.strategies import MatchingNetwork
 
 calls = itertools.count(1)
 

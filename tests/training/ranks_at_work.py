@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import quickstudy
+from quickstudy.compute.ranks import gathered, rank, ranks
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.inputs import Augmentation
 from quickstudy.strategies import FEAT, MAML, Baseline, PrototypicalNetwork
 from quickstudy.training import Trainer
-from quickstudy.training.ranks import gathered, rank, ranks
 
 from .conftest import make_blobs
 

@@ -3,9 +3,9 @@ import torch
 
 import quickstudy
 from quickstudy.encoders import Conv4
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.strategies import PrototypicalNetwork
 from quickstudy.training.averaging import MovingAverage
-from quickstudy.training.checkpoint import Checkpoint
 
 SETTINGS = {"ways": 4, "queries": 3, "learning_rate": 3e-3, "show_progress": False}
 

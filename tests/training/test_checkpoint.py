@@ -6,10 +6,10 @@ import torch
 
 from quickstudy.encoders import MLP
 from quickstudy.inputs import ImageInputs
+from quickstudy.runs import load
+from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.saving.description import build, class_path, describe, differences
 from quickstudy.strategies import PrototypicalNetwork
-from quickstudy.training import load
-from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.description import build, class_path, describe, differences
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_failed_write_leaves_the_old_checkpoint(saved, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("quickstudy.files.os.fsync", fail)
+    monkeypatch.setattr("quickstudy.saving.files.os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(path)
     assert path.read_bytes() == before

@@ -29,12 +29,12 @@ def fit(strategy, train, validation=None, **settings):
 
 def prototypes():
     torch.manual_seed(0)
-    return qs.PrototypicalNetwork(qs.MLP((16,)))
+    return qs.strategies.PrototypicalNetwork(qs.encoders.MLP((16,)))
 
 
 def waves():
     torch.manual_seed(0)
-    return qs.MAML(qs.MLP((1,)), ways=1, inner_learning_rate=0.01)
+    return qs.strategies.MAML(qs.encoders.MLP((1,)), ways=1, inner_learning_rate=0.01)
 
 
 class Source:
@@ -75,9 +75,9 @@ def learns(strategy, *data, **settings):
 # -- sources of tasks -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+@pytest.mark.parametrize("strategy", [qs.strategies.PrototypicalNetwork, qs.strategies.MAML])
 def test_whatever_has_an_episode_of_a_number_is_a_source_of_tasks(strategy):
-    run = learns(strategy(qs.MLP((16,))), Source(), tasks=2)
+    run = learns(strategy(qs.encoders.MLP((16,))), Source(), tasks=2)
     assert run.inputs == FeatureInputs(16)  # of the first episode, as nothing else was stated
 
 
@@ -87,7 +87,7 @@ def test_a_source_of_tasks_validates_too():
 
 
 def test_a_source_of_tasks_can_be_evaluated_on():
-    strategy = qs.PrototypicalNetwork(nn.Identity())
+    strategy = qs.strategies.PrototypicalNetwork(nn.Identity())
     report = qs.evaluate(strategy, Source(), episodes=5)
     assert report.accuracy.mean > 0.97
     assert (report.ways, report.shots, report.queries, report.episodes) == (5, 3, 3, 5)
@@ -117,11 +117,11 @@ def test_samplers_and_mixtures_are_sources():
     report = qs.evaluate(prototypes(), mixture, episodes=8)
     assert report.ways[1] == 5  # of Source
     batches = BatchSampler(data, size=16, tasks=2)
-    learns(qs.Baseline(qs.MLP((16,)), classes=12), batches, tasks=2)
+    learns(qs.strategies.Baseline(qs.encoders.MLP((16,)), classes=12), batches, tasks=2)
     with pytest.raises(ValueError, match="PrototypicalNetwork learns from tasks, which BatchS"):
         fit(prototypes(), batches, tasks=2)
     with pytest.raises(ValueError, match="Baseline learns from ordinary batches"):
-        fit(qs.Baseline(qs.MLP((16,)), classes=12), Source(), tasks=2)
+        fit(qs.strategies.Baseline(qs.encoders.MLP((16,)), classes=12), Source(), tasks=2)
 
 
 def test_regression_is_validated_and_evaluated_by_its_squared_error(tmp_path):
@@ -138,7 +138,7 @@ def test_regression_is_validated_and_evaluated_by_its_squared_error(tmp_path):
     assert report.protocol == "regression, 10 examples per task"
     report.save(tmp_path / "report.json")
     assert "NaN" not in (tmp_path / "report.json").read_text()
-    again = qs.Report.load(tmp_path / "report.json")
+    again = qs.evaluation.Report.load(tmp_path / "report.json")
     assert again.squared_error == report.squared_error
     assert np.isnan(again.accuracy.mean)
 
@@ -188,7 +188,7 @@ def test_validation_tasks_are_others_than_those_of_training():
 
 def test_numbers_are_no_classes():
     with pytest.raises(ValueError, match="targets of Sinusoids are numbers, but PrototypicalNet"):
-        fit(qs.PrototypicalNetwork(qs.MLP((1,))), Sinusoids(tasks=2), tasks=2)
+        fit(qs.strategies.PrototypicalNetwork(qs.encoders.MLP((1,))), Sinusoids(tasks=2), tasks=2)
 
 
 def test_the_tasks_of_a_source_come_as_they_are():
@@ -200,7 +200,7 @@ def test_the_tasks_of_a_source_come_as_they_are():
 
 
 def test_counts_may_be_whole_numbers_of_numpy(tmp_path):
-    data, strategy = vectors(spread=0.5), qs.PrototypicalNetwork(nn.Identity())
+    data, strategy = vectors(spread=0.5), qs.strategies.PrototypicalNetwork(nn.Identity())
     settings = {"queries": 3, "episodes": 4}
     right = qs.evaluate(strategy, data, ways=5, shots=2, **settings)
     found = qs.evaluate(strategy, data, ways=np.int64(5), shots=np.int64(2), **settings)
@@ -227,13 +227,13 @@ def test_training_takes_ranges_of_ways_and_shots(tmp_path):
     ranges = {"ways": (2, 5), "shots": (1, 5), "tasks": 2}
     seen = []
 
-    class Watched(qs.PrototypicalNetwork):
+    class Watched(qs.strategies.PrototypicalNetwork):
         def loss(self, episode, features=None):
             seen.append((episode.ways, episode.support.inputs.shape[1] // episode.ways))
             return super().loss(episode, features)
 
     torch.manual_seed(0)
-    learns(Watched(qs.MLP((16,))), vectors(), vectors(seed=1), steps=6, **ranges)
+    learns(Watched(qs.encoders.MLP((16,))), vectors(), vectors(seed=1), steps=6, **ranges)
     assert len({ways for ways, _ in seen}) > 1
     assert len({shots for _, shots in seen}) > 1
     assert {2, 3, 4, 5}.issuperset(ways for ways, _ in seen)
@@ -245,7 +245,7 @@ def test_training_takes_ranges_of_ways_and_shots(tmp_path):
 
 
 def test_who_has_an_output_for_each_class_takes_no_range_of_ways():
-    maml = qs.MAML(qs.MLP((16,)), ways=3)
+    maml = qs.strategies.MAML(qs.encoders.MLP((16,)), ways=3)
     with pytest.raises(ValueError, match="This MAML was made for"):
         fit(maml, vectors(), ways=(2, 5))
     with pytest.raises(ValueError, match="tasks of 2 to 5 ways"):
@@ -272,7 +272,7 @@ def test_usual_numbers_fall_to_what_there_is_and_asked_ones_do_not():
 
 
 def test_a_strategy_made_for_some_ways_is_measured_on_as_many():
-    report = qs.evaluate(qs.MAML(qs.MLP((16,)), ways=3), vectors(), episodes=2)
+    report = qs.evaluate(qs.strategies.MAML(qs.encoders.MLP((16,)), ways=3), vectors(), episodes=2)
     assert report.ways == 3
 
 
@@ -307,9 +307,9 @@ def test_what_is_no_data_set_is_refused_by_fit(given, said):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (qs.PrototypicalNetwork, "the class PrototypicalNetwork; give an instance"),
+        (qs.strategies.PrototypicalNetwork, "the class PrototypicalNetwork; give an instance"),
         (nn.Linear(2, 2), "a Linear, which is a network, not a strategy"),
-        (qs.MLP, "a MLP, which is a network, not a strategy"),
+        (qs.encoders.MLP, "a MLP, which is a network, not a strategy"),
         ("MAML", "The strategy is 'MAML'; give an object"),
         (None, "The strategy is NoneType"),
         (vectors(), "holds data; the strategy comes first"),
@@ -333,4 +333,4 @@ def test_numbers_as_targets_have_an_axis_of_their_own():
             return Episode(part, part, 1)
 
     with pytest.raises(ValueError, match=r"\[T, N, D\]"):
-        fit(qs.MAML(qs.MLP((2,)), ways=1), Lines(), tasks=2)
+        fit(qs.strategies.MAML(qs.encoders.MLP((2,)), ways=1), Lines(), tasks=2)

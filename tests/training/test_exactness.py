@@ -7,9 +7,9 @@ import quickstudy.strategies as package
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, AudioCNN, AudioGRU, Conv4, ResNet12, TextEncoder
 from quickstudy.inputs import AudioInputs, Augmentation, TextInputs
+from quickstudy.runs.run import RunDirectory
 from quickstudy.training import Trainer
 from quickstudy.training.loop import Fit
-from quickstudy.training.run import RunDirectory
 
 STEPS, CHECKPOINT_EVERY, VALIDATE_EVERY = 12, 4, 6
 SETTINGS = {

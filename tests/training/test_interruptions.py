@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from quickstudy.files import UnwritableError
-from quickstudy.training import Trainer, load
-from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.lock import locked
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs import load
+from quickstudy.runs.checkpoint import Checkpoint
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.directory_lock import locked
+from quickstudy.saving.files import UnwritableError
+from quickstudy.training import Trainer
 
 from ..conftest import HANG
 from .test_trainer import SETTINGS, make

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from quickstudy.training.lock import NAME, locked
+from quickstudy.saving.directory_lock import NAME, locked
 
 from ..conftest import HANG
 

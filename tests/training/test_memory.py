@@ -7,7 +7,7 @@ from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.strategies import MAML, PrototypicalNetwork
 from quickstudy.training import fit
-from quickstudy.training.memory import deep_loop_bytes, held_bytes
+from quickstudy.training.task_memory import deep_loop_bytes, held_bytes
 
 from .conftest import make_blobs
 
@@ -35,7 +35,7 @@ def test_where_there_is_no_deep_loop_nothing_is_estimated(task):
 
 
 def test_a_run_that_will_not_fit_is_warned_of_before_it_starts(parts, monkeypatch, capsys):
-    monkeypatch.setattr("quickstudy.training.memory.free_memory", lambda device: 2.0**20)
+    monkeypatch.setattr("quickstudy.training.task_memory.free_memory", lambda device: 2.0**20)
     settings = {"ways": 3, "queries": 2, "steps": 1, "accelerator": "cpu"}
     fit(maml(inner_steps=50), parts["train"], **settings)
     said = "".join(capsys.readouterr())

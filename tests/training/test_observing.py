@@ -10,8 +10,8 @@ from torch import nn
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import evaluate
+from quickstudy.evaluation.observing import BY_AVERAGES, BY_BATCH, needs_a_look, observed
 from quickstudy.strategies import MAML, TIM, FineTuning, PrototypicalNetwork, SimpleShot
-from quickstudy.training.observing import BY_AVERAGES, BY_BATCH, needs_a_look, observed
 
 from ..strategies.foreign import encoder_of, episode, vectors
 

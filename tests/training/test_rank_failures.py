@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quickstudy.training import watch
-from quickstudy.training.checkpoint import Checkpoint
+from quickstudy.compute import watch
+from quickstudy.runs.checkpoint import Checkpoint
 
 from ..conftest import HANG, wait_until
 
@@ -17,9 +17,9 @@ import os, signal
 from pathlib import Path
 import quickstudy
 from quickstudy.training.loop import Fit
-from quickstudy.training.ranks import rank
+from quickstudy.compute.ranks import rank
 
-class Failing(quickstudy.PrototypicalNetwork):
+class Failing(quickstudy.strategies.PrototypicalNetwork):
     pass
 
 step_of = Fit._step

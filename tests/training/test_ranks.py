@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from quickstudy.compute.ranks import LostContactError, _talking, check_started, gathered
+from quickstudy.compute.ranks import gathered_rows as rows_of_ranks
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.training import Trainer
-from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.ranks import LostContactError, _talking, check_started, gathered
-from quickstudy.training.ranks import gathered_rows as rows_of_ranks
 
 from ..conftest import HANG
 from . import ranks_at_work as work

@@ -11,8 +11,8 @@ import quickstudy as qs
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import Episode, Examples, Mixture, Sinusoids
 from quickstudy.inputs import FeatureInputs
-from quickstudy.training import Checkpoint, identity
-from quickstudy.training.run import RunDirectory
+from quickstudy.runs import Checkpoint, identity
+from quickstudy.runs.run import RunDirectory
 
 from .. import own_encoders as own
 from ..own_encoders import TwoLayers
@@ -28,7 +28,7 @@ def vectors(seed=0, each=12, classes=10):
 
 def prototypes():
     torch.manual_seed(0)
-    return qs.PrototypicalNetwork(TwoLayers())
+    return qs.strategies.PrototypicalNetwork(TwoLayers())
 
 
 def fit(strategy, data, validation=None, **settings):
@@ -85,7 +85,7 @@ def test_of_large_data_a_part_is_read(monkeypatch):
 
 def maml():
     torch.manual_seed(0)
-    return qs.MAML(qs.MLP((1,), (4,)), ways=1, inner_learning_rate=0.01)
+    return qs.strategies.MAML(qs.encoders.MLP((1,), (4,)), ways=1, inner_learning_rate=0.01)
 
 
 def test_a_run_is_not_resumed_with_another_source_of_tasks(tmp_path):
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_before_with_other_layers_frozen_is_refused(tmp_path):
         resumed(prototypes(), vectors(), tmp_path / "run")
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+@pytest.mark.parametrize("strategy", [qs.strategies.PrototypicalNetwork, qs.strategies.MAML])
 def test_a_network_that_draws_from_other_generators_draws_the_same_again(strategy, tmp_path):
     """Of Python's and NumPy's, whatever was drawn before and however tasks are computed."""
 

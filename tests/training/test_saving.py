@@ -10,7 +10,7 @@ import quickstudy as qs
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import Episode, Examples
 from quickstudy.inputs import FeatureInputs, ImageInputs
-from quickstudy.training import Checkpoint
+from quickstudy.runs import Checkpoint
 
 from .. import own_encoders as own
 
@@ -61,7 +61,7 @@ def refused(strategy, out, name, data=None):
     ],
 )
 def test_a_run_is_loaded_with_the_encoder_it_was_trained_with(make, name, tmp_path):
-    refused(qs.PrototypicalNetwork(make()), tmp_path / "run", name)
+    refused(qs.strategies.PrototypicalNetwork(make()), tmp_path / "run", name)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_what_a_description_does_not_hold_is_refused(make, name, tmp_path):
     torch.manual_seed(0)
     encoder = make()
     torch.manual_seed(0)  # what is drawn again must not be the same by chance
-    refused(qs.PrototypicalNetwork(encoder), tmp_path / "run", name)
+    refused(qs.strategies.PrototypicalNetwork(encoder), tmp_path / "run", name)
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+@pytest.mark.parametrize("strategy", [qs.strategies.PrototypicalNetwork, qs.strategies.MAML])
 @pytest.mark.parametrize(("make", "name"), [(own.RunningMean, "mean"), (own.Warming, "passes")])
 def test_what_is_learned_in_plain_attributes_is_refused(make, name, strategy, tmp_path):
     said = refused(strategy(make()), tmp_path / "run", f"attribute '{name}' .*register_buffer")
@@ -96,10 +96,10 @@ def test_what_is_learned_in_plain_attributes_is_refused(make, name, strategy, tm
 
 def test_plain_attributes_that_do_not_matter_are_warned_of_or_nothing(tmp_path):
     with pytest.warns(UserWarning, match="Counting changes its attribute 'passes' each time"):
-        fit(qs.PrototypicalNetwork(own.Counting()), vectors(), out=tmp_path / "counts")
+        fit(qs.strategies.PrototypicalNetwork(own.Counting()), vectors(), out=tmp_path / "counts")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit(qs.PrototypicalNetwork(own.Caching()), vectors(), out=tmp_path / "caches")
+        fit(qs.strategies.PrototypicalNetwork(own.Caching()), vectors(), out=tmp_path / "caches")
 
 
 @pytest.mark.parametrize("out", [None, "run"])
@@ -109,11 +109,11 @@ def test_plain_attributes_that_do_not_matter_are_warned_of_or_nothing(tmp_path):
 )
 def test_parameters_that_would_not_learn_are_refused(make, said, out, tmp_path):
     with pytest.raises(ValueError, match=said):
-        fit(qs.PrototypicalNetwork(make()), vectors(), out=out and tmp_path / out)
+        fit(qs.strategies.PrototypicalNetwork(make()), vectors(), out=out and tmp_path / out)
 
 
 def test_layers_that_freeze_when_training_begins_stay_as_they_are(tmp_path):
-    strategy = qs.PrototypicalNetwork(own.Freezing())
+    strategy = qs.strategies.PrototypicalNetwork(own.Freezing())
     before = copy.deepcopy(strategy.state_dict())
     run = fit(strategy, vectors(), out=tmp_path / "run")
     after = run.strategy.state_dict()
@@ -125,7 +125,7 @@ def test_layers_that_freeze_when_training_begins_stay_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("make", [own.OfComplexNumbers, own.bfloat16])
 def test_parameters_of_other_types_are_learned_and_loaded(make, tmp_path):
-    strategy = qs.PrototypicalNetwork(make())
+    strategy = qs.strategies.PrototypicalNetwork(make())
     before = copy.deepcopy(strategy.state_dict())
     run = fit(strategy, vectors(), out=tmp_path / "run", learning_rate=0.1)
     assert not any(torch.equal(before[n], each) for n, each in run.strategy.state_dict().items())
@@ -133,7 +133,7 @@ def test_parameters_of_other_types_are_learned_and_loaded(make, tmp_path):
     assert torch.equal(answers(run.strategy), answers(loaded.strategy))
 
 
-@pytest.mark.parametrize("strategy", [qs.PrototypicalNetwork, qs.MAML])
+@pytest.mark.parametrize("strategy", [qs.strategies.PrototypicalNetwork, qs.strategies.MAML])
 @pytest.mark.parametrize(
     "make",
     [
@@ -157,7 +157,7 @@ def test_what_a_description_holds_is_loaded_to_the_bit(make, strategy, tmp_path)
 
 def test_layers_that_were_frozen_are_frozen_after_load(tmp_path):
     torch.manual_seed(0)
-    strategy = qs.MAML(own.frozen(), inner_steps=3, inner_learning_rate=0.2)
+    strategy = qs.strategies.MAML(own.frozen(), inner_steps=3, inner_learning_rate=0.2)
     run = fit(strategy, vectors(), out=tmp_path / "run")
     loaded = qs.load(tmp_path / "run", trust=TRUST)
     assert not loaded.strategy.encoder.net[0].weight.requires_grad
@@ -165,7 +165,7 @@ def test_layers_that_were_frozen_are_frozen_after_load(tmp_path):
 
 
 def test_the_first_parameter_of_init_may_have_any_name(tmp_path):
-    run = fit(qs.PrototypicalNetwork(own.OddlyNamed()), vectors(), out=tmp_path / "run")
+    run = fit(qs.strategies.PrototypicalNetwork(own.OddlyNamed()), vectors(), out=tmp_path / "run")
     loaded = qs.load(tmp_path / "run", trust=TRUST)
     assert torch.equal(answers(run.strategy), answers(loaded.strategy))
 
@@ -174,7 +174,7 @@ def test_lazy_layers_and_float64_are_loaded(tmp_path):
     for name, make, dtype in (("lazy", own.Lazy, torch.float32), ("64", own.double, torch.float64)):
         data, encoder = vectors(dtype=dtype), make()
         encoder(data.examples[:2])  # lazy layers learn their sizes
-        run = fit(qs.PrototypicalNetwork(encoder), data, out=tmp_path / name)
+        run = fit(qs.strategies.PrototypicalNetwork(encoder), data, out=tmp_path / name)
         loaded = qs.load(tmp_path / name, trust=TRUST)
         assert torch.equal(answers(run.strategy, dtype), answers(loaded.strategy, dtype))
 
@@ -184,7 +184,9 @@ def test_looking_changes_nothing(tmp_path):
     found = []
     for out in (None, tmp_path / "run"):
         torch.manual_seed(0)
-        strategy = qs.PrototypicalNetwork(own.OfParts([own.TwoLayers(), own.Normalising()]))
+        strategy = qs.strategies.PrototypicalNetwork(
+            own.OfParts([own.TwoLayers(), own.Normalising()])
+        )
         before = torch.get_rng_state()
         found.append(fit(strategy, vectors(), out=out).strategy.state_dict())
         assert torch.equal(before, torch.get_rng_state())
@@ -217,7 +219,7 @@ class OwnFeatures(FeatureInputs):
 def test_inputs_that_cannot_be_loaded_are_refused_before_the_first_step(inputs, tmp_path):
     data = vectors()
     data = ClassDataset.contiguous(data.examples, data.sizes, data.class_names, inputs)
-    strategy = qs.PrototypicalNetwork(own.TwoLayers())
+    strategy = qs.strategies.PrototypicalNetwork(own.TwoLayers())
     said = refused(strategy, tmp_path / "run", f"inputs are a {type(inputs).__name__}", data)
     assert "Use inputs of quickstudy" in said
     fit(strategy, data)  # without a file there is nothing to load
@@ -239,14 +241,14 @@ def test_a_class_of_the_running_script_is_warned_of(tmp_path, monkeypatch):
     Here.__module__, Here.__qualname__ = "__main__", "Here"
     monkeypatch.setattr(__main__, "Here", Here, raising=False)
     with pytest.warns(UserWarning, match="Here is defined in the script that is running"):
-        fit(qs.PrototypicalNetwork(Here()), vectors(), out=tmp_path / "run")
+        fit(qs.strategies.PrototypicalNetwork(Here()), vectors(), out=tmp_path / "run")
     monkeypatch.delattr(__main__, "Here")
     with pytest.raises(ValueError, match="only that script can load it"):
         qs.load(tmp_path / "run", trust=["__main__.Here"])
 
 
 def test_somebody_elses_class_is_made_once_when_it_is_loaded(tmp_path, monkeypatch):
-    fit(qs.PrototypicalNetwork(own.TwoLayers()), vectors(), out=tmp_path / "run")
+    fit(qs.strategies.PrototypicalNetwork(own.TwoLayers()), vectors(), out=tmp_path / "run")
     made = []
     init = own.TwoLayers.__init__
     monkeypatch.setattr(
@@ -260,7 +262,7 @@ def test_somebody_elses_class_is_made_once_when_it_is_loaded(tmp_path, monkeypat
 
 @pytest.mark.parametrize("frozen", [["nothing.here"], 3, "encoder", [3]])
 def test_frozen_names_that_make_no_sense_are_refused(frozen, tmp_path):
-    fit(qs.PrototypicalNetwork(own.TwoLayers()), vectors(), out=tmp_path / "run")
+    fit(qs.strategies.PrototypicalNetwork(own.TwoLayers()), vectors(), out=tmp_path / "run")
     saved = Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
     saved.frozen = frozen
     saved.save(tmp_path / "other.safetensors")

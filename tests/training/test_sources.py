@@ -6,11 +6,11 @@ import torch
 import quickstudy
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import Sinusoids
+from quickstudy.runs import load
+from quickstudy.runs.run import RunDirectory
 from quickstudy.strategies import MAML, TIM, PrototypicalNetwork, SimpleShot
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
-from quickstudy.training import load
-from quickstudy.training.run import RunDirectory
 
 from .test_trainer import SETTINGS, make
 

@@ -7,9 +7,10 @@ import torch
 
 import quickstudy
 from quickstudy.encoders import MLP, Conv4
+from quickstudy.runs import load
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.strategies import MAML, Hypernetwork, PrototypicalNetwork
-from quickstudy.training import Trainer, load
-from quickstudy.training.checkpoint import Checkpoint
+from quickstudy.training import Trainer
 
 SETTINGS = {
     "ways": 4,
@@ -216,7 +217,7 @@ def test_who_cannot_take_turns_is_told_so(parts):
     with pytest.raises(ValueError, match="MAML encodes anew for every support"):
         train(make(MAML, ways=4))
     with pytest.raises(ValueError, match="SimpleShot learns from no tasks"):
-        train(make(quickstudy.SimpleShot))
+        train(make(quickstudy.strategies.SimpleShot))
     with pytest.raises(ValueError, match=r"Own's loss takes no features.*features=None"):
         train(make(Own))
     most = 1 + SETTINGS["queries"] // SETTINGS["shots"]

@@ -7,10 +7,10 @@ from torch import nn
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import EpisodeSampler
+from quickstudy.evaluation import outcomes as validation
+from quickstudy.evaluation.outcomes import has_fixed_encoder, outcomes
 from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, Hypernetwork, NearestNeighbor, PrototypicalNetwork
-from quickstudy.training import validation
-from quickstudy.training.validation import has_fixed_encoder, outcomes
 
 PROTOCOL = {"ways": 4, "shots": 2, "queries": 3}
 
@@ -210,7 +210,7 @@ def test_seconds_include_the_encoder_as_new_tasks_would(monkeypatch):
             clock[0] += len(x)
             return super().forward(x)
 
-    monkeypatch.setattr("quickstudy.datasets.features.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("quickstudy.datasets.decoded.features.time.perf_counter", lambda: clock[0])
     made = list(outcomes(NearestNeighbor(Slow()), dataset(), episodes=300, **PROTOCOL))
     assert sum(o.adapt_seconds for o in made) == pytest.approx(300 * 4 * 2)
     assert sum(o.predict_seconds for o in made) == pytest.approx(300 * 4 * 3)

@@ -5,9 +5,9 @@ import threading
 import pytest
 from torch.distributed import HashStore, PrefixStore, distributed_c10d
 
-from quickstudy.training import watch
-from quickstudy.training.ranks import LostContactError
-from quickstudy.training.watch import Watch
+from quickstudy.compute import watch
+from quickstudy.compute.ranks import LostContactError
+from quickstudy.compute.watch import Watch
 
 from ..conftest import HANG
 

@@ -30,11 +30,11 @@ from quickstudy.classifier.raw import (
     inputs_and_labels,
     is_array,
 )
+from quickstudy.datasets.given_labels import Labels, as_labels, check_same_type, spelt_as
 from quickstudy.inputs import FeatureInputs, Inputs
-from quickstudy.labels import Labels, as_labels, check_same_type, spelt_as
+from quickstudy.runs.run import Run
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import Theta
-from quickstudy.training.run import Run
 
 _LARGEST_SEED = 2**31 - 1
 

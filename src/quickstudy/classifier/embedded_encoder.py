@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.datasets.cache_folder import cache_folder
+from quickstudy.datasets.decoded.cache_folder import cache_folder
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
-from quickstudy.files import explained
 from quickstudy.inputs import Inputs, PretrainedImageInputs, PretrainedTextInputs
-from quickstudy.model_files import MODULES, ModelFolder, model_folder
+from quickstudy.saving.files import explained
+from quickstudy.saving.model_files import MODULES, ModelFolder, model_folder
 
 GROUP = "folder"
 """The tensors of a file that hold folders are called ``folder.NAME/FILE``."""

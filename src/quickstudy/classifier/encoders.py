@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 import quickstudy.encoders
-from quickstudy.foreign_files import explanation
 from quickstudy.inputs import Inputs
-from quickstudy.model_files import MODULES, describes_a_model, model_folder
+from quickstudy.saving.foreign_files import explanation
+from quickstudy.saving.model_files import MODULES, describes_a_model, model_folder
 
 CLASSES = {
     "image": "PretrainedImageEncoder",
@@ -58,7 +58,7 @@ def load_encoder(
 
 
 def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
-    from quickstudy.training import load
+    from quickstudy.runs.run import load
 
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import evaluating
 from quickstudy.classifier.embedded_encoder import (
     GROUP,
     check_same,
@@ -34,15 +33,16 @@ from quickstudy.classifier.model import Model, Settings, Support
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
 from quickstudy.classifier.rejection import KnownScore
-from quickstudy.devices import usable_device
+from quickstudy.compute.devices import usable_device
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples
 from quickstudy.inputs import described_inputs, inputs_from_dict
+from quickstudy.runs.verifying import verified
+from quickstudy.saving.rebuilding import frozen_names, rebuilt
+from quickstudy.saving.tensor_file import Format, read, write
+from quickstudy.saving.trust import check_trusted
 from quickstudy.strategies import Strategy
-from quickstudy.tensor_file import Format, read, write
-from quickstudy.training.rebuilding import frozen_names, rebuilt
-from quickstudy.training.verifying import verified
-from quickstudy.trust import check_trusted
 
 SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")

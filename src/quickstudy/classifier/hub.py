@@ -12,7 +12,7 @@ from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unp
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
 from quickstudy.datasets.kinds import TEXT_ENDINGS
-from quickstudy.hub import is_hub_id, looking_up
+from quickstudy.saving.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
 _MOST_CLASSES_NAMED = 100

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.answering_modules import Answering
 from quickstudy.classifier.calibration import fit_temperature
 from quickstudy.classifier.defaults import usual_temperature
 from quickstudy.classifier.held_out import held_out_logits
 from quickstudy.classifier.reader import unread
 from quickstudy.classifier.rejection import KnownScore
+from quickstudy.compute.evaluation_mode import Answering
 from quickstudy.episodes import Examples
 from quickstudy.strategies import LogisticRegression, Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta

@@ -23,8 +23,14 @@ from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of, things
 from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.classifier.suggestion import suggest
-from quickstudy.datasets.decoding import read_text_file
-from quickstudy.labels import Labels, as_labels, check_same_type, joined, one_spelling
+from quickstudy.datasets.decoded.decoding import read_text_file
+from quickstudy.datasets.given_labels import (
+    Labels,
+    as_labels,
+    check_same_type,
+    joined,
+    one_spelling,
+)
 from quickstudy.progress import tell
 
 USUAL_SHARE = 0.95

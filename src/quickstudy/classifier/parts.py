@@ -14,23 +14,23 @@ import torch
 from torch import Tensor, nn
 
 import quickstudy.strategies
-from quickstudy.answering_modules import in_use
 from quickstudy.classifier.defaults import ENCODERS, default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
 from quickstudy.classifier.raw import is_array, is_guess, kind_of, things
 from quickstudy.classifier.reader import Reader
-from quickstudy.devices import usable_device
+from quickstudy.compute.devices import usable_device
+from quickstudy.compute.evaluation_mode import in_use
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoders.task_normalization import check_keeps_statistics
 from quickstudy.encoders.vectors import Vectors
+from quickstudy.evaluation.observing import same_features
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
 from quickstudy.messages import UsageError, did_you_mean
+from quickstudy.runs.run import Run, load
 from quickstudy.strategies import Strategy
-from quickstudy.training.observing import same_features
-from quickstudy.training.run import Run, load
 
 
 @dataclass

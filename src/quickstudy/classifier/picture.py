@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quickstudy.classifier.model import Model
-from quickstudy.files import atomically
+from quickstudy.saving.files import atomically
 
 _MOST_IN_LEGEND = 20
 

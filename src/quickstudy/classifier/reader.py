@@ -13,25 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import Answering
 from quickstudy.classifier.raw import as_tensor, is_array, things
-from quickstudy.datasets.decoding import decoded_batches, read_text_file
+from quickstudy.compute.encoding import UnfitInputsError, encoded
+from quickstudy.compute.evaluation_mode import Answering
+from quickstudy.datasets.decoded.decoding import decoded_batches, read_text_file
 from quickstudy.datasets.in_memory import check_brightness
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
-from quickstudy.encoding import UnfitInputsError, encoded
+from quickstudy.evaluation.observing import check_sees_each_by_itself
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.unreadable import EmptyError
 from quickstudy.progress import tell
-from quickstudy.training.observing import check_sees_each_by_itself
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
 SAMPLED = 4
 THUMBNAIL_SIDE = 64
 _SAY_HOW = (
-    "give inputs= too, such as inputs=quickstudy.ImageInputs(size=32, channels=3) for images."
+    "give inputs= too, such as inputs=quickstudy.inputs.ImageInputs(size=32, channels=3) for "
+    "images."
 )
 
 

@@ -13,8 +13,8 @@ from quickstudy.classifier.labels import as_typed
 from quickstudy.cli.output import lines_of_input, say
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.cli.predict import kind
-from quickstudy.file_lock import changing
-from quickstudy.files import check_writable
+from quickstudy.saving.file_lock import changing
+from quickstudy.saving.files import check_writable
 
 
 def run(words: Sequence[str]) -> int:

@@ -25,17 +25,18 @@ from quickstudy.cli.running import add_running_options, alone, check_storage, ex
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
+from quickstudy.episodes.defaults import USUAL_WAYS
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.evaluator import checked_episodes
 from quickstudy.evaluation.plots import plot_comparison
+from quickstudy.evaluation.protocol import Protocol
 from quickstudy.evaluation.report import as_json
-from quickstudy.files import write_text_atomically
 from quickstudy.messages import UsageError
+from quickstudy.runs.run import Run, RunDirectory, load
+from quickstudy.saving.description import differences
+from quickstudy.saving.directory_lock import locked
+from quickstudy.saving.files import write_text_atomically
 from quickstudy.sweeps.executors import Executor
-from quickstudy.training.description import differences
-from quickstudy.training.lock import locked
-from quickstudy.training.protocol import USUAL_WAYS, Protocol
-from quickstudy.training.run import Run, RunDirectory, load
 
 USUAL_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9

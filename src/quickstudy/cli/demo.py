@@ -18,10 +18,10 @@ from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.evaluator import checked_episodes
 from quickstudy.evaluation.plots import plot_demo
 from quickstudy.evaluation.report import as_json
-from quickstudy.files import check_folder_writable, write_text_atomically
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.files import check_folder_writable, write_text_atomically
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork, Strategy
 from quickstudy.training import Trainer
-from quickstudy.training.run import RunDirectory
 
 PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
 

@@ -19,14 +19,15 @@ from quickstudy.cli.options import (
 )
 from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import add_trust, new_parser, parse
-from quickstudy.devices import usable_device
+from quickstudy.compute.devices import usable_device
+from quickstudy.compute.ranks import check_started, rank
+from quickstudy.episodes.defaults import USUAL_SHOTS, USUAL_WAYS
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
-from quickstudy.files import check_writable
+from quickstudy.evaluation.protocol import Protocol
 from quickstudy.messages import UsageError
-from quickstudy.training import load
-from quickstudy.training.protocol import USUAL_SHOTS, USUAL_WAYS, Protocol
-from quickstudy.training.ranks import check_started, rank
+from quickstudy.runs import load
+from quickstudy.saving.files import check_writable
 
 
 def run(words: Sequence[str]) -> int:
@@ -135,7 +136,7 @@ def _place(name: str | None, devices: int, nodes: int) -> torch.device:
             f"--device {name} is a single one; for {devices} devices say {name.partition(':')[0]}."
         )
     if devices * nodes > 1:
-        from quickstudy.training.launch import launch  # which takes seconds to import
+        from quickstudy.compute.launch import launch  # which takes seconds to import
 
         return launch(name, devices, nodes).device
     check_started(1)

@@ -14,8 +14,8 @@ from quickstudy.cli.output import say
 from quickstudy.cli.own_encoder import own_encoder, without_arguments
 from quickstudy.cli.parsing import add_unreadable, new_parser, parse
 from quickstudy.cli.progress import progress_shown
-from quickstudy.file_lock import changing
-from quickstudy.files import check_apart, check_writable
+from quickstudy.saving.file_lock import changing
+from quickstudy.saving.files import check_apart, check_writable
 
 
 def run(words: Sequence[str]) -> int:

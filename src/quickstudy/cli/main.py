@@ -19,7 +19,7 @@ from quickstudy.cli.output import (
     output_failed,
 )
 from quickstudy.messages import UsageError, did_you_mean, reason
-from quickstudy.trust import trusting_what_is_typed
+from quickstudy.saving.trust import trusting_what_is_typed
 
 COMMANDS = {
     "demo": "learn to learn letters, and show it on scripts never seen (a few minutes)",

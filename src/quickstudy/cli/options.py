@@ -14,27 +14,27 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
-from quickstudy.answering_modules import evaluating
 from quickstudy.cli.parsing import add_trust, add_unreadable, needs, new_parser
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.counts import Count, as_whole, whole_range
 from quickstudy.datasets import ClassDataset, load_dataset
-from quickstudy.datasets.rows import Where
+from quickstudy.datasets.sources.rows import Where
 from quickstudy.encoders import Encoder
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.messages import UsageError, reason
+from quickstudy.saving.description import Description, build, described_class
+from quickstudy.saving.trust import is_own
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
-from quickstudy.training.description import Description, build, described_class
-from quickstudy.trust import is_own
 
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
 DERIVED_FOR_ENCODER = {"input_shape", "vocabulary", "rate"}
 
 DEFAULT_ENCODERS = {
-    "image": "quickstudy.Conv4",
-    "text": "quickstudy.TextEncoder",
-    "audio": "quickstudy.AudioCNN",
+    "image": "quickstudy.encoders.Conv4",
+    "text": "quickstudy.encoders.TextEncoder",
+    "audio": "quickstudy.encoders.AudioCNN",
 }
 """For data of each kind, where none is named."""
 
@@ -114,7 +114,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         Strategy,
         "strategy",
         skip=DERIVED_FOR_STRATEGY,
-        default={"class_path": "quickstudy.PrototypicalNetwork"},
+        default={"class_path": "quickstudy.strategies.PrototypicalNetwork"},
         required=False,
         fail_untyped=False,  # arguments of a class of one's own often have no types
         help="a strategy's name or import path; --strategy.ARGUMENT sets its arguments",

@@ -115,7 +115,7 @@ def is_of_output(error: OSError) -> bool:
 
 def output_failed(error: Exception) -> str:
     """The message for when standard output cannot be written."""
-    from quickstudy.files import reason_of  # not at the top: --help is to start quickly
+    from quickstudy.saving.files import reason_of  # not at the top: --help is to start quickly
 
     return f"standard output cannot be written: {reason_of(error)}."
 

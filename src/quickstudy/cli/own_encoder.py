@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import evaluating
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.raw import kind_of
 from quickstudy.cli.options import DERIVED_FOR_ENCODER, check_given, fit_to_inputs, plain
 from quickstudy.cli.parsing import new_parser, parse
-from quickstudy.datasets.catalogue import PHOTOGRAPHS, SOUNDS
-from quickstudy.datasets.decoding import read_text_file
+from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.datasets.decoded.decoding import read_text_file
+from quickstudy.datasets.sources.catalogue import PHOTOGRAPHS, SOUNDS
 from quickstudy.encoders import Encoder
 from quickstudy.encoders.own import is_import_path, own_class
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError
 from quickstudy.messages import UsageError, reason
-from quickstudy.training.description import build
+from quickstudy.saving.description import build
 
 
 def without_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -113,7 +113,7 @@ def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
         raise ValueError(
             f"The encoder {name} cannot read {inputs.kind} inputs [B, "
             f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) State what it reads in an "
-            "attribute; for images: self.inputs = quickstudy.ImageInputs(size=32)."
+            "attribute; for images: self.inputs = quickstudy.inputs.ImageInputs(size=32)."
         ) from error
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != 2:
         given = list(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__

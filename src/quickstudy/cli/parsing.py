@@ -14,8 +14,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.messages import UsageError, did_you_mean
-from quickstudy.trust import IMPORT_PATH, check_config
-from quickstudy.yaml_text import read_yaml, read_yaml_file
+from quickstudy.saving.trust import IMPORT_PATH, check_config
+from quickstudy.saving.yaml_text import read_yaml, read_yaml_file
 
 CLASS_OPTIONS = ("strategy", "encoder")
 """Options that name a class, whose arguments follow after a dot."""
@@ -161,7 +161,7 @@ def _missing_options(error: str, parser: ArgumentParser) -> str:
 
 def _path_as_class(parser: ArgumentParser, words: Sequence[str]) -> str:
     """What to say of a file or folder in the place of a class; nothing where there is none."""
-    from quickstudy.foreign_files import explanation
+    from quickstudy.saving.foreign_files import explanation
 
     defaults = parser.get_defaults(skip_validation=True)
     for option in CLASS_OPTIONS:

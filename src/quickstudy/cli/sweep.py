@@ -23,6 +23,11 @@ from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.messages import UsageError, did_you_mean
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.description import described_class
+from quickstudy.saving.directory_lock import locked
+from quickstudy.saving.trust import check_config
+from quickstudy.saving.yaml_text import read_yaml
 from quickstudy.sweeps.executors import Executor
 from quickstudy.sweeps.halving import Rung, halving_rungs
 from quickstudy.sweeps.results import (
@@ -34,11 +39,6 @@ from quickstudy.sweeps.results import (
 from quickstudy.sweeps.search import Standing, ranked, search
 from quickstudy.sweeps.space import Values, distinct, draws, grid, read_space
 from quickstudy.sweeps.trial import Outcome, Trial, outcome
-from quickstudy.training.description import described_class
-from quickstudy.training.lock import locked
-from quickstudy.training.run import RunDirectory
-from quickstudy.trust import check_config
-from quickstudy.yaml_text import read_yaml
 
 DESCRIPTION = (
     "Train runs that differ in some parameters, and rank them by their accuracy on the "

@@ -20,15 +20,15 @@ from quickstudy.cli.options import (
     training_parser,
 )
 from quickstudy.cli.parsing import parse
+from quickstudy.compute.ranks import rank
 from quickstudy.datasets import ClassDataset
-from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS
-from quickstudy.files import check_folder_writable
+from quickstudy.datasets.sources.catalogue import ALIASES, BENCHMARKS
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.messages import UsageError
+from quickstudy.runs import Run
+from quickstudy.runs.run import RunDirectory
+from quickstudy.saving.files import check_folder_writable
 from quickstudy.strategies import Strategy
-from quickstudy.training import Run
-from quickstudy.training.ranks import rank
-from quickstudy.training.run import RunDirectory
 
 DESCRIPTION = (
     "Meta-train a strategy over many tasks drawn from the training classes. Ctrl-C saves and "

@@ -1,7 +1,5 @@
 """Examples grouped by class: loading, named benchmarks, the built-in glyphs."""
 
-from quickstudy.datasets.catalogue import Availability, Benchmark, available_datasets
-from quickstudy.datasets.dataset import ClassDataset
-from quickstudy.datasets.loading import load_dataset
+import lazy_loader
 
-__all__ = ["Availability", "Benchmark", "ClassDataset", "available_datasets", "load_dataset"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.counts import whole_number
-from quickstudy.datasets.features import embed_examples, every_example
+from quickstudy.datasets.decoded.features import embed_examples, every_example
 from quickstudy.datasets.in_memory import as_stored, read_examples
 from quickstudy.datasets.labels import read_labels
 from quickstudy.inputs import FeatureInputs, Inputs

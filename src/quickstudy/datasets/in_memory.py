@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.datasets.decoding import decoded_batches
+from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.datasets.kinds import KINDS
 from quickstudy.datasets.labels import LABELS_HOW
 from quickstudy.datasets.things import unpacked

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.labels import as_labels, one_spelling
+from quickstudy.datasets.given_labels import as_labels, one_spelling
 
 LABELS_HOW = "Give a list with one label for each example."
 

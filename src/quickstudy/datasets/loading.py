@@ -11,18 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.datasets.cache import load_or_decode
-from quickstudy.datasets.catalogue import ALIASES, BENCHMARKS, PHOTOGRAPHS, SOUNDS, Benchmark
-from quickstudy.datasets.class_splits import check_class_splits, read_class_splits, splits_of
-from quickstudy.datasets.columns import Columns
 from quickstudy.datasets.dataset import ClassDataset
-from quickstudy.datasets.decoding import RawExamples, Splits, Unreadable, read_text_file
-from quickstudy.datasets.finding import Source, find_source
-from quickstudy.datasets.folder import ClassFolders
+from quickstudy.datasets.decoded.cache import load_or_decode
+from quickstudy.datasets.decoded.decoding import RawExamples, Splits, Unreadable, read_text_file
 from quickstudy.datasets.kinds import KINDS
-from quickstudy.datasets.notes import remembered
-from quickstudy.datasets.rows import Rows, Where
-from quickstudy.datasets.tables import TableSource
+from quickstudy.datasets.sources.catalogue import (
+    ALIASES,
+    BENCHMARKS,
+    PHOTOGRAPHS,
+    SOUNDS,
+    Benchmark,
+)
+from quickstudy.datasets.sources.class_splits import (
+    check_class_splits,
+    read_class_splits,
+    splits_of,
+)
+from quickstudy.datasets.sources.columns import Columns
+from quickstudy.datasets.sources.finding import Source, find_source
+from quickstudy.datasets.sources.folder import ClassFolders
+from quickstudy.datasets.sources.notes import remembered
+from quickstudy.datasets.sources.rows import Rows, Where
+from quickstudy.datasets.sources.tables import TableSource
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 from quickstudy.inputs.inputs import check_inputs
 

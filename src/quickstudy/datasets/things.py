@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.datasets.columns import LABEL_COLUMNS
 from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.sources.columns import LABEL_COLUMNS
 from quickstudy.inputs.audio import is_recording
 
 _CLASSES_OF_THE_LIBRARY = {"image": "Image", "audio": "Audio"}

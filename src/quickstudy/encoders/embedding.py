@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import evaluating
-from quickstudy.datasets.decoding import decoded_batches
+from quickstudy.compute.encoding import check_finite, encoded
+from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
-from quickstudy.encoding import check_finite, encoded
 from quickstudy.inputs import Inputs
 
 _DECODED_AT_ONCE = 256

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from quickstudy.encoding import check_encoder, encoded
+from quickstudy.compute.encoding import check_encoder, encoded
 
 Modulation = Sequence[tuple[Tensor, Tensor]]
 """For each modulated layer (scale, shift), each ``[B, channels]``: x → (1 + scale) x + shift."""

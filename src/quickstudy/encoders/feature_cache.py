@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.datasets.cache_folder import cache_folder
+from quickstudy.datasets.decoded.cache_folder import cache_folder
 from quickstudy.inputs import Inputs
 
 MOST_BYTES = 2 * 2**30

@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from quickstudy.encoders.encoder import Encoder
-from quickstudy.foreign_files import is_named_like_a_model
 from quickstudy.messages import did_you_mean, reason
-from quickstudy.trust import IMPORT_PATH
+from quickstudy.saving.foreign_files import is_named_like_a_model
+from quickstudy.saving.trust import IMPORT_PATH
 
 
 def is_import_path(name: str) -> bool:

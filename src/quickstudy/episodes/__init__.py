@@ -1,22 +1,5 @@
 """What a task is, and where tasks come from."""
 
-from quickstudy.episodes.batches import BatchSampler
-from quickstudy.episodes.episode import Episode, Examples, TaskSource
-from quickstudy.episodes.mixture import Mixture
-from quickstudy.episodes.sampler import EpisodeIndices, EpisodeSampler
-from quickstudy.episodes.sinusoids import Sinusoids
-from quickstudy.episodes.source import CheckedSource, as_source, is_source
+import lazy_loader
 
-__all__ = [
-    "BatchSampler",
-    "CheckedSource",
-    "Episode",
-    "EpisodeIndices",
-    "EpisodeSampler",
-    "Examples",
-    "Mixture",
-    "Sinusoids",
-    "TaskSource",
-    "as_source",
-    "is_source",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

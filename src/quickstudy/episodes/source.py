@@ -154,7 +154,8 @@ def _inputs(given: Any, first: Episode, name: str) -> Inputs:
     if inputs is not None and not isinstance(inputs, Inputs):
         raise ValueError(
             f"{name}.inputs is a {type(inputs).__name__}; give an object that describes how inputs "
-            "are made, such as quickstudy.inputs.FeatureInputs(16) or quickstudy.ImageInputs(84)."
+            "are made, such as quickstudy.inputs.FeatureInputs(16) or "
+            "quickstudy.inputs.ImageInputs(84)."
         )
     if inputs is not None:
         return inputs
@@ -163,7 +164,7 @@ def _inputs(given: Any, first: Episode, name: str) -> Inputs:
         raise ValueError(
             f"{name} returns inputs of shape {list(shape)} but does not state how they are made, "
             "which is saved with the trained strategy. Give it an attribute `inputs`, such as "
-            "quickstudy.ImageInputs(size, channels) for images."
+            "quickstudy.inputs.ImageInputs(size, channels) for images."
         )
     return FeatureInputs(shape[0])
 

@@ -1,6 +1,5 @@
 """How well a strategy learns classes that it never saw."""
 
-from quickstudy.evaluation.evaluator import evaluate
-from quickstudy.evaluation.report import Estimate, Report
+import lazy_loader
 
-__all__ = ["Estimate", "Report", "evaluate"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

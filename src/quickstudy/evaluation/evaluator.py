@@ -12,27 +12,26 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from quickstudy.compute.allocator import keep_freed_memory
+from quickstudy.compute.ranks import gathered, rank, ranks, sum_over_ranks
+from quickstudy.compute.watch import Watch
 from quickstudy.counts import Count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
 from quickstudy.episodes.sampler import QueryBalance
-from quickstudy.evaluation.report import Estimate, Report
-from quickstudy.strategies import Strategy
-from quickstudy.training.allocator import keep_freed_memory
-from quickstudy.training.description import differences
-from quickstudy.training.doors import checked_strategy, classes_or_tasks
-from quickstudy.training.observing import Observed, normalization_policy
-from quickstudy.training.protocol import Protocol
-from quickstudy.training.ranks import gathered, rank, ranks, sum_over_ranks
-from quickstudy.training.run import Run
-from quickstudy.training.sources import check_source
-from quickstudy.training.validation import (
+from quickstudy.evaluation.arguments import check_source, checked_strategy, classes_or_tasks
+from quickstudy.evaluation.observing import Observed, normalization_policy
+from quickstudy.evaluation.outcomes import (
     Outcome,
     mean_and_interval,
     outcomes,
     outcomes_of_tasks,
 )
-from quickstudy.training.watch import Watch
+from quickstudy.evaluation.protocol import Protocol
+from quickstudy.evaluation.report import Estimate, Report
+from quickstudy.runs.run import Run
+from quickstudy.saving.description import differences
+from quickstudy.strategies import Strategy
 
 CALIBRATION_BINS = 15
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quickstudy.answering_modules import evaluating
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.episodes import Episode
 from quickstudy.evaluation.report import Report
-from quickstudy.files import atomically
+from quickstudy.saving.files import atomically
 from quickstudy.strategies import Strategy
 
 RIGHT, WRONG, GREY = "#2a7f4f", "#b3261e", "#777777"

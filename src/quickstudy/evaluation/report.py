@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from quickstudy.files import write_text_atomically
+from quickstudy.saving.files import write_text_atomically
 
 
 @dataclass(frozen=True)

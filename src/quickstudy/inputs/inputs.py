@@ -36,7 +36,8 @@ def check_inputs(given: Any) -> None:
         called = f"the class {given.__name__}" if isinstance(given, type) else called
         raise ValueError(
             f"The argument inputs is {called}; give an object that turns examples into "
-            "tensors, such as quickstudy.ImageInputs(84) or quickstudy.inputs.FeatureInputs(16)."
+            "tensors, such as quickstudy.inputs.ImageInputs(84) or "
+            "quickstudy.inputs.FeatureInputs(16)."
         )
 
 

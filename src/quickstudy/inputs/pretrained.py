@@ -14,7 +14,7 @@ from quickstudy.inputs.depth import remark_if_black
 from quickstudy.inputs.images import read_image
 from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, UnknownTexts, padded, readable
 from quickstudy.inputs.unreadable import naming
-from quickstudy.model_files import ModelFolder, model_folder, require_pretrained_extra
+from quickstudy.saving.model_files import ModelFolder, model_folder, require_pretrained_extra
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PretrainedImageInputs:
         revision: the hub's commit, tag or branch.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`quickstudy.model_files.model_folder`; or the
+        FileNotFoundError, ValueError: as :func:`quickstudy.saving.model_files.model_folder`; or the
             processor leaves images in sizes of their own.
         ImportError: the extra "pretrained" is not installed.
     """
@@ -97,7 +97,7 @@ class PretrainedTextInputs:
         length: tokens that are read of a text; None for the model's own limit, 512 at most.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`quickstudy.model_files.model_folder`; or the
+        FileNotFoundError, ValueError: as :func:`quickstudy.saving.model_files.model_folder`; or the
             model reads fewer tokens than ``length``.
         ImportError: the extra "pretrained" is not installed.
     """

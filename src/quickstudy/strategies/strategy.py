@@ -9,9 +9,9 @@ from typing import ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import check_encoder, encoded
 from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.task_normalization import check_keeps_statistics, follow
-from quickstudy.encoding import check_encoder, encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode
 from quickstudy.strategies.functional import task_loss

@@ -13,10 +13,10 @@ import yaml
 from rich.table import Table
 
 from quickstudy.evaluation import Estimate
-from quickstudy.files import write_text_atomically
+from quickstudy.saving.description import differences
+from quickstudy.saving.files import write_text_atomically
+from quickstudy.saving.yaml_text import read_yaml_file
 from quickstudy.sweeps.search import Standing, ranked
-from quickstudy.training.description import differences
-from quickstudy.yaml_text import read_yaml_file
 
 
 class SweepDirectory:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quickstudy.runs.run import RunDirectory
 from quickstudy.sweeps.space import Values
-from quickstudy.training.run import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,6 @@
 The trainer is imported when it is first used: loading what was trained does without it.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING, Any
-
-from quickstudy.training.checkpoint import Checkpoint
-from quickstudy.training.run import Run, load
-
-if TYPE_CHECKING:
-    from quickstudy.training.trainer import Trainer, fit
-
-__all__ = ["Checkpoint", "Run", "Trainer", "fit", "load"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in ("Trainer", "fit"):
-        raise AttributeError(f"module 'quickstudy.training' has no attribute {name!r}")
-    from quickstudy.training import trainer
-
-    return getattr(trainer, name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quickstudy.files import explained
-from quickstudy.training.history import Row
+from quickstudy.runs.history import Row
+from quickstudy.saving.files import explained
 
 
 class Events:

@@ -13,35 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.datasets import ClassDataset
-from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.encoders.task_normalization import check_materialized
-from quickstudy.episodes import Episode, Examples, TaskSource
-from quickstudy.episodes.episode import unchecked_episode
-from quickstudy.inputs import described_inputs
-from quickstudy.strategies import Strategy
-from quickstudy.training.allocator import keep_freed_memory
-from quickstudy.training.averaging import MovingAverage, copied
-from quickstudy.training.checkpoint import Checkpoint, optimizer_tensors
-from quickstudy.training.checks import (
-    check_augmentation,
-    check_same_parameters,
-    check_same_run,
-    check_turns,
-    check_validation,
-)
-from quickstudy.training.description import Description
-from quickstudy.training.events import Events
-from quickstudy.training.history import Row
-from quickstudy.training.identity import identity
-from quickstudy.training.launch import launch
-from quickstudy.training.lock import locked
-from quickstudy.training.memory import deep_loop_warning, has_deep_loop
-from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
-from quickstudy.training.progress import TrainingProgress
-from quickstudy.training.protocol import Protocol
-from quickstudy.training.randomness import seed_all
-from quickstudy.training.ranks import (
+from quickstudy.compute.allocator import keep_freed_memory
+from quickstudy.compute.launch import launch
+from quickstudy.compute.ranks import (
     barrier,
     gathered,
     rank,
@@ -50,15 +24,42 @@ from quickstudy.training.ranks import (
     sum_over_ranks,
     zeros_for_none,
 )
-from quickstudy.training.rebuilding import frozen_names
-from quickstudy.training.run import Run, RunDirectory, take_over
-from quickstudy.training.signals import StopRequest, stop_requests
-from quickstudy.training.sources import check_source, task_source
-from quickstudy.training.state import StrategyState
+from quickstudy.compute.signals import StopRequest, stop_requests
+from quickstudy.compute.watch import Watch
+from quickstudy.datasets import ClassDataset
+from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.encoders.task_normalization import check_materialized
+from quickstudy.episodes import Episode, Examples, TaskSource
+from quickstudy.episodes.episode import unchecked_episode
+from quickstudy.evaluation.arguments import check_source
+from quickstudy.evaluation.outcomes import mean_and_interval, validated
+from quickstudy.evaluation.protocol import Protocol
+from quickstudy.inputs import described_inputs
+from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.runs.history import Row
+from quickstudy.runs.identity import identity
+from quickstudy.runs.run import Run, RunDirectory, take_over
+from quickstudy.runs.same_run import check_same_run
+from quickstudy.runs.verifying import answers_to, verified
+from quickstudy.saving.description import Description
+from quickstudy.saving.directory_lock import locked
+from quickstudy.saving.rebuilding import frozen_names
+from quickstudy.strategies import Strategy
+from quickstudy.strategies.state import StrategyState
+from quickstudy.training.averaging import MovingAverage, copied
+from quickstudy.training.checks import (
+    check_augmentation,
+    check_same_parameters,
+    check_turns,
+    check_validation,
+)
+from quickstudy.training.events import Events
+from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
+from quickstudy.training.progress import TrainingProgress
+from quickstudy.training.randomness import seed_all
+from quickstudy.training.sources import task_source
+from quickstudy.training.task_memory import deep_loop_warning, has_deep_loop
 from quickstudy.training.tasks import MetaGradient
-from quickstudy.training.validation import mean_and_interval, validated
-from quickstudy.training.verifying import answers_to, verified
-from quickstudy.training.watch import Watch
 
 if TYPE_CHECKING:
     from quickstudy.training.trainer import Trainer

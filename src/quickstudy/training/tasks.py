@@ -20,9 +20,9 @@ from quickstudy.episodes import Episode
 from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.foreign import alike, is_known, random_state, untouched
 from quickstudy.strategies.functional import is_small
+from quickstudy.strategies.state import StrategyState
 from quickstudy.training.compiling import CompiledForward
-from quickstudy.training.memory import free_memory, peak_memory
-from quickstudy.training.state import StrategyState
+from quickstudy.training.task_memory import free_memory, peak_memory
 
 MEMORY_SHARE = 0.5
 """Of the memory that is free: how much may go to tasks that run side by side."""

@@ -12,12 +12,12 @@ import torch
 from quickstudy.counts import plain_count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
+from quickstudy.evaluation.arguments import checked_strategy, classes_or_tasks
 from quickstudy.inputs import Augmentation
+from quickstudy.runs.run import Run
 from quickstudy.strategies import Strategy
-from quickstudy.training.doors import checked_strategy, classes_or_tasks
 from quickstudy.training.loop import Fit
 from quickstudy.training.optimizer import OptimizerName, Schedule
-from quickstudy.training.run import Run
 
 Precision = Literal["32-true", "bf16-mixed"]
 

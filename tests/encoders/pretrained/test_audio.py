@@ -6,7 +6,7 @@ from torch import nn
 
 from quickstudy.encoders import PretrainedAudioEncoder
 from quickstudy.inputs.audio import AudioInputs
-from quickstudy.training.description import build, describe
+from quickstudy.saving.description import build, describe
 
 from . import tiny_models
 from .tiny_models import seeded

@@ -16,7 +16,7 @@ from quickstudy.inputs import (
     UnreadableError,
     inputs_from_dict,
 )
-from quickstudy.training.description import build, describe
+from quickstudy.saving.description import build, describe
 
 from . import tiny_models
 from .tiny_models import seeded

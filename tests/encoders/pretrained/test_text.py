@@ -11,7 +11,7 @@ from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed
 from quickstudy.encoders.pretrained.text import pool
 from quickstudy.inputs import PretrainedTextInputs, UnreadableError, inputs_from_dict
-from quickstudy.training.description import build, describe
+from quickstudy.saving.description import build, describe
 
 from . import tiny_models
 from .tiny_models import seeded

@@ -17,7 +17,7 @@ from quickstudy.encoders.pretrained.encoder import (
     tower_of,
 )
 from quickstudy.inputs.audio import AudioInputs
-from quickstudy.model_files import ModelFolder
+from quickstudy.saving.model_files import ModelFolder
 
 USUAL_SECONDS = 10.0
 """Read of a sound by models that have no window of their own."""
@@ -95,8 +95,8 @@ class PretrainedAudioEncoder(PretrainedEncoder):
             10. Longer sounds are cropped at the centre.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`quickstudy.model_files.model_folder`; or no audio
-            encoder is known in the model, or its window is shorter than ``seconds``.
+        FileNotFoundError, ValueError: as :func:`quickstudy.saving.model_files.model_folder`; or
+            no audio encoder is known in the model, or its window is shorter than ``seconds``.
         ImportError: the extra "pretrained" is not installed.
     """
 

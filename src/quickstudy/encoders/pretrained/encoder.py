@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder
 from quickstudy.inputs import Inputs
-from quickstudy.model_files import ModelFolder, model_folder, require_pretrained_extra
+from quickstudy.saving.model_files import ModelFolder, model_folder, require_pretrained_extra
 
 Tower = TypeVar("Tower")
 

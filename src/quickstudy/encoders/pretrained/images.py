@@ -98,8 +98,8 @@ class PretrainedImageEncoder(PretrainedEncoder):
         revision: a branch, tag or commit of the hub.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`quickstudy.model_files.model_folder`; or no image
-            encoder is known in the model.
+        FileNotFoundError, ValueError: as :func:`quickstudy.saving.model_files.model_folder`; or
+            no image encoder is known in the model.
         ImportError: the extra "pretrained" is not installed.
     """
 

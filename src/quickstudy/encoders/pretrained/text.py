@@ -16,7 +16,7 @@ from quickstudy.encoders.pretrained.encoder import (
     remove_unused,
 )
 from quickstudy.inputs import PretrainedTextInputs
-from quickstudy.model_files import ModelFolder, require_pretrained_extra
+from quickstudy.saving.model_files import ModelFolder, require_pretrained_extra
 
 Pooling = Literal["mean", "cls", "max"]
 
@@ -62,8 +62,8 @@ class PretrainedTextEncoder(PretrainedEncoder):
         length: tokens that are read of a text; None for the model's own limit, 512 at most.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`quickstudy.model_files.model_folder`; or the model
-            has no text encoder, or reads fewer tokens than ``length``.
+        FileNotFoundError, ValueError: as :func:`quickstudy.saving.model_files.model_folder`; or
+            the model has no text encoder, or reads fewer tokens than ``length``.
         ImportError: the extra "pretrained" is not installed.
     """
 

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
-from quickstudy.encoding import encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.modulation import (
     Modulations,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
-from quickstudy.encoding import encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
 from quickstudy.strategies.amortized.modulation import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from quickstudy.encoding import encoded
+from quickstudy.compute.encoding import encoded
 from quickstudy.strategies.strategy import Theta
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import Encoded, encoded
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.encoders.encoder import Encoder, feature_size
 from quickstudy.encoders.task_normalization import (
@@ -17,7 +18,6 @@ from quickstudy.encoders.task_normalization import (
     use_batch_statistics,
     with_task_batch_norm,
 )
-from quickstudy.encoding import Encoded, encoded
 from quickstudy.episodes import Examples
 from quickstudy.strategies.amortized.learners import LinearLearner
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import evaluating
+from quickstudy.compute.encoding import Encoded
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.normalization import transformed
-from quickstudy.encoding import Encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.foreign import is_known, running, writes_inputs

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import Modulation, feature_size
-from quickstudy.encoding import encoded
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 

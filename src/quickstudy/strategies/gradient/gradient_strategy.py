@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.encoders.normalization import transformed
 from quickstudy.encoders.task_normalization import (
@@ -18,7 +19,6 @@ from quickstudy.encoders.task_normalization import (
     use_batch_statistics,
     with_task_batch_norm,
 )
-from quickstudy.encoding import encoded
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
 from quickstudy.strategies.functional import call_with, map_tasks, task_loss

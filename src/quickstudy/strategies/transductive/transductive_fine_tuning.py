@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.answering_modules import evaluating
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.episodes import Examples
 from quickstudy.strategies.finetune.fine_tuning import HEAD, Depth, FineTuning
 from quickstudy.strategies.functional import (

@@ -1,0 +1,1 @@
+"""Decoded examples and their features, cached on disk."""

@@ -1,0 +1,113 @@
+"""Features: what an encoder makes of examples, computed once to be used in many episodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.compute.encoding import check_finite, encoded
+from quickstudy.compute.evaluation_mode import evaluating
+
+EXAMPLES_AT_ONCE = 2**8
+"""Examples encoded at once."""
+
+
+class Readable(Protocol):
+    """Anything whose examples are read by class and position."""
+
+    def gather(self, classes: Tensor, positions: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an encoder made of n examples.
+
+    Args:
+        features: ``[n, D]``, in the encoder's precision.
+        seconds: spent in the encoder, without reading the examples.
+    """
+
+    features: Tensor
+    seconds: float
+
+
+class TooLargeError(ValueError):
+    """The features need more memory than was allowed."""
+
+
+def every_example(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The class and the position inside it of each example, both ``[n]``, of classes ``[C]``."""
+    starts = torch.cumsum(sizes, 0) - sizes
+    classes = torch.arange(len(sizes)).repeat_interleave(sizes)
+    return classes, torch.arange(len(classes)) - starts[classes]
+
+
+def embed_examples(
+    encoder: nn.Module,
+    source: Readable,
+    classes: Tensor,
+    positions: Tensor,
+    device: torch.device | str,
+    most_bytes: int | None = None,
+    embedded: Callable[[int, int], None] | None = None,
+) -> Embedding:
+    """Encodes examples in batches, in evaluation mode and without gradients.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
+        source: where the examples are read.
+        classes: ``[n]`` int64, the examples' classes.
+        positions: ``[n]`` int64, their positions inside the class.
+        device: where the encoder is and the features shall be.
+        most_bytes: memory that the features may take.
+        embedded: is told (encoded so far, n) after each batch.
+
+    Raises:
+        TooLargeError: when they would take more; seen after the first batch.
+    """
+    features = torch.empty(0)
+    seconds = 0.0
+    with evaluating(encoder):
+        for part in batches(len(classes)):
+            inputs = source.gather(classes[part], positions[part]).to(device)
+            started = now(device)
+            vectors = encoded(encoder, inputs)
+            seconds += now(device) - started
+            if part.start == 0:
+                needed = vectors[0].nbytes * len(classes)
+                if most_bytes is not None and needed > most_bytes:
+                    raise TooLargeError(
+                        f"The features of {len(classes)} examples, {vectors.shape[1]} numbers "
+                        f"each, take {needed} bytes; at most {most_bytes} are allowed."
+                    )
+                features = vectors.new_empty(len(classes), vectors.shape[1])
+            features[part] = vectors
+            if embedded is not None:
+                embedded(part.stop, len(classes))
+    if len(classes):
+        check_finite(encoder, features)
+    return Embedding(features, seconds)
+
+
+def batches(examples: int) -> Iterator[slice]:
+    """Covers so many examples, at most ``EXAMPLES_AT_ONCE`` at a time, by powers of two.
+
+    For each number of images that it meets, PyTorch's library of convolutions compiles kernels, and
+    keeps a thousand of them.
+    """
+    start = 0
+    while start < examples:
+        largest = 1 << ((examples - start).bit_length() - 1)
+        yield slice(start, start := start + min(largest, EXAMPLES_AT_ONCE))
+
+
+def now(device: torch.device | str) -> float:
+    """The time in seconds, when ``device`` has done all that it was told to do."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

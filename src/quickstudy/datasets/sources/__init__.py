@@ -1,0 +1,1 @@
+"""Where examples come from: folders, tables, hub repositories, named benchmarks and glyphs."""

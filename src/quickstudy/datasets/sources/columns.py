@@ -1,0 +1,252 @@
+"""Which columns of a table hold the inputs and the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.sources.class_splits import read_class_splits
+from quickstudy.datasets.sources.parts import training_parts
+from quickstudy.datasets.sources.table import Table, codes, first_values
+
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "category",
+    "intent",
+    "species",
+    "target",
+    "fine_label",
+    "word",
+    "digit",
+    "sentiment",
+    "emotion",
+    "topic",
+)
+"""Usual names of the column of classes, the most usual first; case does not matter."""
+
+_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where tables keep their inputs and classes; what is None is found out.
+
+    Args:
+        input: the column of images, texts or sounds.
+        label: the column of class labels.
+        configuration: which of a repository's several data sets.
+
+    Raises:
+        ValueError: when both are one column.
+    """
+
+    input: str | None = None
+    label: str | None = None
+    configuration: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.input is not None and self.input == self.label:
+            raise ValueError(
+                f"The column {self.input!r} was named for the inputs and for the classes; each "
+                "input would be a class of its own. Name another column with input_column or "
+                "label_column."
+            )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables, one for each data split.
+
+    Args:
+        parts: the tables by the names of their data splits.
+        name: what messages call them.
+        folder: where ``class_splits.json`` may lie.
+        roots: folders that files may lie in which a table names, relative to the first.
+        strings_are_paths: whether a column of strings may name files too.
+    """
+
+    parts: Mapping[str, Table]
+    name: str
+    folder: Path
+    roots: Sequence[Path]
+    strings_are_paths: bool = True
+
+    @property
+    def main(self) -> Table:
+        """The table that is inspected: the training table, because others may lack labels."""
+        return self.parts[training_parts([*self.parts])[0]]
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """The columns' types in the main table."""
+        return self.main.features
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a column holds: things of a kind, or paths of files of that kind."""
+
+    kind: str
+    are_paths: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The columns that were asked for or found, and what the inputs are."""
+
+    input: str
+    label: str
+    held: Held
+
+
+def find_columns(tables: Tables, columns: Columns, kind: str | None) -> Found:
+    """The columns of inputs and of classes.
+
+    Args:
+        tables: to look into.
+        columns: what is known already.
+        kind: of inputs that is wanted; None to take what there is.
+
+    Raises:
+        ValueError: it is not clear which they are, or those named do not hold such things.
+    """
+    held = held_by_columns(tables, kind)
+    found = columns.input or _input_column(tables, columns, held, kind)
+    for column in (found, columns.label):
+        if column is not None and column not in tables.features:
+            raise ValueError(
+                f"{tables.name} has no column {column!r}. {described(tables.features)}"
+            )
+    if found not in held or kind not in (None, held[found].kind):
+        raise ValueError(
+            f"The column {found!r} of {tables.name} cannot be read as {_plural(kind)}. "
+            f"{described(tables.features)}"
+        )
+    return Found(found, columns.label or _label_column(tables, found), held[found])
+
+
+def held_by_columns(tables: Tables, kind: str | None = None) -> dict[str, Held]:
+    """What each column holds that can hold inputs; ``kind`` is what doubtful ones are taken for."""
+    import datasets
+
+    held = {}
+    for key, feature in tables.features.items():
+        dtype = getattr(feature, "dtype", None)
+        if isinstance(feature, datasets.Image):
+            held[key] = Held("image")
+        elif isinstance(feature, datasets.Audio):
+            held[key] = Held("audio")
+        elif dtype in ("string", "large_string"):
+            of_files = _kind_of_paths(tables, key) if tables.strings_are_paths else None
+            use_files = of_files is not None and kind in (None, of_files)
+            held[key] = Held(of_files, True) if of_files and use_files else Held("text")
+        elif dtype in ("binary", "large_binary") or _is_encoded(feature):
+            media = [each.name for each in KINDS.values() if each.name != "text"]
+            usual = [each for each in media if key.lower() in KINDS[each].columns]
+            likely = kind if kind in media else usual[0] if len(usual) == 1 else None
+            if likely is not None:
+                held[key] = Held(likely)
+    return held
+
+
+def _is_encoded(feature: Any) -> bool:
+    """Whether this is how files of images and sounds are stored where nobody said what they are."""
+    return isinstance(feature, dict) and "bytes" in feature
+
+
+def _kind_of_paths(tables: Tables, column: str) -> str | None:
+    values = first_values(tables.main, column, _LOOKED_AT)
+    paths = [value for value in values if value and isinstance(value, str)]
+    kinds = {kind_of_file(path) for path in paths}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    # A text may happen to end as a file does.
+    return None if kind == "text" and not _is_file(tables.roots[0], paths[0]) else kind
+
+
+def _is_file(root: Path, path: str) -> bool:
+    try:
+        return (root / path).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a zero byte
+        return False
+
+
+def _input_column(
+    tables: Tables, columns: Columns, held: Mapping[str, Held], kind: str | None
+) -> str:
+    usable = {
+        key: each
+        for key, each in held.items()
+        if key != columns.label and kind in (None, each.kind)
+    }
+    # Where there are images or sounds, the strings beside them are about them.
+    media = {key: each for key, each in usable.items() if each.kind != "text"}
+    stored = {key: each for key, each in media.items() if not each.are_paths}
+    unlike_labels = {k: each for k, each in usable.items() if k.lower() not in LABEL_COLUMNS}
+    candidates = stored or media or unlike_labels or usable
+    kinds = {each.kind for each in candidates.values()}
+    found = None
+    if len(kinds) == 1:
+        found = _the_only_or_usual([*candidates], KINDS[next(iter(kinds))].columns)
+    if found is None:
+        what = " and of ".join(KINDS[each].nouns for each in sorted(kinds)) or _plural(kind)
+        several = f"columns of {what}" if len(kinds) > 1 else f"several columns of {what}"
+        raise ValueError(
+            f"{tables.name} has {several if candidates else f'no column of {what}'}. "
+            f"{described(tables.features)} If one of them holds the inputs to be used, name it "
+            "with input_column."
+        )
+    return found
+
+
+def _label_column(tables: Tables, found_input: str) -> str:
+    import datasets
+
+    others = {key: each for key, each in tables.features.items() if key != found_input}
+    classes = [key for key, feature in others.items() if isinstance(feature, datasets.ClassLabel)]
+    found = _the_only_or_usual(classes, LABEL_COLUMNS)
+    if found is None and not classes:
+        found = _the_only_or_usual([], LABEL_COLUMNS, others)
+    if found is None:
+        # Published divisions of the classes tell which column the classes are in.
+        strings = [key for key, each in others.items() if getattr(each, "dtype", None) == "string"]
+        for parts in read_class_splits(tables.folder).values():
+            named = {name for names in parts.values() for name in names}
+            fitting = [
+                key for key in strings if named <= {*codes([*tables.parts.values()], key)[0]}
+            ]
+            if len(fitting) == 1:
+                return fitting[0]
+    if found is None:
+        raise ValueError(
+            f"It is not clear which column of {tables.name} says the class. "
+            f"{described(tables.features)} Name the right one with label_column."
+        )
+    return found
+
+
+def _the_only_or_usual(
+    candidates: Sequence[str], usual: Sequence[str], among: Iterable[str] | None = None
+) -> str | None:
+    if len(candidates) == 1:
+        return candidates[0]
+    known = {each.lower(): each for each in (among or candidates)}
+    return next((known[name] for name in usual if name in known), None)
+
+
+def _plural(kind: str | None) -> str:
+    return "images, texts or sounds" if kind is None else KINDS[kind].nouns
+
+
+def described(features: Mapping[str, Any]) -> str:
+    """A table's columns and their types, as a sentence."""
+    listed = []
+    for key, feature in features.items():
+        kind = type(feature).__name__
+        listed.append(f"{key} ({feature.dtype if kind == 'Value' else kind})")
+    return f"Its columns are {', '.join(listed)}."

@@ -1,0 +1,313 @@
+"""Folders of images, texts or sounds, with a sub-folder for each class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from quickstudy.datasets.decoded.decoding import RawExamples
+from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.sources.layout import Layout, lay_out
+from quickstudy.datasets.sources.listing import (
+    FoundFile,
+    Listing,
+    counted_endings,
+    is_about_the_data,
+)
+from quickstudy.datasets.sources.parts import chosen_parts, part_of, pooling_note, split_by_parts
+from quickstudy.inputs.unreadable import what_to_do_about
+
+FOLDERS_SPLIT = "folders"
+"""The published split of a folder whose classes lie in train, validation and test folders."""
+
+CLEAR_MAJORITY = 3
+"""A folder holds things of a kind when they outnumber those of all others so many times."""
+
+_LAYOUT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Files of images, of texts (one per file) or of sounds, in one sub-folder for each class.
+
+    A class is named by the path of its folder, so folders can be nested. Folders called train, val
+    or test are parts, not classes (see ``layout.lay_out``). If no class is in two parts, the parts
+    form the published split "folders"; otherwise the examples of a class are pooled, with a note.
+
+    Args:
+        listing: the contents of the folder.
+        data_split: the parts to read, joined by "+"; None for all.
+    """
+
+    listing: Listing
+    data_split: str | None = None
+    _layouts: dict[str | None, Layout] = field(default_factory=dict, repr=False, compare=False)
+
+    def identity(self) -> dict[str, Any]:
+        """What the raw examples follow from: names, sizes and times, as reading all is slow."""
+        files = [[f.path, f.size, f.changed_ns] for f in self._files if "/" in f.path]
+        about = {"folder": str(self.listing.folder.resolve()), "files": files}
+        if self.data_split is None and self._is_plain:
+            return about
+        return about | {"layout": _LAYOUT_VERSION, "data_split": self.data_split}
+
+    def kind(self) -> str:
+        """The kind of thing that clearly most files in class folders hold.
+
+        Raises:
+            ValueError: there are no such files, or none of the kinds is in a clear majority.
+        """
+        folder = self.listing.folder
+        if not self._folders(None):
+            loose = Counter(kind_of_file(f.path) for f in self._files).most_common(1)
+            return str(loose[0][0]) if loose else next(iter(KINDS))  # reading will refuse it
+        counts = self._kinds_in(self._classes(None))
+        kind, most = next(iter(counts.items()))
+        rest = sum(counts.values()) - most
+        if not rest:
+            return kind
+        if most < CLEAR_MAJORITY * rest:
+            raise ValueError(
+                f"The folder {folder} mixes kinds of files: {_listed(counts)}. Take out what are "
+                "no examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
+                "AudioInputs)."
+            )
+        return kind
+
+    def _kinds_in(self, folders: Collection[str]) -> dict[str, int]:
+        """How many files of each kind lie in folders, most frequent first."""
+        within = [file.path for file in self._files if file.folder in folders]
+        found = Counter(kind_of_file(path) for path in within if not is_about_the_data(path))
+        return {str(kind): count for kind, count in found.most_common()}
+
+    def parts(self, kind: str) -> Sequence[str]:
+        """The names of the folders that are parts of the data; empty if there are none."""
+        return self._layout(kind).parts
+
+    def notes(self, kind: str) -> list[str]:
+        """Warnings for every time the files of a kind are read.
+
+        Raises:
+            ValueError: as :meth:`read`.
+        """
+        folder, nouns, layout = self.listing.folder, KINDS[kind].nouns, self._layout(kind)
+        classes = self._classes(kind)
+        notes = [*layout.notes, *self._empty_folders(kind)]
+        counts = self._kinds_in(classes)
+        if {*counts} - {kind}:
+            notes.append(
+                f"The class folders of {folder} hold {_listed(counts)}: only the {nouns} are read."
+            )
+        loose = [
+            file.path
+            for file in self._files
+            if kind_of_file(file.path) == kind and file.folder not in layout.places
+        ]
+        if layout.parts and self.data_split is None:
+            notes.append(pooling_note(f"the folder {folder}", self._classes_of_parts(kind)))
+        without = [folder for folder, (_, part) in layout.places.items() if not part]
+        if without and self.data_split is not None:
+            notes.append(
+                f"{len(without)} class folders of {folder} are in no part of the data and are left "
+                f"out, because {self.data_split} was chosen: {without[0]!r} is the first."
+            )
+        if loose := [path for path in loose if not is_about_the_data(path)]:
+            places = Counter(str(PurePosixPath(path).parent) for path in loose)
+            listed = ", ".join(repr(place) for place in sorted(places) if place != ".")
+            notes.append(
+                f"{len(loose)} {nouns} lie in {folder} outside the class folders"
+                f"{f' (in {listed})' if listed else ''} and are left out: {loose[0]!r} is the "
+                "first."
+            )
+        unknown = [
+            file.path
+            for file in self.listing.files
+            if kind_of_file(file.path) is None
+            and not is_about_the_data(file.path)
+            and any(path in classes for path in _with_parents(file.folder))
+        ]
+        if unknown:
+            notes.append(
+                f"{len(unknown)} files in the class folders of {folder} have types that cannot be "
+                f"read and are left out ({counted_endings(unknown)}): {unknown[0]!r} is the "
+                f"first.{what_to_do_about(unknown)}"
+            )
+        return [note for note in notes if note]
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the folder has parts, for files of any kind."""
+        return any(self._layout(kind).parts for kind in KINDS if self._folders(kind))
+
+    def chosen(self, data_split: str) -> ClassFolders:
+        """The same folder with only the examples of some of its parts.
+
+        Raises:
+            ValueError: there is no such part; raised when the folder is read.
+        """
+        return ClassFolders(self.listing, data_split)
+
+    @contextmanager
+    def read(self, kind: str) -> Iterator[RawExamples]:
+        """The files of a kind by class, both in alphabetical order.
+
+        Raises:
+            ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
+                requested part does not exist.
+        """
+        folder = self.listing.folder
+        self._empty_folders(kind)
+        class_of = self._classes(kind)
+        classes: dict[str, list[str]] = {}
+        for file in self._files:
+            if file.folder in class_of and kind_of_file(file.path) == kind:
+                classes.setdefault(class_of[file.folder], []).append(file.path)
+        names = sorted(classes)
+        paths = [path for name in names for path in classes[name]]
+        noun = KINDS[kind].noun
+
+        def rows(start: int) -> Iterator[tuple[str, Any]]:
+            for path in paths[start:]:
+                yield f"The {noun} {str(folder / path)!r}", folder / path
+
+        splits = split_by_parts(FOLDERS_SPLIT, self._classes_of_parts(kind))
+        yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
+
+    @property
+    def looks_right(self) -> bool:
+        """Whether there are files of some kind in two folders or more that may be classes."""
+        tops = {f.path.partition("/")[0] for f in self._files if "/" in f.path}
+        return len(tops) > 1 and not all(map(part_of, tops))
+
+    @property
+    def holds_classes(self) -> bool:
+        """Whether two class folders or more hold files of one kind."""
+        try:
+            return len(self._layout(None).class_names) > 1
+        except ValueError:
+            return False
+
+    @cached_property
+    def _files(self) -> list[FoundFile]:
+        return [file for file in self.listing.files if kind_of_file(file.path)]
+
+    def _folders(self, kind: str | None) -> list[str]:
+        """The folders below the top one with files of a kind, or of any kind if it is None."""
+        return sorted(
+            {
+                file.folder
+                for file in self._files
+                if file.folder and kind in (None, kind_of_file(file.path))
+            }
+        )
+
+    def _layout(self, kind: str | None) -> Layout:
+        """The layout of the folders with files of one kind, or of all kinds together."""
+        if kind not in self._layouts:
+            folder, nouns = self.listing.folder, KINDS[kind].nouns if kind else "files"
+            folders = self._folders(kind)
+            if not folders:
+                raise self._without_folders(nouns)
+            layout = lay_out(folders, str(folder), nouns)
+            self._layouts[kind] = layout
+        return self._layouts[kind]
+
+    def _without_folders(self, nouns: str) -> ValueError:
+        """The message about a folder without sub-folders that hold such files."""
+        folder = self.listing.folder
+        loose = [f for f in self._files if not f.folder and not is_about_the_data(f.path)]
+        loose = [f for f in loose if KINDS[str(kind_of_file(f.path))].nouns in (nouns, "files")]
+        what, hint = f"{len(loose)} {nouns} but no sub-folder with {nouns}", ""
+        if not loose:
+            what = f"no {nouns}" if self._files else "no images, texts or sounds"
+            others = [f.path for f in self.listing.files if not kind_of_file(f.path)]
+            if others and not self._files:
+                hint = f" It holds {counted_endings(others)}.{what_to_do_about(others)}"
+        return ValueError(
+            f"The folder {folder} has {what}. Put the files of each class in a sub-folder named "
+            f"for the class.{hint}"
+        )
+
+    def _wanted_parts(self, layout: Layout) -> Sequence[str]:
+        if self.data_split is None:
+            return layout.parts
+        return chosen_parts(self.data_split, layout.parts, f"The folder {self.listing.folder}")
+
+    def _classes(self, kind: str | None) -> dict[str, str]:
+        """The class of each folder with files, in the requested parts."""
+        layout = self._layout(kind)
+        wanted = {*self._wanted_parts(layout)}
+        return {
+            folder: name
+            for folder, (name, part) in layout.places.items()
+            if self.data_split is None or part in wanted
+        }
+
+    def _classes_of_parts(self, kind: str) -> dict[str, set[str]]:
+        """The classes in each requested part."""
+        layout = self._layout(kind)
+        classes: dict[str, set[str]] = {part: set() for part in self._wanted_parts(layout)}
+        for name, part in layout.places.values():
+            if part in classes:
+                classes[part].add(name)
+        return classes
+
+    @property
+    def _is_plain(self) -> bool:
+        try:
+            return not self._folders(None) or self._layout(None).is_plain
+        except ValueError:
+            return False  # reading refuses it, unless the files of one kind alone are well laid out
+
+    def _empty_folders(self, kind: str) -> list[str]:
+        """Notes on class folders without files whose classes have files elsewhere.
+
+        Raises:
+            ValueError: a class folder has no files of this kind, nor has its class elsewhere.
+        """
+        folder, layout = self.listing.folder, self._layout(kind)
+        used = {path for each in self._folders(kind) for path in _with_parents(each)}
+        unused = [path for path in self.listing.folders if path not in used]
+        places = {path: layout.place(path) for path in unused}
+        empty = [path for path, place in places.items() if place]
+        nouns = KINDS[kind].nouns
+        known: list[str] = []
+        if layout.parts:
+            classes = layout.class_names
+            known = [path for path, place in places.items() if place and place[0] in classes]
+            known += [path for path in unused if part_of(path) and not places[path]]
+            empty = [path for path in empty if path not in known]
+        if empty:
+            endings = sorted(KINDS[kind].endings)
+            within = [f.path for f in self.listing.files if f.path.startswith(f"{empty[0]}/")]
+            is_link = any((folder / path).is_symlink() for path in _with_parents(empty[0]))
+            if is_link and not within:
+                raise ValueError(
+                    f"The class folder {empty[0]!r} in {folder} has no {nouns} of its own: it is a "
+                    "link to a folder that is read already. Remove one of them."
+                )
+            holds = f" It holds {counted_endings(within)}.{what_to_do_about(within)}"
+            raise ValueError(
+                f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such "
+                f"folders). Put {nouns} in it or remove it; names of {nouns} end in "
+                f"{', '.join(endings)}.{holds if within else ''}"
+            )
+        if not known:
+            return []
+        return [f"{len(known)} folders in {folder} have no {nouns}: {known[0]!r} is the first."]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """How many files there are of each kind: ``16 images, 2 sounds``."""
+    return ", ".join(f"{count} {KINDS[each].nouns}" for each, count in counts.items())
+
+
+def _with_parents(path: str) -> list[str]:
+    """A path and the paths of all folders that contain it."""
+    names = path.split("/")
+    return ["/".join(names[:length]) for length in range(len(names), 0, -1)]

@@ -1,0 +1,178 @@
+"""Parts of data, such as train and test: their names, and how they are chosen and pooled.
+
+Folders, tables and repositories all use this module, so that a name means the same in each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from quickstudy.datasets.decoded.decoding import Splits
+
+PARTS = ("train", "validation", "test")
+"""In the order in which parts are listed."""
+
+_NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training", "trn", "trainset", "metatrain"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "validation"),
+    **dict.fromkeys(("valset", "devset", "metaval"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "metatest"), "test"),
+    **dict.fromkeys(("eval", "evaluation", "evalset", "holdout"), "test"),
+}
+"""As on the Hugging Face hub: dev is validation, eval is test."""
+
+_FILLERS = frozenset(
+    (
+        *("set", "split", "part", "meta", "data", "dataset", "files", "examples", "samples"),
+        *("image", "images", "img", "imgs", "pictures", "photos", "audio", "sounds", "clips"),
+        *("wav", "wavs", "text", "texts"),
+    )
+)
+"""Additions to the names of parts: ``train_images``, ``test-set``, ``val2017``."""
+
+SPLIT_COLUMNS = ("split", "data_split", "dataset_split", "subset", "partition", "set", "fold")
+"""Usual names of the column with the part of each row."""
+
+
+def part_of(name: str) -> str | None:
+    """The part that a folder's name or a table's value stands for; None for any other name.
+
+    Case, digits at the end and words such as "images" or "set" are ignored.
+    """
+    words = [word for word in _words(name) if word not in _FILLERS]
+    return _NAMES.get(words[0]) if len(words) == 1 else None
+
+
+def part_of_table(name: str) -> str | None:
+    """The part that a table's file name stands for: ``train``, ``reviews_test``.
+
+    As on the hub, these words are found anywhere in the name.
+    """
+    found = {_NAMES[word] for word in _words(name) if word in _NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+def _words(name: str) -> list[str]:
+    plain = re.sub(r"[\W_]+", " ", name.casefold())
+    plain = re.sub(r"\b(?:hold|held) ?out\b", "holdout", plain)
+    return [word for word in (each.rstrip("0123456789") for each in plain.split()) if word]
+
+
+def in_order(parts: Collection[str]) -> list[str]:
+    """Names of parts: training first, then validation, then test, then all others."""
+
+    def place(name: str) -> int:
+        part = _meaning(name)
+        return PARTS.index(part) if part else len(PARTS)
+
+    return sorted(parts, key=lambda name: (place(name), name))
+
+
+def chosen_parts(wanted: str, parts: Sequence[str], data: str) -> list[str]:
+    """The parts that ``data_split`` selects, by their own names or "train", "validation", "test".
+
+    Args:
+        wanted: one name, or several joined by "+".
+        parts: all parts by their own names.
+        data: what messages call the data.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    chosen: list[str] = []
+    for each in wanted.split("+"):
+        same = [name for name in parts if name == each]
+        meant = [name for name in parts if each in PARTS and each == _meaning(name)]
+        if not same and not meant:
+            known = (
+                f"it has {', '.join(parts)}"
+                if parts
+                else ("none of its folders is a part of the data")
+            )
+            raise ValueError(f"{data} has no data split {each!r}; {known}.")
+        chosen += [name for name in same or meant if name not in chosen]
+    return chosen
+
+
+def _meaning(name: str) -> str | None:
+    return part_of(name) or part_of_table(name)
+
+
+def known_parts(names: Sequence[str]) -> list[str]:
+    """The names of tables that stand for parts, in order; none if all stand for the same part."""
+    known = in_order([name for name in names if _meaning(name)])
+    return known if len({_meaning(name) for name in known}) > 1 else []
+
+
+def training_parts(parts: Sequence[str]) -> list[str]:
+    """The parts to learn from, leaving out those for testing; all parts if none is for training.
+
+    Args:
+        parts: all parts by their own names.
+    """
+    return [name for name in parts if _meaning(name) == "train"] or [*parts]
+
+
+def split_by_parts(name: str, classes: Mapping[str, Collection[str]]) -> Splits:
+    """The split that the parts form if they divide the classes, as in few-shot data sets.
+
+    Args:
+        name: of the split.
+        classes: the classes of each part, by the parts' own names.
+
+    Returns:
+        Only that split; empty if a class is in two parts, or there is only one part. Upper and
+        lower case are not distinguished here: "Cat" in train and "cat" in test are hardly two
+        classes.
+    """
+    members: dict[str, set[str]] = {}
+    for part, names in classes.items():
+        members.setdefault(_meaning(part) or part, set()).update(names)
+    folded = [{name.casefold() for name in names} for names in members.values()]
+    if len(members) < 2 or sum(map(len, folded)) != len(set().union(*folded)):
+        return {}
+    return {name: {part: sorted(members[part]) for part in in_order(members)}}
+
+
+def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
+    """The warning that examples of several parts are pooled; empty if none are.
+
+    Args:
+        data: what messages call it.
+        classes: the classes of each part, by the parts' own names.
+    """
+    counted: dict[str, int] = {}
+    for names in classes.values():
+        for name in set(names):
+            counted[name] = counted.get(name, 0) + 1
+    shared = sorted(name for name, count in counted.items() if count > 1)
+    if not shared:
+        return ""
+    parts = in_order(classes)
+    which = "all classes" if len(shared) == len(counted) else f"the classes {_listed(shared)}"
+    return (
+        f"The examples of {' and '.join(parts)} in {data} are pooled, because {which} are in more "
+        f"than one of them. To read only one part, use data_split={parts[0]!r} (--data_split "
+        f"{parts[0]})."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    named = ", ".join(map(repr, names[:3]))
+    return f"{named} and {len(names) - 3} more" if len(names) > 3 else named
+
+
+def learning_note(data: str, used: Sequence[str], left: Sequence[str]) -> str:
+    """The warning that a classifier learns from some parts of the data only.
+
+    Args:
+        data: what messages call it.
+        used: the parts to learn from.
+        left: the other parts, not empty.
+    """
+    return (
+        f"Only the examples of {' and '.join(used)} in {data} are used for learning; those of "
+        f"{' and '.join(left)} are left alone, so that they can test the result. To learn from all "
+        f"of them, give --data_split {'+'.join([*used, *left])}."
+    )

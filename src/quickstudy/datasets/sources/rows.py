@@ -1,0 +1,342 @@
+"""Which rows of tables are wanted, and from those rows to raw examples by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickstudy.datasets.decoded.decoding import RawExamples, Splits
+from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.sources.columns import Columns, Found, Tables, described, find_columns
+from quickstudy.datasets.sources.layout import same_names
+from quickstudy.datasets.sources.parts import known_parts
+from quickstudy.datasets.sources.table import Table, codes, plain_values
+from quickstudy.datasets.sources.table_parts import (
+    PartOfRows,
+    of_data_split,
+    part_of_rows,
+    rows_of_data_split,
+    split_and_pooling,
+)
+
+Where = Mapping[str, Sequence[str | int] | str]
+"""For columns the values that are wanted: a list, or "split/part" of ``class_splits.json``."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows are wanted; all of them by default.
+
+    Args:
+        data_split: those of one data split, or of several joined by "+".
+        where: those whose column has one of these values.
+    """
+
+    data_split: str | None = None
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def chosen(cls, data_split: str | None, where: Where | None, splits: Splits) -> Rows:
+        """From what ``load_dataset`` is given; ``splits`` are those of ``class_splits.json``.
+
+        Raises:
+            ValueError: a string names no part of a split, or a list is empty.
+        """
+        values = {}
+        for column, wanted in (where or {}).items():
+            if isinstance(wanted, str):
+                values[column] = _named_values(column, wanted, splits)
+            else:
+                values[column] = sorted({str(value) for value in wanted})
+            if not values[column]:
+                raise ValueError(f"where[{column!r}] is empty; it should list the values to keep.")
+        return cls(data_split, values)
+
+    @property
+    def all(self) -> bool:
+        """Whether no row is left out."""
+        return self.data_split is None and not self.where
+
+
+def _named_values(column: str, name: str, splits: Splits) -> list[str]:
+    split, _, part = name.partition("/")
+    if part in splits.get(split, {}):
+        return sorted(splits[split][part])
+    known = [f"{split}/{part}" for split, parts in splits.items() for part in parts]
+    raise ValueError(
+        f"where[{column!r}] is {name!r}, which is no part of a split of class_splits.json "
+        f"({', '.join(known) if known else 'there is none'}). Values to keep are given as a list: "
+        f"[{name!r}]."
+    )
+
+
+def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> RawExamples:
+    """Pools the data splits that are wanted and says of which class each of their examples is.
+
+    Only the columns of classes and of wanted values are read; the inputs are, piece by piece, when
+    the rows are asked for.
+
+    Args:
+        tables: where the examples are.
+        columns: where in them, as far as it is known.
+        rows: which of them.
+        kind: of the inputs, where it is known.
+
+    Raises:
+        ValueError: there are no such columns, data splits, values or files.
+    """
+    chosen = _choose(tables, columns, rows, kind)
+    parts, found, numbers = chosen.tables, chosen.found, chosen.numbers
+    splits, pooling = split_and_pooling(chosen.classes_of_parts(), tables.name, rows.data_split)
+    sizes = np.bincount(chosen.classes, minlength=len(chosen.names)).tolist()
+
+    def some(start: int) -> Iterator[tuple[str, Any]]:
+        return _rows(parts, found, numbers[start:], tables)
+
+    return RawExamples(chosen.names, sizes, some, splits, chosen.classes, chosen.notes, pooling)
+
+
+def labelled_parts(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> list[str]:
+    """The names of the parts, such as train and test, that have labelled rows; in order.
+
+    Args, Raises: as :func:`raw_examples`.
+    """
+    return known_parts([*_choose(tables, columns, rows, kind).classes_of_parts()])
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The requested rows.
+
+    Args:
+        tables: those that have all the columns.
+        found: the columns.
+        part: the part of each row of the tables.
+        numbers: the numbers of the requested rows that have a class.
+        names: of the classes.
+        classes: the class number of each requested row.
+        notes: warnings.
+    """
+
+    tables: Sequence[Table]
+    found: Found
+    part: PartOfRows
+    numbers: NDArray[np.int64]
+    names: Sequence[str]
+    classes: NDArray[np.int32]
+    notes: Sequence[str]
+
+    def classes_of_parts(self) -> dict[str, set[str]]:
+        """The classes in each part."""
+        return self.part.classes(self.numbers, self.classes, self.names)
+
+
+def _choose(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> _Chosen:
+    tables = of_data_split(tables, rows.data_split)
+    found = find_columns(tables, columns, kind)
+    needed = list(dict.fromkeys([found.input, found.label, *rows.where]))
+    unknown = [column for column in needed if column not in tables.features]
+    if unknown:
+        raise ValueError(
+            f"{tables.name} has no column {unknown[0]!r}. {described(tables.features)}"
+        )
+    notes: list[str] = []
+    parts = _with_columns(tables, needed, notes)
+    part = part_of_rows(tables, parts)
+    wanted = rows_of_data_split(tables, part, rows.data_split)
+    for column, values in rows.where.items():
+        wanted &= _with_values(_Values.of(parts, column, tables.name), values)
+    labels = _Values.of(parts, found.label, tables.name)
+    numbers, names, classes = _labelled(labels, wanted, notes)
+    return _Chosen(parts, found, part, numbers, names, classes, notes)
+
+
+def _with_columns(tables: Tables, needed: Sequence[str], notes: list[str]) -> list[Table]:
+    lacking = [split for split, table in tables.parts.items() if not {*needed} <= {*table.features}]
+    if lacking:
+        notes.append(
+            f"The data split {' and '.join(map(repr, lacking))} of {tables.name} lacks one of the "
+            f"columns {', '.join(map(repr, needed))} and is left out."
+        )
+    return [table for split, table in tables.parts.items() if split not in lacking]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A column of values that many examples share.
+
+    Args:
+        column: its name.
+        data: what messages call the table.
+        values: the different ones.
+        codes: for each row the number of its value, ``[N]``; -1 where there is none.
+    """
+
+    column: str
+    data: str
+    values: Sequence[Any]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, parts: Sequence[Table], column: str, data: str) -> _Values:
+        """Reads a column of several tables; class labels become the classes' names.
+
+        Raises:
+            ValueError: it does not hold one value an example, or is not the same in all tables.
+        """
+        features = [part.features[column] for part in parts]
+        names = getattr(features[0], "names", None)
+        kinds = {str(getattr(each, "dtype", each)).removeprefix("large_") for each in features}
+        if len(kinds) > 1 or any(getattr(each, "names", None) != names for each in features):
+            raise ValueError(
+                f"The column {column!r} of {data} is not of the same type in all of its tables."
+            )
+        try:
+            values, numbers = codes(parts, column)
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(f"The column {column!r} of {data} cannot be read: {error}.") from error
+        if names and all(isinstance(value, int) for value in values):
+            beyond = [value for value in values if value >= len(names)]
+            if beyond:
+                raise ValueError(
+                    f"The column {column!r} of {data} holds the class number {beyond[0]}, but "
+                    f"names only {len(names)} classes."
+                )
+            # The hub's convention for a withheld label is -1.
+            known = np.array([value >= 0 for value in values] + [False])
+            numbers = np.where(known[numbers], numbers, -1).astype(np.int32)
+            return cls(column, data, [_Named(value, names) for value in values], numbers)
+        return cls(column, data, values, numbers)
+
+
+class _Named(int):
+    """The number of a class; its string is the class's name, and it sorts by number."""
+
+    name: str
+
+    def __new__(cls, number: int, names: Sequence[str]) -> _Named:
+        made = super().__new__(cls, number)
+        made.name = names[number] if number >= 0 else ""
+        return made
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _with_values(column: _Values, wanted: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have one of the wanted values; each of these must be there."""
+    present = set(np.unique(column.codes).tolist())
+    texts = {number: str(v) for number, v in enumerate(column.values) if number in present}
+    texts |= {-1: ""} if -1 in present else {}
+    unknown = sorted({*wanted} - {*texts.values()})
+    if unknown:
+        raise ValueError(
+            f"No example of {column.data} has {unknown[0]!r} in the column {column.column!r} "
+            f"({len(unknown)} of {len(wanted)} values are not there); there are values like "
+            f"{next(iter(texts.values()), None)!r}."
+        )
+    chosen = [number for number, text in texts.items() if text in {*wanted}]
+    return np.isin(column.codes, chosen)
+
+
+def _labelled(
+    labels: _Values, wanted: NDArray[np.bool_], notes: list[str]
+) -> tuple[NDArray[np.int64], list[str], NDArray[np.int32]]:
+    """The numbers of the wanted rows with a class, the classes' names, and each row's class."""
+    has_label = labels.codes >= 0
+    numbers = np.flatnonzero(wanted & has_label)
+    if not len(numbers):
+        raise ValueError(
+            f"No example of {labels.data} has a label in the column {labels.column!r}."
+        )
+    missing = int((wanted & ~has_label).sum())
+    if missing:
+        notes.append(
+            f"{missing} examples of {labels.data} have no label in the column {labels.column!r} "
+            "and are left out."
+        )
+    own = labels.codes[numbers]
+    values = labels.values
+    used = sorted(np.unique(own).tolist(), key=lambda number: _sortable(values[number]))
+    names = [str(values[number]) for number in used]
+    merged, said = same_names({*names}, labels.data)
+    notes += said
+    own_names = [merged.get(name, name) for name in names]
+    distinct = list(dict.fromkeys(own_names)) if merged else own_names
+    place = np.full(len(values), -1, np.int32)
+    place[used] = [distinct.index(name) for name in own_names] if merged else np.arange(len(used))
+    return numbers, distinct, place[own]
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return value != value, value  # NaN, which is not equal to itself, comes last
+
+
+def _rows(
+    parts: Sequence[Table], found: Found, numbers: NDArray[np.int64], tables: Tables
+) -> Iterator[tuple[str, Any]]:
+    """The inputs of the rows of these numbers, which ascend."""
+    before = 0
+    for part in parts:
+        own = numbers[(numbers >= before) & (numbers < before + len(part))]
+        if len(own):
+            row = int(own[0])
+            # What has been read of a part is not read again when decoding goes on.
+            for piece in part.pieces(found.input, row - before):
+                here = own[(own >= row) & (own < row + len(piece))]
+                for number, each in zip(here, plain_values(piece.take(here - row)), strict=True):
+                    yield _raw(int(number), each, found, tables)
+                row += len(piece)
+        before += len(part)
+
+
+def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
+    """What messages call an input, and the raw thing itself."""
+    called = f"{KINDS[found.held.kind].noun.capitalize()} {number}"
+    if found.held.kind == "text" and not found.held.are_paths:
+        return called, value or ""
+    path = value if isinstance(value, str) else None
+    content: Any = value if isinstance(value, bytes) else None
+    if isinstance(value, dict):
+        path, content = value.get("path"), value.get("bytes")
+    if path:
+        called += f" ({path!r})"
+    if content is None and path:
+        content = file_inside(path, tables.roots)
+    return called, content
+
+
+def file_inside(path: str, roots: Sequence[Path]) -> Path:
+    """A file that a table names, relative to the first of ``roots`` and inside one of them.
+
+    Raises:
+        ValueError: the path leads out of them.
+    """
+    whole = roots[0] / path
+    real = whole.resolve()
+    if not any(real.is_relative_to(root.resolve()) for root in roots):
+        raise ValueError(
+            f"The table names the file {path!r}, which is not inside {roots[0]}. Files that a "
+            "table names must lie in the table's folder or below it."
+        )
+    return whole
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps the ``datasets`` library from showing bars of its own."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,1 @@
+"""What makes encoders fast on processors."""

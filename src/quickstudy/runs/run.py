@@ -1,0 +1,319 @@
+"""Run directories: what a training run leaves behind, and how it is taken up again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.saving.files import explained, remove_abandoned, write_text_atomically
+from quickstudy.inputs import Inputs, inputs_from_dict
+from quickstudy.strategies import Strategy
+from quickstudy.runs.checkpoint import Checkpoint
+from quickstudy.runs.same_run import check_same_run
+from quickstudy.saving.description import differences
+from quickstudy.runs.history import Row, as_csv
+from quickstudy.saving.rebuilding import rebuilt
+from quickstudy.saving.trust import check_trusted
+from quickstudy.saving.yaml_text import read_yaml_file
+
+
+@dataclass
+class Run:
+    """A trained strategy with what belongs to it.
+
+    Args:
+        strategy: with the φ of the best checkpoint, in evaluation mode.
+        inputs: how raw things become its inputs.
+        path: the run directory, or None for a run that was not saved.
+        config: what the run was started with.
+        progress: where training stood: ``step``, ``best_accuracy``, ``seconds``, ...
+        history: the rows of ``metrics.csv`` until then.
+        classes: the names of the classes used, under "train" and "validation".
+    """
+
+    strategy: Strategy
+    inputs: Inputs
+    path: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Run:
+        """The run with its strategy on ``device``."""
+        self.strategy.to(device)
+        return self
+
+
+def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> Path:
+    """The file of a checkpoint: of a run directory, or ``path`` itself where it is one.
+
+    Raises:
+        FileNotFoundError: when there is no such run.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    directory = RunDirectory(path)
+    if not any(file.exists() for file in (directory.last, directory.previous, directory.best)):
+        raise FileNotFoundError(
+            f"{path} is not a run: it has no checkpoints. Runs are the folders that "
+            "`quickstudy train --out` writes."
+        )
+    if checkpoint not in ("best", "last"):
+        raise ValueError(f"The checkpoint {checkpoint!r} is unknown; choose best or last.")
+    use_best = checkpoint == "best" and directory.best.exists()
+    return directory.best if use_best else directory.last
+
+
+def load(
+    path: str | os.PathLike[str], checkpoint: str = "best", trust: Collection[str] = ()
+) -> Run:
+    """Loads a run from its directory, or a single checkpoint from its file.
+
+    Args:
+        path: a run directory or a ``.safetensors`` checkpoint.
+        checkpoint: "best" (by meta-validation; "last" where there was none) or "last".
+        trust: import paths of classes outside this package that it may use, such as
+            ``["my_package.MyStrategy"]``. Importing runs their code. Strategies and encoders that
+            are imported already need not be named.
+
+    Raises:
+        FileNotFoundError: when there is no such run.
+        ValueError: when the checkpoint is damaged, describes something else than a strategy, or
+            names classes that are not trusted.
+    """
+    file = checkpoint_file(path, checkpoint)
+    directory = None if Path(path).is_file() else RunDirectory(path)
+    if directory is None:
+        saved = Checkpoint.load(file)
+    elif file == directory.best:
+        saved = directory.read_best()
+    else:
+        saved = directory.newest() or Checkpoint.load(file)
+        lost = saved.progress["best_accuracy"] is not None
+        if checkpoint == "best" and lost and saved.progress["best_step"] != saved.progress["step"]:
+            raise ValueError(
+                f"{directory.best} is missing, which the run has written after step "
+                f"{saved.progress['best_step']}. Choose the last checkpoint instead (--checkpoint "
+                "last)."
+            )
+    check_trusted(saved.strategy, trust)
+    strategy = rebuilt(saved.strategy, saved.model, saved.frozen)
+    if not isinstance(strategy, Strategy):
+        raise ValueError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
+    use_channels_last(strategy)
+    return Run(
+        strategy.eval(),
+        inputs_from_dict(saved.inputs),
+        directory.path if directory else None,
+        saved.config,
+        saved.progress,
+        saved.history,
+        saved.classes,
+    )
+
+
+def take_over(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
+    """Gives ``strategy`` what another run learned, as far as names and shapes agree.
+
+    Args:
+        strategy: whose φ is changed.
+        path: of the other run.
+        to_learn: whether ``strategy`` goes on learning. If not, a warning names what the other run
+            has not learned, but for the classifier of training classes, which no task needs.
+
+    Returns:
+        The classes that the other run has used.
+
+    Raises:
+        ValueError: when it has another encoder.
+    """
+    saved = Checkpoint.load(checkpoint_file(path))
+    own = strategy.state_dict()
+    encoder = {name for name in own if name.startswith("encoder.")}
+    fitting = {
+        name: value
+        for name, value in saved.model.items()
+        if name in own and own[name].shape == value.shape
+    }
+    if missing := sorted(encoder - set(fitting)):
+        raise ValueError(
+            f"The run in {path} has another encoder: nothing there fits {missing[0]!r} "
+            f"({len(missing)} of {len(encoder)} tensors do not fit). Start from a run with the "
+            "same encoder."
+        )
+    for name, value in fitting.items():
+        own[name].copy_(value)
+    new = [n for n in sorted(set(own) - set(fitting)) if not n.startswith("classifier.")]
+    if new and not to_learn:
+        warnings.warn(
+            f"{type(strategy).__name__} learns what the run in {path} did not, and without steps "
+            f"it stays as it begins: {', '.join(new)}.",
+            stacklevel=2,
+        )
+    return [each for names in saved.classes.values() for each in names]
+
+
+class RunDirectory:
+    """The files of a run.
+
+    ``config.yaml`` (enough to repeat it), ``metrics.csv`` and TensorBoard events,
+    ``checkpoints/last.safetensors``, the one before it as ``previous.safetensors``, and
+    ``checkpoints/best.safetensors``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.last = self.path / "checkpoints" / "last.safetensors"
+        self.previous = self.path / "checkpoints" / "previous.safetensors"
+        self.best = self.path / "checkpoints" / "best.safetensors"
+
+    def holds_a_run(self) -> bool:
+        """Whether training began here before."""
+        checkpoints = (self.last, self.previous, self.best)
+        return self.metrics.exists() or any(path.exists() for path in checkpoints)
+
+    def can_be_resumed(self) -> bool:
+        """Whether there is a run, if only its config."""
+        return self.config.exists() or self.last.exists() or self.previous.exists()
+
+    def newest(self, say: bool = True) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there is none at all.
+
+        Args:
+            say: tell on stderr when it is not the last.
+
+        Raises:
+            ValueError: when none of those that are there can be used.
+        """
+        problems = []
+        for path in (self.last, self.previous):
+            try:
+                found = Checkpoint.load(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                problems.append(error)
+                continue
+            if problems and say:
+                print(
+                    f"{problems[0]} Instead the one before it is used, of step "
+                    f"{found.progress['step']}.",
+                    file=sys.stderr,
+                )
+            return found
+        if problems:
+            raise problems[0]
+        return None
+
+    def read_best(self) -> Checkpoint:
+        """The best checkpoint.
+
+        Raises:
+            FileNotFoundError: when there is none.
+            ValueError: when it is damaged, or another one in its place.
+        """
+        found = Checkpoint.load(self.best)
+        if found.progress.get("step") != found.progress.get("best_step"):
+            raise ValueError(
+                f"{self.best} is not the best checkpoint but another, of step "
+                f"{found.progress.get('step')}. Choose the last one instead (--checkpoint last)."
+            )
+        return found
+
+    def mend(self, newest: Checkpoint) -> None:
+        """Makes the files agree with the checkpoint from which the run goes on.
+
+        Only for the process that holds the run's lock: what killed processes left is removed, and
+        the last checkpoint is again a whole one.
+
+        Raises:
+            ValueError: when the best checkpoint is lost.
+        """
+        for folder in (self.path, self.last.parent):
+            remove_abandoned(folder)
+        best_step = newest.progress["best_step"]
+        if newest.progress["best_accuracy"] is not None:
+            self._mend_best(newest, best_step)
+        if newest.path == self.previous:
+            self.previous.replace(self.last)
+        if self.config.exists() and (changed := self._changed_config(newest.config)):
+            print(
+                f"{self.config} is not as the run left it ({changed}). What the run was started "
+                f"with holds; to change an option, type it: --resume {self.path} --steps 1000.",
+                file=sys.stderr,
+            )
+        self.write_metrics(newest.history)
+
+    def _mend_best(self, newest: Checkpoint, step: int) -> None:
+        try:
+            best = self.read_best()
+            check_same_run(best, newest, self.best)
+            # A later one was written just before the process died, and will be again.
+            if best.progress["step"] == step or best.progress["step"] > newest.progress["step"]:
+                return
+            raise ValueError(f"{self.best} is that of step {best.progress['step']}.")
+        except (ValueError, FileNotFoundError) as error:
+            problem = error
+        for path in (self.last, self.previous):
+            try:
+                same = Checkpoint.load(path)
+            except (ValueError, FileNotFoundError):
+                continue
+            if same.progress["step"] == step:
+                print(f"{problem} It is made again from {path}.", file=sys.stderr)
+                same.save(self.best)
+                return
+        raise ValueError(
+            f"{problem} The φ that was best so far, of step {step}, is in no other checkpoint, so "
+            "the run cannot end as it would have. Train again in another folder, or evaluate what "
+            "there is (--checkpoint last)."
+        ) from problem
+
+    def _changed_config(self, config: Mapping[str, Any]) -> str:
+        """Where ``config.yaml`` and the checkpoint's config differ; nothing where they agree."""
+        try:
+            return "; ".join(differences(self.read_config(), config))
+        except ValueError:
+            return "it is not readable YAML"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes ``config.yaml``."""
+        write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """What ``config.yaml`` says; empty when there is none.
+
+        Raises:
+            ValueError: when it is not YAML, or not options.
+        """
+        if not self.config.exists():
+            return {}
+        config = read_yaml_file(self.config, str(self.config))
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
+        return config
+
+    def write_metrics(self, rows: Sequence[Row]) -> None:
+        """Writes ``metrics.csv`` anew."""
+        write_text_atomically(self.metrics, as_csv(rows))
+
+    def append_metrics(self, row: Row) -> None:
+        """Adds a row to ``metrics.csv``."""
+        with (
+            explained(self.metrics),
+            self.metrics.open("a", newline="", encoding="utf-8") as file,
+        ):
+            file.write(as_csv([row], header=False))

@@ -1,0 +1,1 @@
+"""Files written in one piece, descriptions of modules, whose code may run, and locks."""

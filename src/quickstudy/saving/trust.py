@@ -1,0 +1,199 @@
+"""Whose code may run: files name classes, and importing a class runs the code of its module.
+
+A run, a checkpoint, a ``.qs`` file or a configuration may name the classes of this package's
+encoders and strategies. Any other class must be named by the user: on the command line, in the
+environment variable ``QUICKSTUDY_TRUST``, or in Python by ``trust=[...]``. A strategy or encoder
+that the running program has already imported by itself may be named too: nothing more is run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quickstudy.saving.yaml_text import read_yaml
+
+TRUST_VARIABLE = "QUICKSTUDY_TRUST"
+"""The environment variable that lists import paths, such as ``my_package.MyStrategy``, or all of a
+package, ``my_package.*``; with commas or spaces between."""
+
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+MOST_NODES = 100_000
+"""Of a description or configuration; more is no description but an attack on the memory."""
+
+_OWN_CLASS = re.compile(r"quickstudy(\.(encoders|strategies)(\.[a-z]\w*)*)?\.[A-Z]\w*")
+_PLAIN_CLASSES = ("torch.nn.modules.linear.Identity", "torch.nn.modules.flatten.Flatten")
+_CLASS_OPTIONS = ("strategy", "encoder", "augmentation")
+_NAMING_COMMANDS = ("compare", "sweep")
+_TYPED_OPTIONS = ("--trust", "--strategy", "--encoder")
+
+
+def is_trusted(class_path: str, trust: Collection[str] = ()) -> bool:
+    """Whether a file may name this class.
+
+    Args:
+        class_path: where the class is imported from.
+        trust: what the user trusts beside the environment variable's.
+    """
+    if is_own(class_path):
+        return True
+    listed = [*trust, *re.split(r"[\s,]+", os.environ.get(TRUST_VARIABLE, ""))]
+    if any(_covers(entry, class_path) for entry in listed):
+        return True
+    return _is_imported_already(class_path)
+
+
+def is_own(class_path: str) -> bool:
+    """Whether it is a class of this package, or one of torch's without parameters."""
+    return bool(_OWN_CLASS.fullmatch(class_path)) or class_path in _PLAIN_CLASSES
+
+
+def _covers(entry: str, class_path: str) -> bool:
+    if entry.endswith(".*"):
+        return len(entry) > 2 and class_path.startswith(entry[:-1])
+    return entry == class_path
+
+
+def _is_imported_already(class_path: str) -> bool:
+    """Whether it is a strategy or encoder that the program itself has imported."""
+    module, _, name = class_path.rpartition(".")
+    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return isinstance(found, type) and any(
+        f"{base.__module__}.{base.__qualname__}" in _BASES for base in found.__mro__
+    )
+
+
+_BASES = {"quickstudy.encoders.encoder.Encoder", "quickstudy.strategies.strategy.Strategy"}
+
+
+def check_trusted(description: Any, trust: Collection[str] = ()) -> None:
+    """Refuses a description of classes that the user does not trust.
+
+    Args:
+        description: anything made of dictionaries, lists and plain values.
+        trust: import paths that the user trusts.
+
+    Raises:
+        ValueError: it names another class, or is too large.
+    """
+    for keys, value in _entries(description, "The file"):
+        if keys[-1:] == ("class_path",):
+            _check_class(value, trust, "The file")
+
+
+def check_config(what: str, content: Any) -> None:
+    """Refuses a configuration that makes the parser import what the user does not trust.
+
+    Beside each ``class_path``, the parser imports strings in the place of a class, and reads files
+    that are named there. Of a string in the place of a class it reads the YAML in it.
+
+    Args:
+        what: it is called in messages.
+        content: of it.
+
+    Raises:
+        ValueError: naming the class; or it is too large.
+    """
+    for keys, value in _entries(content, what):
+        if keys[-1:] == ("class_path",):
+            _check_class(value, (), what, short=True)
+        elif isinstance(value, str) and keys[0] in _CLASS_OPTIONS:
+            if IMPORT_PATH.fullmatch(value):
+                _check_class(value, (), what)
+            elif value.endswith((".yaml", ".yml", ".json")):
+                raise ValueError(
+                    f"{what} names the file {value!r} in the place of a class. Write what that "
+                    "file says into this one."
+                )
+            else:
+                _check_text(what, keys[0], value)
+
+
+def _check_text(what: str, option: str, text: str) -> None:
+    """Refuses a string that the parser would take for the description of a class."""
+    try:
+        inside = read_yaml(text, what)
+    except ValueError:
+        return  # the parser reads nothing else in it
+    if isinstance(inside, Mapping | list) or (isinstance(inside, str) and inside != text):
+        check_config(what, {option: inside})
+
+
+def _entries(content: Any, what: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Everything in nested dictionaries and lists, with the keys that lead to it."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    for _ in range(MOST_NODES):
+        if not waiting:
+            return
+        keys, value = waiting.pop()
+        if keys:
+            yield keys, value
+        # The first key and the last tell all that matters.
+        if isinstance(value, Mapping):
+            for key, entry in value.items():
+                names = str(key).split(".")
+                waiting.append((((*keys, *names)[0], names[-1]), entry))
+        elif isinstance(value, list | tuple):
+            waiting += [(keys, entry) for entry in value]
+    raise ValueError(f"{what} is too large: it holds more than {MOST_NODES} values.")
+
+
+def _check_class(name: Any, trust: Collection[str], what: str, short: bool = False) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f"{what} gives {str(name)[:60]!r} as a class_path; it is a string.")
+    if short and "." not in name:  # one of this package, or unknown
+        return
+    if not is_trusted(name, trust):
+        raise ValueError(
+            f"{what} uses the class {name!r}, which is not quickstudy's own, and importing it "
+            "runs its code. If you trust it and whoever wrote the file, allow it: in Python "
+            f"load(path, trust=[{name!r}]), in commands --trust {name}, or for good in the "
+            f"environment variable {TRUST_VARIABLE}."
+        )
+
+
+@contextmanager
+def trusting_what_is_typed(words: Sequence[str]) -> Iterator[None]:
+    """Trusts the import paths that were typed on a command line, here and in child processes.
+
+    Modules in the current folder can be imported then; never in place of installed ones.
+
+    Args:
+        words: of the command, its name first.
+    """
+    typed = _typed(words)
+    before = os.environ.get(TRUST_VARIABLE)
+    listed = " ".join([*([before] if before else []), *typed])
+    path = list(sys.path)
+    if listed:
+        os.environ[TRUST_VARIABLE] = listed
+        sys.path.append("")
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        if before is None:
+            os.environ.pop(TRUST_VARIABLE, None)
+        else:
+            os.environ[TRUST_VARIABLE] = before
+
+
+def _typed(words: Sequence[str]) -> list[str]:
+    """The import paths among the options that name classes, and among what is to be compared."""
+    values = []
+    option = "" if words[0] in _NAMING_COMMANDS else "-"
+    for word in words[1:]:
+        if word.startswith("-"):
+            option, _, value = word.partition("=")
+            values += [value] if value and option.split(".")[0] in _TYPED_OPTIONS else []
+        elif not option or option.split(".")[0] in _TYPED_OPTIONS:
+            # compare names classes, sweep writes strategy=CLASS,CLASS
+            values += [] if Path(word).exists() else [word.rpartition("=")[2]]
+    entries = [each for value in values for each in re.split(r"[\s,\[\]\"']+", value)]
+    return [each for each in entries if IMPORT_PATH.fullmatch(each.replace(".*", ".x"))]

@@ -1,0 +1,6 @@
+from .trainer import Trainer, fit
+
+__all__ = [
+    "Trainer",
+    "fit",
+]
