@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.saving.tensor_file import Format, read, write
-from quickstudy.saving.description import Description
 from quickstudy.runs.history import Row, as_rows, as_tensor
+from quickstudy.saving.description import Description
+from quickstudy.saving.tensor_file import Format, read, write
 
 FORMAT = Format(
     "quickstudy checkpoint",

@@ -14,16 +14,16 @@ import torch
 import yaml
 
 from quickstudy.encoders.encoder import use_channels_last
-from quickstudy.saving.files import explained, remove_abandoned, write_text_atomically
 from quickstudy.inputs import Inputs, inputs_from_dict
-from quickstudy.strategies import Strategy
 from quickstudy.runs.checkpoint import Checkpoint
+from quickstudy.runs.history import Row, as_csv
 from quickstudy.runs.same_run import check_same_run
 from quickstudy.saving.description import differences
-from quickstudy.runs.history import Row, as_csv
+from quickstudy.saving.files import explained, remove_abandoned, write_text_atomically
 from quickstudy.saving.rebuilding import rebuilt
 from quickstudy.saving.trust import check_trusted
 from quickstudy.saving.yaml_text import read_yaml_file
+from quickstudy.strategies import Strategy
 
 
 @dataclass

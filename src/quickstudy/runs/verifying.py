@@ -21,9 +21,9 @@ from torch.nn.parameter import is_lazy
 
 from quickstudy.compute.encoding import encoded
 from quickstudy.episodes import Episode
-from quickstudy.strategies import Strategy
 from quickstudy.saving.description import Description, build, describe, described_modules
 from quickstudy.saving.rebuilding import frozen_names, put_in
+from quickstudy.strategies import Strategy
 from quickstudy.strategies.state import StrategyState
 
 Answers = Callable[[nn.Module], Sequence[Tensor]]
