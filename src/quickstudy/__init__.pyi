@@ -4,6 +4,7 @@ from .datasets.dataset import ClassDataset
 from .datasets.loading import load_dataset
 from .episodes.episode import Episode
 from .episodes.sampler import EpisodeSampler
+from .errors import UserError
 from .evaluation.evaluator import evaluate
 from .runs.run import load
 from .strategies.strategy import EmbeddingStrategy, Strategy
@@ -19,6 +20,7 @@ __all__ = [
     "FewShotClassifier",
     "Strategy",
     "Trainer",
+    "UserError",
     "__version__",
     "evaluate",
     "fit",

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from quickstudy.errors import InputError
+
 Count = int | Sequence[int]
 """A fixed number, or an inclusive ``(low, high)`` range to draw it from."""
 
@@ -39,7 +41,7 @@ def whole_number(value: Any, name: str, least: int = 0) -> int:
     """
     number = as_whole(value)
     if number is None or number < least:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
     return number
 
 
@@ -56,7 +58,7 @@ def whole_range(value: Any, name: str, least: int = 0) -> tuple[int, int]:
         ends = [each for each in map(as_whole, given) if each is not None]
         if len(ends) == len(given) == 2 and least <= ends[0] <= ends[1]:
             return ends[0], ends[1]
-    raise ValueError(
+    raise InputError(
         f"{name} is {value!r}; it must be a whole number of at least {least}, or a range "
         "(low, high) with low <= high."
     )

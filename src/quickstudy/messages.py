@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from quickstudy.errors import InputError
 
-class UsageError(ValueError):
+
+class UsageError(InputError):
     """The command line is wrong; the command ends with exit code 2."""
 
 

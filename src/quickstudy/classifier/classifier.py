@@ -31,6 +31,7 @@ from quickstudy.classifier.raw import (
     is_array,
 )
 from quickstudy.datasets.given_labels import Labels, as_labels, check_same_type, spelt_as
+from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.runs.run import Run
 from quickstudy.strategies import Strategy
@@ -180,7 +181,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             check_same_type(named, y)
             strange = set(spelt_as(y, named).tolist()) - set(named.tolist())
             if strange:
-                raise ValueError(
+                raise InputError(
                     f"The label {min(strange)!r} is not among the classes given as `classes`."
                 )
         with _lock_of(self):  # or what another thread adds at the same time is lost
@@ -204,7 +205,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(reject, np.bool_):
             reject = bool(reject)
         if not (reject is None or isinstance(reject, Real)):
-            raise ValueError(
+            raise InputError(
                 f"reject is {reject!r}; None, True, False or a share between 0 and 1 is needed."
             )
         return model.predict(X, reject)
@@ -252,7 +253,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Which of the unlabelled inputs X to label next: n row numbers, the most helpful first."""
         model, X = self._asked(X)
         if not isinstance(n, int | np.integer):
-            raise ValueError(f"{n!r} suggestions were asked for; give a whole number.")
+            raise InputError(f"{n!r} suggestions were asked for; give a whole number.")
         return model.suggest(X, int(n))
 
     def explain(self, x: Any) -> Explanation:

@@ -16,6 +16,7 @@ from quickstudy.datasets.sources.folder import ClassFolders
 from quickstudy.datasets.sources.listing import counted_endings, is_about_the_data, list_folder
 from quickstudy.datasets.sources.parts import learning_note, training_parts
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs.unreadable import what_to_do_about
 
 
@@ -47,7 +48,7 @@ class Collected:
             warnings.warn(f"Left out. {problem}", stacklevel=2)
         kept = [number for number in range(len(self)) if number not in problems]
         if not kept:
-            raise ValueError(f"None of the {len(self)} inputs can be read. {problems[0]}")
+            raise InputError(f"None of the {len(self)} inputs can be read. {problems[0]}")
         return Collected(
             [self.raw[number] for number in kept],
             [self.names[number] for number in kept],
@@ -81,10 +82,10 @@ def labelled(
     """
     columns = Columns(input_column, label_column)
     if not source.exists():
-        raise FileNotFoundError(f"There is no folder and no table {str(source)!r}.")
+        raise MissingFileError(f"There is no folder and no table {str(source)!r}.")
     place, _ = find_source(source, None, columns)
     if isinstance(place, ClassFolders) and (input_column or label_column):
-        raise ValueError(f"{source} is a folder of files, which has no columns to choose.")
+        raise InputError(f"{source} is a folder of files, which has no columns to choose.")
     kind = place.kind()
     parts = place.parts(kind)
     used = training_parts(parts)
@@ -107,7 +108,7 @@ def labelled(
         first = rows[empty.index(True)][0]
         problem = f"{first} of {source} is empty ({sum(empty)} in all; rows count from 0)"
         if not skip_empty or all(empty):
-            raise ValueError(
+            raise InputError(
                 f"{problem}. Write something there or remove the row; --unreadable skip leaves out "
                 "such rows where there are others."
             )
@@ -146,14 +147,14 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
             if kind != "text":
                 some = [Path(each) for each in some]
         elif not word.strip():
-            raise ValueError("One of the inputs is empty; leave it out or write something.")
+            raise InputError("One of the inputs is empty; leave it out or write something.")
         elif kind == "text" and not _is_path(word):
             some = [word]
         elif Path(word).is_dir():
             some, left = _files_of_kind(Path(word), kind)
             holds = f" It holds {counted_endings(left)}.{what_to_do_about(left)}" if left else ""
             if not some:
-                raise ValueError(f"The folder {word} holds no files of kind {kind!r}.{holds}")
+                raise InputError(f"The folder {word} holds no files of kind {kind!r}.{holds}")
             if left:
                 warnings.warn(
                     f"{len(left)} files in the folder {word} cannot be read as {KINDS[kind].nouns} "
@@ -166,18 +167,18 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
         for each in some:
             if isinstance(each, Path) and not each.is_file():
                 hint = " A text that ends as files do is read from standard input: give -."
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"There is no file {str(each)!r}.{hint if kind == 'text' else ''}"
                 )
             if isinstance(each, Path) and each.suffix.lower() in TABLE_ENDINGS:
-                raise ValueError(
+                raise InputError(
                     f"{each} is a table, and not one input. Give the inputs of its rows one a line "
                     "on standard input, with - in its place."
                 )
         raw += some
         names += map(str, some)
     if not raw:
-        raise ValueError("There is nothing to classify: no inputs were given.")
+        raise InputError("There is nothing to classify: no inputs were given.")
     return Collected(raw, names, [])
 
 

@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+from quickstudy.errors import InputError
+
 
 def prediction_sets(
     probabilities: Tensor,
@@ -45,10 +47,10 @@ def prediction_sets(
         ValueError: when the coverage is not between 0 and 1, or no class has two examples.
     """
     if not 0 < coverage < 1:
-        raise ValueError(f"The coverage is {coverage}; it must lie between 0 and 1, as 0.9 does.")
+        raise InputError(f"The coverage is {coverage}; it must lie between 0 and 1, as 0.9 does.")
     known = ~held_out.isnan().any(1)
     if not known.any():
-        raise ValueError(
+        raise InputError(
             "Prediction sets are measured on examples that are held out, and every class has only "
             "one example; give at least two of some classes."
         )

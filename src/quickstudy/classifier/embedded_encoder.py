@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from quickstudy.datasets.decoded.cache_folder import cache_folder
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import Inputs, PretrainedImageInputs, PretrainedTextInputs
 from quickstudy.saving.files import explained
 from quickstudy.saving.model_files import MODULES, ModelFolder, model_folder
@@ -142,7 +143,7 @@ def check_same(encoder: nn.Module, files: Mapping[str, Tensor], placeholder: str
                 _write(Path(place, name), tensor.numpy().tobytes())
         again = type(encoder)(str(Path(place, short)), None)
     if embedded_identity(again) != embedded_identity(encoder):
-        raise ValueError(
+        raise InputError(
             f"The encoder {short} cannot be embedded: loaded from its settings, "
             "tokenizer and safetensors alone, it is not the same. Save the model again with the "
             "save_pretrained of its library, and learn with that folder."
@@ -163,7 +164,7 @@ def _needed(folder: ModelFolder) -> Iterator[Path]:
         if path.is_file() and _is_needed(path.name)
     ]
     if not found:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"The folder {folder.path} is not there any more, so the encoder in it cannot be "
             "embedded. Put it back, or learn again."
         )
@@ -177,7 +178,7 @@ def _is_needed(name: str) -> bool:
 def _check(files: Mapping[str, Tensor]) -> None:
     """Refuses names that could lead elsewhere, files that nothing reads, and too many of them."""
     if len(files) > MOST_FILES:
-        raise ValueError(
+        raise InputError(
             f"An encoder of {len(files)} files cannot be embedded; {MOST_FILES} are the most."
         )
     for name, tensor in files.items():
@@ -185,11 +186,11 @@ def _check(files: Mapping[str, Tensor]) -> None:
         if not (
             2 <= len(parts) <= 4 and all(map(_PART.fullmatch, parts)) and _is_needed(parts[-1])
         ):
-            raise ValueError(f"The file {name!r} is no part of an encoder that can be embedded.")
+            raise InputError(f"The file {name!r} is no part of an encoder that can be embedded.")
         if tensor.dtype != torch.uint8 or tensor.ndim != 1:
-            raise ValueError(f"The embedded file {name!r} does not consist of bytes.")
+            raise InputError(f"The embedded file {name!r} does not consist of bytes.")
         if not name.endswith(".safetensors") and len(tensor) > MOST_JSON_BYTES:
-            raise ValueError(
+            raise InputError(
                 f"The embedded file {name!r} has {len(tensor)} bytes; {MOST_JSON_BYTES} are the "
                 "most."
             )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 import quickstudy.encoders
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 from quickstudy.saving.foreign_files import explanation
 from quickstudy.saving.model_files import MODULES, describes_a_model, model_folder
@@ -39,17 +40,17 @@ def load_encoder(
         ImportError: the extra "pretrained" is not installed.
     """
     if kind is not None and kind not in CLASSES:
-        raise ValueError(f"The kind {kind!r} is unknown; choose {', '.join(CLASSES)}.")
+        raise InputError(f"The kind {kind!r} is unknown; choose {', '.join(CLASSES)}.")
     path = Path(name).expanduser()
     if path.is_file() or (path.is_dir() and (path / "checkpoints").is_dir()):
         return _of_run(path, kind)
     if path.is_dir() and not describes_a_model(path):
-        raise ValueError(
+        raise InputError(
             f"The folder {name} is neither a run (it has no checkpoints) nor a pretrained model "
             "(it has no config.json)."
         )
     if str(name) in quickstudy.encoders.__all__:
-        raise ValueError(
+        raise InputError(
             f"{name} is a class of encoders, none of which has learned anything yet. Give a run "
             f"that trained one (quickstudy train --encoder {name}), or a pretrained model's id or "
             "folder."
@@ -61,7 +62,7 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
     from quickstudy.runs.run import load
 
     if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(
+        raise InputError(
             explanation(path)
             or (
                 f"{path} is not a checkpoint of a run; the names of checkpoints end in "
@@ -71,11 +72,11 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
     run = load(path)
     encoder = getattr(run.strategy, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise ValueError(
+        raise InputError(
             f"The strategy of the run {path}, {type(run.strategy).__name__}, has no encoder."
         )
     if kind is not None and run.inputs.kind != kind:
-        raise ValueError(
+        raise InputError(
             f"The run {path} was trained on inputs of kind {run.inputs.kind!r}, not {kind!r}."
         )
     return encoder.eval(), run.inputs
@@ -85,13 +86,13 @@ def _pretrained(name: str, revision: str | None, kind: str | None) -> tuple[nn.M
     kinds = _kinds(name, revision)
     if kind is None:
         if len(kinds) > 1:
-            raise ValueError(
+            raise InputError(
                 f"{name} encodes inputs of the kinds {' and '.join(kinds)}; say which is wanted: "
                 f"kind={kinds[0]!r}."
             )
         kind = kinds[0]
     elif kind not in kinds:
-        raise ValueError(f"{name} encodes inputs of kind {' and '.join(kinds)}, not {kind!r}.")
+        raise InputError(f"{name} encodes inputs of kind {' and '.join(kinds)}, not {kind!r}.")
     encoder: Any = getattr(quickstudy.encoders, CLASSES[kind])(name, revision)
     return encoder, encoder.inputs
 
@@ -114,7 +115,7 @@ def _kinds(name: str, revision: str | None) -> list[str]:
     reads_texts = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", MODULES)
     if any((folder.path / file).exists() for file in reads_texts):
         return ["text"]
-    raise ValueError(
+    raise InputError(
         f"{name} is a model of type {folder.model_type!r}, in which no encoder is known: images "
         f"are read by {', '.join(IMAGE_TOWERS)}, sounds by {', '.join(AUDIO_TOWERS)}, texts by "
         "models with a tokenizer."

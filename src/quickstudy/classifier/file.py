@@ -37,6 +37,7 @@ from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import described_inputs, inputs_from_dict
 from quickstudy.runs.verifying import verified
 from quickstudy.saving.rebuilding import frozen_names, rebuilt
@@ -155,7 +156,7 @@ def load_model(
             header["strategy"], groups.get("strategy", {}), trust, place, frozen.get("strategy")
         )
         if not isinstance(strategy, Strategy):
-            raise ValueError(f"{path} holds a {type(strategy).__name__}, which is not a strategy.")
+            raise InputError(f"{path} holds a {type(strategy).__name__}, which is not a strategy.")
         classes = _labels(header["classes"])
         support = groups["support"]
         learner = Learner(
@@ -178,13 +179,13 @@ def load_model(
         parts = Parts(reader, strategy)
         return Model(parts, settings, examples, classes, learner, dict(header["extra"]))
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{error} The classifier {path} needs it. On a machine that has it, save the "
             "classifier together with it: save(..., embed_encoder=True) in Python, learn "
             "--embed_encoder at the command line."
         ) from error
     except (KeyError, TypeError, IndexError, OverflowError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is not as this version of quickstudy writes classifiers ({error!r})."
         ) from error
     except (ValueError, RuntimeError, AttributeError) as error:
@@ -194,7 +195,7 @@ def load_model(
         text = " ".join(str(error).split()) or repr(error)
         for unpacked_at in places.values():
             text = text.replace(unpacked_at, f"the encoder {Path(unpacked_at).name} in {path}")
-        raise ValueError(f"{path} holds an encoder that cannot be loaded: {text}") from error
+        raise InputError(f"{path} holds an encoder that cannot be loaded: {text}") from error
 
 
 def _reader(
@@ -304,7 +305,7 @@ def _trust(header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]) -
 def _described_labels(labels: Labels) -> dict[str, Any]:
     plain = labels.tolist()
     if not all(isinstance(label, str | int | bool | float) for label in plain):
-        raise ValueError(
+        raise InputError(
             f"Labels like {plain[0]!r} cannot be written to a file; use strings or numbers."
         )
     return {"type": "O" if labels.dtype.kind == "O" else labels.dtype.str, "labels": plain}
@@ -313,5 +314,5 @@ def _described_labels(labels: Labels) -> dict[str, Any]:
 def _labels(described: Mapping[str, Any]) -> Labels:
     name = described["type"]
     if not re.fullmatch(r"O|[<>|=]?[Ubiuf]\d+", name):
-        raise ValueError(f"Labels of type {name!r} are unknown.")
+        raise InputError(f"Labels of type {name!r} are unknown.")
     return np.array(described["labels"], dtype=np.dtype(name))

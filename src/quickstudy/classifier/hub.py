@@ -12,6 +12,7 @@ from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unp
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
 from quickstudy.datasets.kinds import TEXT_ENDINGS
+from quickstudy.errors import MissingFileError
 from quickstudy.saving.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
@@ -35,7 +36,7 @@ def downloaded(path: str | os.PathLike[str], revision: str | None = None) -> Pat
         with looking_up(str(path), "classifier", revision):
             return Path(huggingface_hub.hf_hub_download(str(path), FILE, revision=revision))
     except errors.EntryNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"The repository {str(path)!r} holds no {FILE}, so it is no classifier of quickstudy."
         ) from error
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.datasets.given_labels import Labels, spelt_as
+from quickstudy.errors import InputError
 
 __all__ = ["Labels", "as_typed", "classes_and_targets"]
 
@@ -19,7 +20,7 @@ def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
     classes, targets = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         only = classes.tolist()
-        raise ValueError(
+        raise InputError(
             f"There is only one class, {only[0]!r}: telling classes apart takes examples of two "
             "at least."
         )
@@ -29,7 +30,7 @@ def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
 def as_typed(label: str, classes: Labels) -> str | int:
     """A label that was typed, in the type of the classes (ValueError where that is impossible)."""
     if not label.strip():
-        raise ValueError("The name of the class is empty; give it one.")
+        raise InputError("The name of the class is empty; give it one.")
     if isinstance(classes[0], str):
         spelt: str = spelt_as(np.array([label]), classes).tolist()[0]
         return spelt
@@ -37,7 +38,7 @@ def as_typed(label: str, classes: Labels) -> str | int:
         try:
             return int(label)
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"The classes are whole numbers such as {classes[0]}; {label!r} is none."
             ) from error
-    raise ValueError(f"Classes like {classes[0]!r} can be added to from Python only.")
+    raise InputError(f"Classes like {classes[0]!r} can be added to from Python only.")

@@ -31,6 +31,7 @@ from quickstudy.datasets.given_labels import (
     joined,
     one_spelling,
 )
+from quickstudy.errors import InputError
 from quickstudy.progress import tell
 
 USUAL_SHARE = 0.95
@@ -67,7 +68,7 @@ class Support:
     def joined(self, new: Support) -> Support:
         """These examples and then the new ones."""
         if self.kept.shape[1:] != new.kept.shape[1:]:
-            raise ValueError(
+            raise InputError(
                 f"The examples so far have the shape {list(self.kept.shape[1:])}, and the new ones "
                 f"{list(new.kept.shape[1:])}."
             )
@@ -178,7 +179,7 @@ class Model:
         expected = self.support.kept
         kept = reader.read(raw, expected)
         if kept.shape[1:] != expected.shape[1:]:
-            raise ValueError(
+            raise InputError(
                 f"The classifier learned from inputs of the shape {list(expected.shape[1:])}; "
                 f"these have {list(kept.shape[1:])}."
             )
@@ -267,7 +268,7 @@ class Model:
         """Which n of raw inputs to label next, ``[n]``, the most helpful first."""
         prepared = self.prepared(raw)
         if not 1 <= n <= len(prepared):
-            raise ValueError(
+            raise InputError(
                 f"{n} suggestions were asked for; from {len(prepared)} inputs, ask for 1 to "
                 f"{len(prepared)}."
             )
@@ -287,7 +288,7 @@ class Model:
         """Which examples spoke for and against the answer to one raw input, in a list."""
         query = self.prepared(raw)
         if len(query) != 1:
-            raise ValueError(f"One input is explained at a time; {len(query)} were given.")
+            raise InputError(f"One input is explained at a time; {len(query)} were given.")
         probabilities = self.probabilities(query)[0]
         answer = int(probabilities.argmax())
         support, targets = self.learner.with_names(
@@ -308,7 +309,7 @@ class Model:
 
     def _trust(self, what: str) -> Trust:
         if self.learner.trust is None:
-            raise ValueError(f"For {what} the classifier must have learned with calibrate=True.")
+            raise InputError(f"For {what} the classifier must have learned with calibrate=True.")
         return self.learner.trust
 
 
@@ -351,7 +352,7 @@ def _called(names: Sequence[str], number: int) -> str:
 def _check_kept(parts: Parts, kept: Tensor, stored: Tensor, names: Sequence[str]) -> None:
     """Refuses vectors with NaN or infinity (ValueError); warns of texts without a known word."""
     if parts.reader.encoder is not None and (bad := unread(kept).nonzero()[:, 0]).numel():
-        raise ValueError(
+        raise InputError(
             f"The encoder returns NaN or infinity for {_called(names, int(bad[0]))} ({len(bad)} of "
             f"{len(kept)} inputs in all), so nothing can be learned from them. Check its weights, "
             "or leave these inputs out."
@@ -395,7 +396,7 @@ def _named(
     names = spoken(classes) if of_texts and settings.class_names is not False else None
     if names is None:
         if settings.class_names:
-            raise ValueError(
+            raise InputError(
                 "Names of classes count as examples where inputs are texts and labels are words; "
                 f"here labels are like {classes.tolist()[0]!r}. Leave class_names out."
             )

@@ -25,6 +25,7 @@ from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.encoders.task_normalization import check_keeps_statistics
 from quickstudy.encoders.vectors import Vectors
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation.observing import same_features
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
@@ -75,7 +76,7 @@ class Parts:
 
     def _made(self, prepared: Tensor, ways: int) -> Strategy:
         if prepared.ndim != 2 or not self.reader.gives_vectors:
-            raise ValueError(
+            raise InputError(
                 "A strategy that is made here reads vectors, and these inputs have the shape "
                 f"{list(prepared.shape)}: give an encoder, or a trained run as the strategy."
             )
@@ -89,7 +90,7 @@ class Parts:
         try:
             made = self.strategy(**arguments)
         except TypeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{self.strategy.__name__} cannot be made from its name alone ({error}); give the "
                 "object, or a run that was trained with it."
             ) from error
@@ -132,7 +133,7 @@ def assembled(
         if encoder is None:
             return _of_strategy(chosen.strategy, inputs or chosen.inputs, device)
         if chosen.inputs.kind != FeatureInputs.kind:
-            raise ValueError(
+            raise InputError(
                 f"The run {chosen.path or ''} was trained with an encoder of its own, on inputs of "
                 f"kind {chosen.inputs.kind!r}: leave `encoder` out."
             )
@@ -150,7 +151,7 @@ def assembled(
     except FileNotFoundError as error:
         if not by_kind:
             raise
-        raise FileNotFoundError(f"{error} {how_to_get(str(kind))}") from error
+        raise MissingFileError(f"{error} {how_to_get(str(kind))}") from error
 
 
 def _of_strategy(
@@ -174,7 +175,7 @@ def _reader(
     if encoder is None:
         return Reader(inputs, device=_place(None, device))
     if isinstance(encoder, Strategy):
-        raise ValueError(
+        raise InputError(
             f"The encoder is a {type(encoder).__name__}, which is a strategy: give it as "
             "strategy=, and its own encoder is used."
         )
@@ -183,7 +184,7 @@ def _reader(
         place = _place(encoder, device)
         return Reader(inputs or _inputs_of(encoder), in_use(encoder), device=place)
     if not isinstance(encoder, str | Path):
-        raise ValueError(_no_encoder(encoder))
+        raise InputError(_no_encoder(encoder))
     return named_reader(str(encoder), None, kind, device, cached, inputs, guessed)
 
 
@@ -244,7 +245,7 @@ def _chosen_strategy(strategy: Any) -> Run | Strategy | type[Strategy] | None:
     is_class = isinstance(strategy, type) and issubclass(strategy, Strategy)
     if strategy is None or is_class or isinstance(strategy, Strategy | Run):
         return strategy  # type: ignore[no-any-return]
-    raise ValueError(
+    raise InputError(
         f"The strategy is a {type(strategy).__name__}; a strategy, its class or name, a run or its "
         "directory is needed."
     )

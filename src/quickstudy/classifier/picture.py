@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quickstudy.classifier.model import Model
+from quickstudy.errors import InputError
 from quickstudy.saving.files import atomically
 
 _MOST_IN_LEGEND = 20
@@ -36,7 +37,7 @@ def plot_embedding(model: Model, path: Path) -> None:
         if len(model.classes) <= _MOST_IN_LEGEND:
             axes.legend(fontsize="small")
         if path.suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
-            raise ValueError(f"{path} does not end in a known format of images, such as .png.")
+            raise InputError(f"{path} does not end in a known format of images, such as .png.")
         with atomically(path) as temporary:
             figure.savefig(temporary, format=path.suffix.lower().lstrip("."), dpi=120)
     finally:

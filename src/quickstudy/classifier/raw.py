@@ -14,6 +14,7 @@ from torch import Tensor
 from quickstudy.datasets.kinds import kind_of_file
 from quickstudy.datasets.labels import named_labels
 from quickstudy.datasets.things import unpacked
+from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
 
 _LONGEST_PATH = 4096
@@ -79,17 +80,17 @@ def things(raw: Any) -> list[Any]:
             table of several columns of which one holds texts.
     """
     if isinstance(raw, str | bytes | Path) or getattr(raw, "ndim", None) == 0:
-        raise ValueError(
+        raise InputError(
             f"A list of inputs is needed, one entry each; a single {type(raw).__name__} was given. "
             "Put it in a list."
         )
     if isinstance(raw, Mapping):
-        raise ValueError(
+        raise InputError(
             f"A {type(raw).__name__} of inputs was given ({', '.join(map(repr, list(raw)[:5]))}); "
             "give a list, or one of its values, such as parts['train']."
         )
     if isinstance(raw, set | frozenset):
-        raise ValueError(
+        raise InputError(
             f"A {type(raw).__name__} of inputs was given; give a list, which keeps the order that "
             "the labels have."
         )
@@ -99,7 +100,7 @@ def things(raw: Any) -> list[Any]:
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "UO" and raw.ndim > 1:
         raw = raw.reshape(-1) if raw.size == len(raw) else raw
     if not hasattr(raw, "__iter__"):
-        raise ValueError(f"A list of inputs is needed, not a {type(raw).__name__}.")
+        raise InputError(f"A list of inputs is needed, not a {type(raw).__name__}.")
     return list(raw)
 
 
@@ -112,7 +113,7 @@ def check_columns(raw: Any) -> None:
         is_thing = isinstance(first, bytes | Path | np.ndarray | Tensor | Image.Image)
         if is_word or is_thing:
             held = "texts" if is_word else f"a {type(first).__name__} in each row"
-            raise ValueError(
+            raise InputError(
                 f"The table has {raw.shape[1]} columns, and {name!r} holds {held}: choose one "
                 f"column, as df[{name!r}] does."
             )
@@ -128,7 +129,7 @@ def kind_of(raw: Sequence[Any]) -> str:
         ValueError: when it is none of them, or there are no things.
     """
     if not len(raw):
-        raise ValueError("There are no inputs: give at least one.")
+        raise InputError("There are no inputs: give at least one.")
     first = raw[0]
     if isinstance(first, str) and not _is_path(first):
         return "text"
@@ -142,7 +143,7 @@ def kind_of(raw: Sequence[Any]) -> str:
         return "image" if first.ndim >= 2 else "audio"
     if type(first).__module__.partition(".")[0] == "PIL":
         return "image"
-    raise ValueError(
+    raise InputError(
         f"Inputs of type {type(first).__name__} are unknown: arrays of features, images, texts, "
         "sounds, or paths to files of them are needed."
     )
@@ -192,7 +193,7 @@ def as_tensor(array: Any) -> Tensor:
         tensor = tensor.float()
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         row = int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"Input {row} holds NaN or infinity; give finite numbers.")
+        raise InputError(f"Input {row} holds NaN or infinity; give finite numbers.")
     return tensor
 
 

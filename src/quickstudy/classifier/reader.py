@@ -21,6 +21,7 @@ from quickstudy.datasets.in_memory import check_brightness
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
+from quickstudy.errors import InputError
 from quickstudy.evaluation.observing import check_sees_each_by_itself
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.unreadable import EmptyError
@@ -143,7 +144,7 @@ class Reader:
             return self._array(raw)
         single = things(raw)
         if not single:
-            raise ValueError("There are no inputs: give at least one.")
+            raise InputError("There are no inputs: give at least one.")
         if self.inputs.kind == "image" and isinstance(raw, Tensor | np.ndarray):
             check_brightness(raw)
         if self.inputs.kind == "text":
@@ -202,11 +203,11 @@ class Reader:
                 name = type(self.encoder).__name__
                 what_to_do = f"The encoder {name} comes without a way to decode others: {_SAY_HOW}"
             reason = str(error).partition(". ")[0]
-            raise ValueError(
+            raise InputError(
                 f"These inputs are not arrays of numbers of one shape ({reason}). {what_to_do}"
             ) from error
         if tensor.ndim < 2 or not len(tensor):
-            raise ValueError(
+            raise InputError(
                 f"Inputs [N, ...] are needed, one row each; the shape is {list(tensor.shape)}."
             )
         if self.encoder is None and not tensor.is_floating_point():
@@ -226,7 +227,7 @@ class Reader:
                 for part in torch.split(arrays, ENCODED_AT_ONCE)
             ]
         except UnfitInputsError as error:
-            raise ValueError(
+            raise InputError(
                 f"The encoder {type(encoder).__name__} cannot read inputs of shape "
                 f"{list(arrays.shape)} and type {arrays.dtype}. Give arrays [N, ...] of the shape "
                 f"that it reads; for other inputs {_SAY_HOW}"
@@ -268,7 +269,7 @@ def _check_several(raw: Any) -> None:
     """Refuses an array of one colour image, whose rows would be read as grey images."""
     shape = list(getattr(raw, "shape", ()))
     if len(shape) == 3 and shape[2] in (3, 4):
-        raise ValueError(
+        raise InputError(
             f"An array of shape {shape} looks like one colour image; put it in a list. Several are "
             "[N, height, width, 3], and grey ones [N, height, width]."
         )
@@ -278,7 +279,7 @@ def _text(given: Any, number: int) -> str:
     """A text, or what is in a file of text."""
     text = read_text_file(given) if isinstance(given, Path) else given
     if not isinstance(text, str):
-        raise ValueError(
+        raise InputError(
             f"Input {number} is a {type(text).__name__}; the encoder reads texts, so give strings."
         )
     if not text.strip():

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means
 
 
@@ -65,12 +66,12 @@ class KnownScore:
             ValueError: when the share is not between 0 and 1, or no class has two examples.
         """
         if not 0 < share < 1:
-            raise ValueError(
+            raise InputError(
                 f"The share of known inputs to keep is {share}; it must lie between 0 and 1, as "
                 "0.95 does."
             )
         if not len(self.of_known):
-            raise ValueError(
+            raise InputError(
                 "How near inputs of known classes are is measured on examples that are held out, "
                 "and every class has only one; give at least two of some classes."
             )

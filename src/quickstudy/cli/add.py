@@ -13,6 +13,7 @@ from quickstudy.classifier.labels import as_typed
 from quickstudy.cli.output import lines_of_input, say
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.cli.predict import kind
+from quickstudy.errors import MissingFileError
 from quickstudy.saving.file_lock import changing
 from quickstudy.saving.files import check_writable
 
@@ -38,7 +39,7 @@ def run(words: Sequence[str]) -> int:
 
     path = Path(options.file)
     if not path.exists():
-        raise FileNotFoundError(f"There is no classifier {str(path)!r}.")
+        raise MissingFileError(f"There is no classifier {str(path)!r}.")
     check_writable(path)
     lines = [*lines_of_input()] if "-" in options.inputs else []  # not read otherwise
     with changing(path):

@@ -26,6 +26,7 @@ from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes.defaults import USUAL_WAYS
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.evaluator import checked_episodes
 from quickstudy.evaluation.plots import plot_comparison
@@ -123,7 +124,7 @@ def _measure(names: list[str], contestants: list[Contestant], runner: Executor, 
     measured: dict[str, Measured] = {}
     for number, found in runner.run(train_and_test, contestants):
         if isinstance(found, Exception):
-            raise ValueError(f"{names[number]}: {found}") if runner.side_by_side else found
+            raise InputError(f"{names[number]}: {found}") if runner.side_by_side else found
         if not found.reports:
             return 130
         measured[names[number]] = found
@@ -217,7 +218,7 @@ def _as_options(contender: str) -> list[str]:
         return []
     if contender.endswith((".yaml", ".yml")):
         if not Path(contender).is_file():
-            raise FileNotFoundError(f"There is no configuration file {contender}.")
+            raise MissingFileError(f"There is no configuration file {contender}.")
         return ["--config", contender]
     return ["--strategy", contender]
 

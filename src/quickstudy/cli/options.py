@@ -20,6 +20,7 @@ from quickstudy.counts import Count, as_whole, whole_range
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.sources.rows import Where
 from quickstudy.encoders import Encoder
+from quickstudy.errors import InputError
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.messages import UsageError, reason
 from quickstudy.saving.description import Description, build, described_class
@@ -167,7 +168,7 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
     wanted = list(parts) if name == "all" and name not in parts else name.split("+")
     missing = [part for part in wanted if part not in parts]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"The split has no part {missing[0]!r}; its parts are {', '.join(parts)}. Say which "
             "parts to use (--train_part and --validation_part in training, --part in evaluation)."
         )
@@ -230,7 +231,7 @@ def build_strategy(
     if "ways" in accepted:
         if as_whole(ways) is None:
             name = strategy["class_path"].rpartition(".")[2]
-            raise ValueError(
+            raise InputError(
                 f"ways is the range {plain(ways)}, but {name} has one output per class and needs a "
                 "fixed number. Give one number of ways, or choose a strategy that works with any "
                 "number, such as PrototypicalNetwork."
@@ -247,7 +248,7 @@ def build_strategy(
             _show_one_batch(module, input_shape, inputs)
     built = build(strategy, made)
     if not isinstance(built, Strategy):
-        raise ValueError(f"{strategy['class_path']} is not a strategy.")
+        raise InputError(f"{strategy['class_path']} is not a strategy.")
     return built
 
 
@@ -263,7 +264,7 @@ def _show_one_batch(module: nn.Module, input_shape: Sequence[int], inputs: Input
         with evaluating(module):
             module(batch)
     except Exception as error:  # of somebody's own code
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(module).__name__} cannot read inputs of the shape "
             f"{list(batch.shape)}: {reason(error)}"
         ) from error

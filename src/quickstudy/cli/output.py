@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from quickstudy.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -82,7 +84,7 @@ def lines_of_input() -> Iterable[str]:
         for number, line in enumerate(sys.stdin):
             yield line.removeprefix("\ufeff") if number == 0 else line
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise InputError(
             f"Standard input is not text in {error.encoding}: the byte {error.object[error.start]} "
             "cannot be decoded. Convert it to UTF-8 (iconv -t UTF-8)."
         ) from error

@@ -18,6 +18,7 @@ from quickstudy.datasets.decoded.decoding import read_text_file
 from quickstudy.datasets.sources.catalogue import PHOTOGRAPHS, SOUNDS
 from quickstudy.encoders import Encoder
 from quickstudy.encoders.own import is_import_path, own_class
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError
 from quickstudy.messages import UsageError, reason
 from quickstudy.saving.description import build
@@ -100,7 +101,7 @@ def _first_stored(raw: Sequence[Any], inputs: Inputs) -> Tensor:
             return inputs.decode(read_text_file(each) if is_text_file else each)
         except UnreadableError as error:
             problem = problem or error
-    raise ValueError(f"None of the {len(raw)} inputs can be read. {problem}")
+    raise InputError(f"None of the {len(raw)} inputs can be read. {problem}")
 
 
 def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
@@ -110,14 +111,14 @@ def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
         with evaluating(module):
             vectors: Any = module(inputs.prepare(stored))
     except Exception as error:  # third-party code may raise anything
-        raise ValueError(
+        raise InputError(
             f"The encoder {name} cannot read {inputs.kind} inputs [B, "
             f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) State what it reads in an "
             "attribute; for images: self.inputs = quickstudy.inputs.ImageInputs(size=32)."
         ) from error
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != 2:
         given = list(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise ValueError(
+        raise InputError(
             f"The encoder {name} returns {given} for 2 inputs; it must return vectors [2, D]. Pool "
             "and flatten its output, or return only the tensor of vectors."
         )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.saving.trust import IMPORT_PATH, check_config
 from quickstudy.saving.yaml_text import read_yaml, read_yaml_file
@@ -333,12 +334,12 @@ def _defaults_for(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no configuration file {path}.")
+        raise MissingFileError(f"There is no configuration file {path}.")
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
-        raise ValueError(f"The configuration file {path} is larger than 16 MiB.")
+        raise InputError(f"The configuration file {path} is larger than 16 MiB.")
     content = read_yaml_file(path, f"The configuration file {path}")
     if not isinstance(content, dict):
-        raise ValueError(
+        raise InputError(
             f"The configuration file {path} should hold lines like `steps: 1000`; it holds "
             f"{'nothing' if content is None else f'a {type(content).__name__}'}."
         )

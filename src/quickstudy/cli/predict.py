@@ -15,6 +15,7 @@ from quickstudy.classifier.model import Model
 from quickstudy.cli.foreign_output import printing_to_stderr
 from quickstudy.cli.output import lines_of_input, print_json
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
+from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 
 
@@ -84,7 +85,7 @@ def kind(model: Model) -> str:
     """The kind of input that a classifier reads; refused if it is arrays alone (ValueError)."""
     inputs = model.parts.reader.inputs
     if inputs is None or inputs.kind == "features":
-        raise ValueError("This classifier reads arrays of numbers, so it is for use from Python.")
+        raise InputError("This classifier reads arrays of numbers, so it is for use from Python.")
     return inputs.kind
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 from quickstudy.sweeps.executors import Executor, Here, Processes
 
@@ -64,7 +65,7 @@ def alone(options: Namespace, command: str, whose: str = "contenders") -> None:
 def check_storage(out: Path) -> None:
     """Refuses, on a worker, a run directory that whoever started it would not see."""
     if not out.parent.is_dir():
-        raise ValueError(
+        raise InputError(
             f"There is no folder {out.parent} on this worker. Runs must lie on storage that all "
             "workers share, at the same place: choose such a folder (--out)."
         )

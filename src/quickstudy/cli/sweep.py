@@ -22,6 +22,7 @@ from quickstudy.cli.output import complain, say, show
 from quickstudy.cli.parsing import CLASS_OPTIONS, parse
 from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.errors import InputError
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.runs.run import RunDirectory
 from quickstudy.saving.description import described_class
@@ -131,12 +132,12 @@ def train_trial(trial: Trial) -> Outcome:
     found = outcome(out, trial.until)
     assert found is not None  # training saves at its end
     if found.reached and found.accuracy is None:
-        raise ValueError(
+        raise InputError(
             f"The split has no part {trial.options.validation_part!r} to rank trials by: choose a "
             "split with meta-validation classes, or name its part (--validation_part)."
         )
     if trial.log and not found.reached:
-        raise ValueError(f"Stopped by a signal after step {found.steps}; start the sweep again.")
+        raise InputError(f"Stopped by a signal after step {found.steps}; start the sweep again.")
     return found
 
 

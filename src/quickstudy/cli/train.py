@@ -23,6 +23,7 @@ from quickstudy.cli.parsing import parse
 from quickstudy.compute.ranks import rank
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.sources.catalogue import ALIASES, BENCHMARKS
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.messages import UsageError
 from quickstudy.runs import Run
@@ -120,11 +121,11 @@ def _config_of_run(words: list[str]) -> dict[str, Any] | None:
         if path:
             directory = RunDirectory(path)
             if not directory.can_be_resumed():
-                raise FileNotFoundError(f"There is no run to resume in {path}.")
+                raise MissingFileError(f"There is no run to resume in {path}.")
             saved = directory.newest(say=False)
             config = saved.config if saved is not None else directory.read_config()
             if "data" not in config:
-                raise ValueError(
+                raise InputError(
                     f"The run in {path} was started from Python, so its data are not known here. "
                     "Go on with it there: fit(..., resume=True)."
                 )

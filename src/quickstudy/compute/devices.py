@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from quickstudy.errors import InputError
+
 
 def usable_device(name: str | torch.device) -> torch.device:
     """A device by its name, such as "cuda".
@@ -15,5 +17,5 @@ def usable_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"The device {name!r} cannot be used here: {error}") from error
+        raise InputError(f"The device {name!r} cannot be used here: {error}") from error
     return device

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 
-class UnfitInputsError(ValueError, RuntimeError):
+
+class UnfitInputsError(InputError, RuntimeError):
     """An encoder cannot read inputs of a shape or type; replaces torch's error message."""
 
 
@@ -30,7 +32,7 @@ def check_encoder(encoder: object, owner: str) -> None:
             "that maps inputs [B, *shape] to vectors [B, D], such as "
             "quickstudy.encoders.Conv4((3, 84, 84))"
         )
-    raise ValueError(f"The encoder of {owner} is {given}.")
+    raise InputError(f"The encoder of {owner} is {given}.")
 
 
 def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
@@ -51,7 +53,7 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
     cast = False
     if first is not None:
         if first.device != x.device:
-            raise ValueError(
+            raise InputError(
                 f"The encoder {type(encoder).__name__} is on {first.device} and its inputs are on "
                 f"{x.device}; move both to one device."
             )
@@ -91,7 +93,7 @@ def check_finite(encoder: nn.Module, features: Tensor) -> None:
     """Refuses (ValueError) vectors ``[B, D]`` that hold NaN or infinity."""
     if not bool(features.isfinite().all()):
         row = int((~features.isfinite()).any(1).nonzero()[0])
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(encoder).__name__} returns NaN or infinity for input {row} of "
             f"{len(features)}. Check its weights and its inputs."
         )
@@ -123,7 +125,7 @@ def _refuse_features(encoder: nn.Module, found: object, count: int) -> None:
             what_to_do = "Each input needs one row of floating-point numbers."
     else:
         said = "None" if found is None else f"a {type(found).__name__}"
-    raise ValueError(
+    raise InputError(
         f"The encoder {name} returns {said} for {count} inputs; it must return vectors [B, D]. "
         f"{what_to_do}"
     )

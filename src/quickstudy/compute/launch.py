@@ -11,6 +11,7 @@ from typing import Literal
 from lightning_fabric import Fabric
 
 from quickstudy.compute.ranks import check_started
+from quickstudy.errors import InputError
 
 _PARENT = "QUICKSTUDY_PARENT"
 
@@ -46,7 +47,7 @@ def launch(
             precision=precision,
         )
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
+        raise InputError(
             f"{devices} devices of accelerator {accelerator!r} cannot be had here: {error}"
         ) from error
     with _ending_with_parent() if asked > 1 else nullcontext():

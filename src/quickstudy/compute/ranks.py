@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
+from quickstudy.errors import InputError
+
 
 class LostContactError(ConnectionError):
     """Another process of the run does not answer any more."""
@@ -41,7 +43,7 @@ def check_started(asked: int) -> None:
     else:
         return
     if started != asked:
-        raise ValueError(
+        raise InputError(
             f"{started} processes were started to work together, and the options ask for {asked}. "
             "Say --devices as torchrun's --nproc-per-node, and --nodes as its --nnodes."
         )

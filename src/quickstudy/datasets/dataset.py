@@ -15,6 +15,7 @@ from quickstudy.counts import whole_number
 from quickstudy.datasets.decoded.features import embed_examples, every_example
 from quickstudy.datasets.in_memory import as_stored, read_examples
 from quickstudy.datasets.labels import read_labels
+from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
 
@@ -73,7 +74,7 @@ class ClassDataset:
         stored, labels = read_examples(examples, labels, inputs)
         names, codes = read_labels(labels)
         if len(stored) != len(codes):
-            raise ValueError(
+            raise InputError(
                 f"There are {len(stored)} examples and {len(codes)} labels; each example needs "
                 "one label."
             )
@@ -109,23 +110,23 @@ class ClassDataset:
         examples = as_stored(examples, inputs)
         sizes = torch.as_tensor(sizes, dtype=torch.int64)
         if isinstance(class_names, str) or not all(isinstance(n, str) for n in class_names):
-            raise ValueError(
+            raise InputError(
                 f"The class names of {name} are {str(class_names)[:60]}; a list with one string "
                 "for each class is needed."
             )
         if len(sizes) != len(class_names) or len(set(class_names)) != len(class_names):
-            raise ValueError(
+            raise InputError(
                 f"{name} has {len(sizes)} class sizes and {len(set(class_names))} different names "
                 f"in {len(class_names)}; each class needs one size and a name of its own."
             )
         if int(sizes.sum()) != len(examples):
-            raise ValueError(
+            raise InputError(
                 f"The class sizes of {name} sum to {int(sizes.sum())}, but there are "
                 f"{len(examples)} examples."
             )
         empty = [class_names[i] for i in (sizes == 0).nonzero().flatten().tolist()]
         if empty:
-            raise ValueError(
+            raise InputError(
                 f"Class {empty[0]!r} of {name} is empty ({len(empty)} empty of {len(sizes)}). "
                 "Give it examples or remove it."
             )
@@ -143,9 +144,9 @@ class ClassDataset:
         first = parts[0]
         names = [name for part in parts for name in part.class_names]
         if len(set(names)) < len(names):
-            raise ValueError(f"The parts {name!r} share classes; name each part once.")
+            raise InputError(f"The parts {name!r} share classes; name each part once.")
         if any(part.examples is not first.examples for part in parts):
-            raise ValueError("Only parts of one data set can be put together.")
+            raise InputError("Only parts of one data set can be put together.")
         turns = None
         if first.turns is not None:
             turns = torch.cat([part.turns for part in parts if part.turns is not None])
@@ -217,15 +218,15 @@ class ClassDataset:
             number = {each: i for i, each in enumerate(self.class_names)}
             missing = [entry for entry in wanted if entry not in number]
             if missing:
-                raise ValueError(
+                raise InputError(
                     f"{self.name} has no class {missing[0]!r} ({len(missing)} of {len(wanted)} "
                     f"names are unknown). Its classes are named like {self.class_names[0]!r}."
                 )
             wanted = [number[str(entry)] for entry in wanted]
         if not wanted:
-            raise ValueError(f"No classes of {self.name} were selected; name at least one.")
+            raise InputError(f"No classes of {self.name} were selected; name at least one.")
         if len(set(wanted)) < len(wanted) or not all(0 <= int(n) < self.classes for n in wanted):
-            raise ValueError(
+            raise InputError(
                 f"The selection of {len(wanted)} classes repeats one or names one outside "
                 f"0..{self.classes - 1}; name each of {self.name}'s classes once at most."
             )
@@ -251,13 +252,13 @@ class ClassDataset:
         splits keep all rotations of a class together.
         """
         if not 1 <= rotations <= 4:
-            raise ValueError(f"rotations is {rotations}; it must be 1, 2, 3 or 4 quarter turns.")
+            raise InputError(f"rotations is {rotations}; it must be 1, 2, 3 or 4 quarter turns.")
         if len(self.shape) != 3 or self.shape[-1] != self.shape[-2]:
-            raise ValueError(
+            raise InputError(
                 f"Only square images can be rotated; {self.name} has examples of {self.shape}."
             )
         if self.turns is not None:
-            raise ValueError(f"{self.name} already has rotations as classes.")
+            raise InputError(f"{self.name} already has rotations as classes.")
         names = [
             name if quarter == 0 else f"{name}@{quarter * QUARTER_TURN_DEGREES}"
             for name in self.class_names
@@ -323,7 +324,7 @@ class ClassDataset:
             # Classes that were left out by a selection before are missing from their part too.
             numbers = [number for name in names for number in members.get(name, [])]
             if not numbers:
-                raise ValueError(
+                raise InputError(
                     f"The part {part!r} of the split {division!r} has no class of {self.name}. Was "
                     "a part of the data selected before? Fractions can divide it further."
                 )
@@ -333,7 +334,7 @@ class ClassDataset:
     def _published(self, division: str) -> Mapping[str, Sequence[str]]:
         if division not in self.published_splits:
             known = ", ".join(self.published_splits) or "none"
-            raise ValueError(
+            raise InputError(
                 f"{self.name} has no split named {division!r}; it has: {known}. Fractions such as "
                 "0.6,0.2,0.2 divide the classes at random."
             )
@@ -345,12 +346,12 @@ def _by_fractions(
 ) -> dict[str, list[str]]:
     parts = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(fractions))
     if parts is None or not all(0 < f < 1 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(
+        raise InputError(
             f"The split {tuple(fractions)} is not two (train, test) or three (train, validation, "
             "test) positive fractions that sum to 1."
         )
     if len(groups) < len(parts):
-        raise ValueError(f"{name} has {len(groups)} classes, too few to split in {len(parts)}.")
+        raise InputError(f"{name} has {len(groups)} classes, too few to split in {len(parts)}.")
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(groups))
     ends = np.round(np.cumsum(fractions) * len(groups)).astype(int)
     # Rounding must leave no part empty.

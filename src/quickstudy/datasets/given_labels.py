@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.errors import InputError
+
 Labels = NDArray[Any]
 
 _NAMES = {str: "strings", bool: "booleans", int: "whole numbers", float: "floats"}
@@ -43,7 +45,7 @@ def as_labels(y: Any, inputs: int | None = None) -> Labels:
     """
     plain, array = _plain(y)
     if inputs is not None and len(plain) != inputs:
-        raise ValueError(
+        raise InputError(
             f"There are {inputs} inputs and {len(plain)} labels; each input needs one label."
         )
     _check_one_type({kind: each for each in plain for kind in [type(each)]})
@@ -70,7 +72,7 @@ def check_same_type(old: Labels, new: Labels) -> None:
         return
     before, after = old[:1].tolist()[0], new[:1].tolist()[0]
     if type(before) is not type(after):
-        raise ValueError(
+        raise InputError(
             f"The classes so far are {_NAMES[type(before)]} such as {before!r}, but the labels "
             f"given now are {_NAMES[type(after)]} such as {after!r}; use one type for all labels."
         )
@@ -168,18 +170,18 @@ def _plain(y: Any) -> tuple[list[Any], Labels | None]:
     An array of numbers or of strings keeps its type; of anything else it is made later.
     """
     if y is None:
-        raise ValueError("requires y to be passed, but the target y is None; labels are needed")
+        raise InputError("requires y to be passed, but the target y is None; labels are needed")
     if isinstance(y, Iterator):
         y = list(y)
     if hasattr(y, "tocsr"):
-        raise ValueError(SEVERAL.format(f"these are a sparse matrix of shape {y.shape}"))
+        raise InputError(SEVERAL.format(f"these are a sparse matrix of shape {y.shape}"))
     if isinstance(y, set | frozenset | Mapping):
-        raise ValueError(
+        raise InputError(
             f"The labels are a {type(y).__name__}; give a list, in the order of the inputs."
         )
     listed = hasattr(y, "__array__") or _has_length(y)
     if isinstance(y, str | bytes) or not listed:
-        raise ValueError(
+        raise InputError(
             f"The labels are a single {type(y).__name__}; give a list with one label per input, in "
             "the order of the inputs."
         )
@@ -192,14 +194,14 @@ def _plain(y: Any) -> tuple[list[Any], Labels | None]:
             values = _of_rows(values)
         return [_one(each, number) for number, each in enumerate(values)], None
     if isinstance(y, np.ma.MaskedArray) and len(hidden := np.ma.getmaskarray(y).nonzero()[0]):
-        raise ValueError(f"Label {hidden[0]} is missing (masked); each input needs one.")
+        raise InputError(f"Label {hidden[0]} is missing (masked); each input needs one.")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         from sklearn.utils.validation import column_or_1d
 
         array = column_or_1d(array, warn=True)
     if array.ndim != 1:
-        raise ValueError(_shape_refused(array.shape))
+        raise InputError(_shape_refused(array.shape))
     if array.dtype.kind in "iub":
         return array.tolist(), array
     if array.dtype.kind in "fU":
@@ -224,7 +226,7 @@ def _of_rows(values: list[Any]) -> list[Any]:
         return [each.item() if np.shape(each) == () and _is_row(each) else each for each in values]
     if sizes != {1}:
         shape = (len(values), *sizes) if len(sizes) == 1 else None
-        raise ValueError(_shape_refused(shape))
+        raise InputError(_shape_refused(shape))
     from sklearn.exceptions import DataConversionWarning
 
     warnings.warn(
@@ -261,7 +263,7 @@ def _one(label: Any, number: int) -> Any:
     if isinstance(label, np.ndarray | Tensor) and label.ndim == 0:
         label = label.item()
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
-        raise ValueError(f"Label {number} is missing (None or NaN); each input needs one.")
+        raise InputError(f"Label {number} is missing (None or NaN); each input needs one.")
     if isinstance(label, str):
         return _text(str.__str__(label), number)  # not the name of an enumeration's member
     if isinstance(label, bool | np.bool_):
@@ -270,18 +272,18 @@ def _one(label: Any, number: int) -> Any:
         return _whole(int(label), number)
     if isinstance(label, float | np.floating):
         return _float(float(label), number)
-    raise ValueError(_type_refused(label, number))
+    raise InputError(_type_refused(label, number))
 
 
 def _text(label: str, number: int) -> str:
     if not _seen(label):
-        raise ValueError(
+        raise InputError(
             f"Label {number} is missing: the text {label!r} is blank; each input needs a label."
         )
     try:
         label.encode()
     except UnicodeEncodeError:
-        raise ValueError(
+        raise InputError(
             f"Label {number} holds half of a character, {label!r}, which no file can store; type "
             "it again."
         ) from None
@@ -290,7 +292,7 @@ def _text(label: str, number: int) -> str:
 
 def _whole(label: int, number: int) -> int:
     if not -(2**63) <= label < 2**64:
-        raise ValueError(
+        raise InputError(
             f"Label {number} is {label}, but whole numbers as labels must fit into 64 bits. Give "
             "it as a string."
         )
@@ -299,13 +301,13 @@ def _whole(label: int, number: int) -> int:
 
 def _float(label: float, number: int) -> float:
     if math.isnan(label):
-        raise ValueError(
+        raise InputError(
             f"Label {number} is missing (None or NaN): Input y contains NaN; each input needs one."
         )
     if math.isinf(label):
-        raise ValueError(f"Input y contains infinity: label {number}. Give each input a label.")
+        raise InputError(f"Input y contains infinity: label {number}. Give each input a label.")
     if not label.is_integer():
-        raise ValueError(
+        raise InputError(
             f"Unknown label type: continuous. Label {number} is {label}, a measured number and not "
             "the name of a class. Maybe you are trying to fit a classifier, which expects discrete "
             "classes, on a regression target with continuous values; give strings or whole numbers."
@@ -336,7 +338,7 @@ def _check_one_type(examples: dict[type, Any]) -> None:
     if len(examples) < 2:
         return
     (one, first), (other, second) = list(examples.items())[:2]
-    raise ValueError(
+    raise InputError(
         f"Some labels are {_NAMES[one]} such as {first!r} and some are {_NAMES[other]} such as "
         f"{second!r}; use one type for all labels."
     )
@@ -348,7 +350,7 @@ def _array(plain: Iterable[Any]) -> Labels:
         if max(values) < 2**63:
             return np.array(values, dtype=np.int64)
         if min(values) < 0:
-            raise ValueError(
+            raise InputError(
                 f"The labels {min(values)} and {max(values)} do not fit into one 64-bit integer "
                 "type. Give them as strings."
             )

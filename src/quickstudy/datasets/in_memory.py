@@ -15,6 +15,7 @@ from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.datasets.kinds import KINDS
 from quickstudy.datasets.labels import LABELS_HOW
 from quickstudy.datasets.things import unpacked
+from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.inputs import check_inputs
 
@@ -40,16 +41,16 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
     array = _as_array(examples)
     if array is not None:
         if labels is None:
-            raise ValueError(f"There are no labels for the {len(array)} examples. {LABELS_HOW}")
+            raise InputError(f"There are no labels for the {len(array)} examples. {LABELS_HOW}")
         if not len(array):
-            raise ValueError("There are no examples: give at least one.")
+            raise InputError("There are no examples: give at least one.")
         return _stored(array, inputs, rate), labels
     things, found = unpacked(examples, inputs.kind, labels)
     labels = found if labels is None else labels
     if labels is None:
-        raise ValueError(f"There are no labels for the {len(things)} examples. {LABELS_HOW}")
+        raise InputError(f"There are no labels for the {len(things)} examples. {LABELS_HOW}")
     if not things:
-        raise ValueError("There are no examples: give at least one.")
+        raise InputError("There are no examples: give at least one.")
     if rate is not None:
         things = [(each, rate) for each in things]
     return _decoded(things, inputs), labels
@@ -65,7 +66,7 @@ def as_stored(examples: Any, inputs: Inputs) -> Tensor:
     """
     array = _as_array(examples)
     if array is None:
-        raise ValueError(
+        raise InputError(
             f"The examples are a {type(examples).__name__}; an array [N, ...] is needed. Single "
             "things are taken by ClassDataset.from_arrays."
         )
@@ -104,11 +105,11 @@ def _as_array(given: Any) -> Tensor | None:
     else:
         return None
     if found.is_complex():
-        raise ValueError(f"The examples are {found.dtype}; give real numbers.")
+        raise InputError(f"The examples are {found.dtype}; give real numbers.")
     if found.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch supports little for these
         found = found.to(torch.int64)
     if found.ndim < 2:
-        raise ValueError(
+        raise InputError(
             f"The examples have the shape {list(found.shape)}; give [N, ...], one row per example."
         )
     return found
@@ -140,7 +141,7 @@ def check_brightness(images: Tensor | NDArray[Any]) -> None:
     else:
         are_whole = images.dtype.kind in "iu"
     if are_whole and 0 not in images.shape and int(images.max()) == 1:
-        raise ValueError(
+        raise InputError(
             "The largest value of the images is 1, but in images of whole numbers 255 is white. If "
             "1 is white, give booleans (array.astype(bool)) or floats."
         )
@@ -150,14 +151,14 @@ def _vectors(array: Tensor, inputs: Inputs) -> Tensor:
     size = getattr(inputs, "size", None)
     if array.ndim != 2 or size not in (None, array.shape[1]):
         flat = ", or use flatten(1)" if array.ndim > 2 else ""
-        raise ValueError(
+        raise InputError(
             f"The examples have the shape {list(array.shape)}, but FeatureInputs reads vectors [N, "
             f"{size}]. Give such vectors{flat}; for images use ImageInputs."
         )
     vectors = array.to(torch.float32)
     if not bool(vectors.isfinite().all()):
         row = int((~vectors.isfinite()).any(1).nonzero()[0])
-        raise ValueError(
+        raise InputError(
             f"Example {row} holds a number that is NaN, infinite, or too large for float32; give "
             "finite numbers."
         )
@@ -167,7 +168,7 @@ def _vectors(array: Tensor, inputs: Inputs) -> Tensor:
 def _tokens(array: Tensor, inputs: Inputs) -> Tensor:
     length = getattr(inputs, "length", None)
     if array.is_floating_point() or array.ndim != 2 or length not in (None, array.shape[1]):
-        raise ValueError(
+        raise InputError(
             f"The examples are {array.dtype} of the shape {list(array.shape)}; give texts, or "
             f"their token numbers as {type(inputs).__name__} stores them: whole numbers [N, "
             f"{length}], padded with 0 at the end."
@@ -175,7 +176,7 @@ def _tokens(array: Tensor, inputs: Inputs) -> Tensor:
     vocabulary = getattr(inputs, "vocabulary", 2**31)
     low, high = int(array.amin()), int(array.amax())
     if low < 0 or high >= vocabulary:
-        raise ValueError(
+        raise InputError(
             f"The token numbers range from {low} to {high}; they must lie between 0 and "
             f"{vocabulary - 1}."
         )
@@ -195,7 +196,7 @@ def _decoded(things: Sequence[Any], inputs: Inputs) -> Tensor:
             decoded.append(stored)
     shapes = {tuple(each.shape) for each in decoded}
     if len(shapes) > 1:
-        raise ValueError(
+        raise InputError(
             f"The decoded examples have different shapes: {sorted(shapes)[:3]}; "
             f"{type(inputs).__name__}.decode must return one shape for all."
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.datasets.given_labels import as_labels, one_spelling
+from quickstudy.errors import InputError
 
 LABELS_HOW = "Give a list with one label for each example."
 
@@ -33,7 +34,7 @@ def read_labels(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
     array = _as_labels(labels)
     if names is not None and array.dtype.kind in "iu":
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < len(names):
-            raise ValueError(
+            raise InputError(
                 f"The labels range from {array.min()} to {array.max()}, but {len(names)} classes "
                 "are named. Leave out examples without a label first."
             )
@@ -59,11 +60,11 @@ def _as_labels(labels: Any) -> NDArray[Any]:
     """Labels as an array ``[N]`` of a single sortable type."""
     not_listed = isinstance(labels, str | bytes | Mapping | set | frozenset)
     if not_listed or not isinstance(labels, Iterable):
-        raise ValueError(f"The labels are a {type(labels).__name__}. {LABELS_HOW}")
+        raise InputError(f"The labels are a {type(labels).__name__}. {LABELS_HOW}")
     shape = getattr(labels, "shape", None)
     if shape is not None and len(shape) > 1:
         if len(shape) > 2 or shape[1] != 1:
-            raise ValueError(
+            raise InputError(
                 f"The labels have the shape {list(shape)}; give one label per example, [N]. To "
                 "turn one-hot rows into labels, use argmax(1)."
             )
@@ -85,7 +86,7 @@ def _named_label(label: Any, number: int) -> Any:
     """A label, those by the names of files and of enumerations by what they stand for."""
     holds_several = isinstance(label, list | tuple | set | frozenset | Mapping)
     if holds_several or (isinstance(label, np.ndarray | Tensor) and label.ndim):
-        raise ValueError(
+        raise InputError(
             f"The label of example {number} is a {type(label).__name__}; labels are strings, whole "
             "numbers or booleans, one label for each example."
         )

@@ -33,6 +33,7 @@ from quickstudy.datasets.sources.folder import ClassFolders
 from quickstudy.datasets.sources.notes import remembered
 from quickstudy.datasets.sources.rows import Rows, Where
 from quickstudy.datasets.sources.tables import TableSource
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 from quickstudy.inputs.inputs import check_inputs
 
@@ -114,7 +115,7 @@ def load_dataset(
         UnreadableError: an example cannot be decoded (a ValueError too).
     """
     if unreadable not in ("refuse", "skip"):
-        raise ValueError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')
+        raise InputError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')
     _check_source(source)
     if isinstance(inputs, type) or not (inputs is None or hasattr(inputs, "kind")):
         check_inputs(inputs)
@@ -134,7 +135,7 @@ def load_dataset(
         inputs = _usual_inputs(place, benchmark, published)
     elif inputs.kind not in KINDS or (benchmark and inputs.kind != benchmark.kind):
         held = benchmark.kind if benchmark else place.kind()
-        raise ValueError(
+        raise InputError(
             f"{source} is data of kind {held!r}; inputs of kind {inputs.kind!r} cannot read it."
         )
     kind = inputs.kind
@@ -166,23 +167,23 @@ def _check_source(source: Any) -> None:
     if isinstance(source, str | Path) and str(source).strip():
         return
     if isinstance(source, str):
-        raise ValueError(
+        raise InputError(
             "The name of the data is empty; give a path, a benchmark's name or owner/name."
         )
     kind = type(source).__name__
     if isinstance(source, ClassDataset):
-        raise ValueError(
+        raise InputError(
             "The data are a ClassDataset, which is loaded already; use it as it is, or a part of "
             "it: data.split()['train']."
         )
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:5]))
-        raise ValueError(
+        raise InputError(
             f"The data are a {kind} of {keys}; load_dataset reads names and paths. Give examples "
             "and labels in memory to ClassDataset.from_arrays(examples, labels, inputs)."
         )
     given = "None" if source is None else f"a {kind}"
-    raise ValueError(
+    raise InputError(
         f"The data are {given}; load_dataset reads names and paths, one at a time. Examples in "
         "memory, such as arrays, lists and data sets of other libraries, become a data set by "
         "ClassDataset.from_arrays(examples, labels, inputs)."
@@ -195,7 +196,7 @@ def _chosen_part(place: Source, rows: Rows, columns: Columns, source: str) -> So
         return place
     has_parts = isinstance(place, ClassFolders) and place.has_parts
     if rows.data_split is None or not has_parts or columns != Columns() or rows.where:
-        raise ValueError(
+        raise InputError(
             f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
             "it has no columns, configurations or data splits to choose."
         )

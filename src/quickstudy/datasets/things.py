@@ -12,6 +12,7 @@ import numpy as np
 
 from quickstudy.datasets.kinds import KINDS
 from quickstudy.datasets.sources.columns import LABEL_COLUMNS
+from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
 
 _CLASSES_OF_THE_LIBRARY = {"image": "Image", "audio": "Audio"}
@@ -36,16 +37,16 @@ def unpacked(
     """
     name = type(given).__name__
     if isinstance(given, str | bytes | os.PathLike):
-        raise ValueError(
+        raise InputError(
             f"The examples are a single {name}; give a list with one entry per example. To read a "
             "folder or a table, use quickstudy.load_dataset."
         )
     if _gives_batches(given):
-        raise ValueError(
+        raise InputError(
             f"The examples are a {name}, which gives batches; give its data set: loader.dataset."
         )
     if hasattr(given, "class_names") and hasattr(given, "gather"):
-        raise ValueError(
+        raise InputError(
             f"The examples are a {name}, which is for training and evaluation and holds prepared "
             "examples; give those that it was made of: a list of images, texts, sounds or paths, "
             "or an array."
@@ -54,13 +55,13 @@ def unpacked(
         return _of_library(given, kind, labels, one_by_one)
     if isinstance(given, Mapping):
         keys = ", ".join(map(repr, list(given)[:5]))
-        raise ValueError(
+        raise InputError(
             f"The examples are a {name} with the keys {keys}; give one of its values, such as "
             "parts['train'] of a DatasetDict."
         )
     columns = getattr(given, "column_names", getattr(given, "columns", None))
     if columns is not None:
-        raise ValueError(
+        raise InputError(
             f"The examples are a table ({name}); choose the column that holds them, one of "
             f"{', '.join(map(str, list(columns)[:8]))}."
         )
@@ -82,11 +83,11 @@ def _listed(given: Any, most: int | None) -> list[Any]:
     if isinstance(given, Iterable):
         return list(islice(given, most))
     if hasattr(given, "__getitem__"):
-        raise ValueError(
+        raise InputError(
             f"The examples are a {type(given).__name__}, which has no length (__len__); give a "
             "list."
         )
-    raise ValueError(
+    raise InputError(
         f"The examples are a {type(given).__name__}; give an array, or a list with one entry each."
     )
 
@@ -104,12 +105,12 @@ def _unpaired(
     if not is_row:
         return things, None
     if len(first) != 2:
-        raise ValueError(
+        raise InputError(
             f"Each example is a {type(first).__name__} of length {len(first)}; give single items, "
             "or pairs of an item and its label (labels=None)."
         )
     if labels is not None:
-        raise ValueError(
+        raise InputError(
             "The examples are pairs, perhaps of an example and its label, but labels were given "
             "too. Leave the labels out (labels=None), or give only the examples."
         )
@@ -158,7 +159,7 @@ def _of_records(
     lacking = "example" if not things else "label"
     if not things or (not classes and labels is None and not one_by_one):
         keys = ", ".join(map(repr, first)) or "no keys"
-        raise ValueError(
+        raise InputError(
             f"Each example is a {type(first).__name__} with {keys}, and it is not clear which is "
             f"the {lacking}. Give the examples and their labels in two lists, such as "
             "[each['image'] for each in data]."
@@ -202,7 +203,7 @@ def _of_library(
     table: Any, kind: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     if not hasattr(table, "__len__"):
-        raise ValueError(
+        raise InputError(
             f"The examples are a {type(table).__name__}, which is streamed; load it without "
             "streaming, or give a list of some of its examples."
         )
@@ -218,7 +219,7 @@ def _column_of_things(features: Mapping[str, Any], kind: str | None) -> str:
         usual = [name for each in _kinds(kind) for name in KINDS[each].columns]
         chosen = _by_usual_names(chosen or features, usual)
     if not chosen:
-        raise ValueError(
+        raise InputError(
             f"It is not clear which column holds the examples: {', '.join(features)}. Give the "
             "column: data['name']."
         )
@@ -231,7 +232,7 @@ def _labels_of_library(table: Any) -> Any:
     if len(classes) != 1:
         classes = _by_usual_names(features, LABEL_COLUMNS)
     if not classes:
-        raise ValueError(
+        raise InputError(
             f"It is not clear which column holds the labels: {', '.join(features)}. Give them: "
             "labels=data['name']."
         )

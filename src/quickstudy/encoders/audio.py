@@ -13,6 +13,7 @@ from quickstudy.encoders.encoder import Encoder, Modulation
 from quickstudy.encoders.log_mel import LogMel
 from quickstudy.encoders.normalization import LayerNorm, Normalization
 from quickstudy.encoders.sequences import RecurrentLayer, mean_and_maximum
+from quickstudy.errors import InputError
 
 
 class AudioCNN(Encoder):
@@ -125,7 +126,7 @@ class AudioGRU(Encoder):
         super().__init__()
         self.input_shape = (_samples(input_shape, "AudioGRU"),)
         if min(width, layers, frames_at_once) < 1:
-            raise ValueError(
+            raise InputError(
                 f"AudioGRU was asked for {layers} layers of width {width} that read "
                 f"{frames_at_once} frames at once; each must be at least 1."
             )
@@ -176,7 +177,7 @@ class SpecAugment(nn.Module):
     def __init__(self, widest_band: int, longest_gap: int) -> None:
         super().__init__()
         if min(widest_band, longest_gap) < 0:
-            raise ValueError(
+            raise InputError(
                 f"Masks of up to {widest_band} bands and {longest_gap} frames were asked for; give "
                 "0 for none."
             )
@@ -204,7 +205,7 @@ def _mask(x: Tensor, size: int, widest: int) -> Tensor:
 def _samples(input_shape: Sequence[int], encoder: str) -> int:
     """Checks that ``input_shape`` is (samples,)."""
     if len(input_shape) != 1 or input_shape[0] < 1:
-        raise ValueError(
+        raise InputError(
             f"{encoder} reads waveforms [samples], but its input_shape is {tuple(input_shape)}."
         )
     return input_shape[0]

@@ -23,6 +23,7 @@ from quickstudy.encoders.normalization import (
     is_plain,
     normalization_layer,
 )
+from quickstudy.errors import InputError
 
 
 class Conv4(Encoder):
@@ -54,14 +55,14 @@ class Conv4(Encoder):
         super().__init__()
         in_channels, height, width = image_shape(input_shape, "Conv4")
         if pooling not in ("max", "stride"):
-            raise ValueError(f"The pooling {pooling!r} is unknown; choose max or stride.")
+            raise InputError(f"The pooling {pooling!r} is unknown; choose max or stride.")
         if channels < 1 or blocks < 1:
-            raise ValueError(
+            raise InputError(
                 f"Conv4 was asked for {blocks} blocks of {channels} channels; both must be at "
                 "least 1."
             )
         if not 1 <= joined_blocks <= blocks:
-            raise ValueError(
+            raise InputError(
                 f"The outputs of {joined_blocks} blocks were to be joined, of {blocks}; join at "
                 "least 1 and at most all."
             )
@@ -86,7 +87,7 @@ class Conv4(Encoder):
             height, width = (height + round_up) // 2, (width + round_up) // 2
             sizes.append(channels * height * width)
         if not height * width:
-            raise ValueError(
+            raise InputError(
                 f"Images of {tuple(input_shape)} are too small to be halved {blocks} times; use "
                 "larger images or fewer blocks."
             )

@@ -14,6 +14,7 @@ from quickstudy.compute.encoding import check_finite, encoded
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
 _DECODED_AT_ONCE = 256
@@ -47,7 +48,7 @@ def embed(
         ValueError: there are none.
     """
     if len(raws) == 0:
-        raise ValueError("There is nothing to embed: no inputs were given.")
+        raise InputError("There is nothing to embed: no inputs were given.")
     parts: list[Tensor] = []
     done = 0
     for stored in _decoded(inputs, raws):

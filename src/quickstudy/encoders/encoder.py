@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.compute.encoding import check_encoder, encoded
+from quickstudy.errors import InputError
 
 Modulation = Sequence[tuple[Tensor, Tensor]]
 """For each modulated layer (scale, shift), each ``[B, channels]``: x → (1 + scale) x + shift."""
@@ -79,7 +80,7 @@ def feature_size(encoder: nn.Module) -> int:
     check_encoder(encoder, "this strategy")
     size = getattr(encoder, "out_features", None)
     if not isinstance(size, int):
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(encoder).__name__} does not say how long its vectors are, and this "
             "strategy needs to know before it sees data: set its attribute `out_features`."
         )
@@ -110,7 +111,7 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def image_shape(input_shape: Sequence[int], encoder: str) -> tuple[int, int, int]:
     """Checks that ``input_shape`` is (channels, height, width)."""
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(
+        raise InputError(
             f"{encoder} reads images [channels, height, width], but its input_shape is "
             f"{tuple(input_shape)}."
         )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.datasets.decoded.cache_folder import cache_folder
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
 MOST_BYTES = 2 * 2**30
@@ -60,7 +61,7 @@ class FeatureCache:
         self, encoder: str, folder: Path | None = None, most_bytes: int = MOST_BYTES
     ) -> None:
         if most_bytes < 0:
-            raise ValueError(f"most_bytes is {most_bytes}; it must not be negative.")
+            raise InputError(f"most_bytes is {most_bytes}; it must not be negative.")
         self.encoder = encoder
         self.folder = cache_folder().parent / "features" if folder is None else Path(folder)
         self.most_bytes = most_bytes

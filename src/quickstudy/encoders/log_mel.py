@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
+
 SILENCE = 1e-10
 """About the power of the noise that rounding to 16 bits makes, (2⁻¹⁵)² / 12."""
 
@@ -55,7 +57,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.window, self.hop = round(rate * window_seconds), round(rate * hop_seconds)
         if min(self.window - 1, self.hop) < 1 or floor < 0:
-            raise ValueError(
+            raise InputError(
                 f"Frames of {window_seconds} s every {hop_seconds} s at a rate of {rate} are "
                 f"{self.window} samples every {self.hop}, and the floor is {floor}; a frame needs "
                 "2 samples, a step one, and the floor must not be below 0."
@@ -85,7 +87,7 @@ class LogMel(nn.Module):
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The maps, and which frames are part of a sound: bool ``[B, frames]``."""
         if x.ndim != 2 or not x.is_floating_point() or not x.shape[1]:
-            raise ValueError(
+            raise InputError(
                 "Waveforms [B, samples] of floats were expected, as AudioInputs prepares them, but "
                 f"{x.dtype} of shape {list(x.shape)} was given."
             )
@@ -140,7 +142,7 @@ def mel_filters(
     """
     highest = rate / 2 if highest is None else highest
     if not (0 <= lowest < highest <= rate / 2 and mels >= 1):
-        raise ValueError(
+        raise InputError(
             f"{mels} bands from {lowest} to {highest} Hz were asked for; there must be one, and "
             f"frequencies that rise from 0 to at most {rate / 2:g}, half the rate."
         )
@@ -154,7 +156,7 @@ def mel_filters(
     middles = first + width * torch.arange(1, mels + 1, dtype=torch.float64)
     filters: Tensor = (1 - (bins[:, None] - middles).abs() / width).clamp(min=0)
     if not filters.sum(0).all():
-        raise ValueError(
+        raise InputError(
             f"{mels} bands from {lowest:g} to {highest:g} Hz are so narrow that some hold none of "
             f"the {points // 2 + 1} frequencies of the spectrum; take fewer bands or longer frames."
         )

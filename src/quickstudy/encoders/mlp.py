@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder, Modulation
+from quickstudy.errors import InputError
 
 
 class MLP(Encoder):
@@ -25,7 +26,7 @@ class MLP(Encoder):
     ) -> None:
         super().__init__()
         if not hidden:
-            raise ValueError("An MLP needs at least one hidden width; none was given.")
+            raise InputError("An MLP needs at least one hidden width; none was given.")
         self.input_shape = tuple(input_shape)
         self.hidden = tuple(hidden)
         widths = [math.prod(input_shape), *hidden]

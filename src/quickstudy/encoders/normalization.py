@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
+
 Normalization = Literal["batch", "group", "none"]
 
 GROUPS = 8
@@ -40,7 +42,7 @@ def normalization_layer(kind: Normalization, channels: int) -> nn.Module:
         return nn.GroupNorm(groups, channels)
     if kind == "none":
         return nn.Identity()
-    raise ValueError(f"The normalisation {kind!r} is unknown; choose batch, group or none.")
+    raise InputError(f"The normalisation {kind!r} is unknown; choose batch, group or none.")
 
 
 class LayerNorm(nn.LayerNorm):
@@ -105,7 +107,7 @@ class TaskStatistics:
             return mean, var
         self.expected = len(mean)
         if self.uses == self.expected:
-            raise ValueError(OTHER_USES)
+            raise InputError(OTHER_USES)
         self.uses += 1
         return mean[self.uses - 1], var[self.uses - 1]
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from quickstudy.encoders.encoder import Encoder
+from quickstudy.errors import InputError
 from quickstudy.messages import did_you_mean, reason
 from quickstudy.saving.foreign_files import is_named_like_a_model
 from quickstudy.saving.trust import IMPORT_PATH
@@ -32,34 +33,34 @@ def own_class(name: str) -> type[nn.Module]:
     """
     module_name, _, short = name.rpartition(".")
     if is_named_like_a_model(name) and not importlib.util.find_spec(name.partition(".")[0]):
-        raise ValueError(f"There is no file {name!r}, and no module either.")
+        raise InputError(f"There is no file {name!r}, and no module either.")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code may fail in any way
-        raise ValueError(
+        raise InputError(
             f"The encoder {name!r} cannot be imported: {reason(error)} A class MyClass in the file "
             "my_module.py of the current folder is named my_module.MyClass."
         ) from error
     found: Any = getattr(module, short, None)
     if found is None:
         hint = did_you_mean(short, _classes(module), lambda each: f"{module_name}.{each}")
-        raise ValueError(f"The module {module_name!r} has no class {short!r}.{hint}")
+        raise InputError(f"The module {module_name!r} has no class {short!r}.{hint}")
     if isinstance(found, type) and issubclass(found, nn.Module):
         if inspect.isabstract(found):
-            raise ValueError(
+            raise InputError(
                 f"The encoder {name!r} is abstract; name a class that can be instantiated."
             )
         if not issubclass(found, Encoder):
             Encoder.register(found)
         return found
     if isinstance(found, nn.Module):
-        raise ValueError(
+        raise InputError(
             f"The encoder {name!r} is a module that is made already, and a file could not say how; "
             f"name its class, {type(found).__module__}.{type(found).__name__}."
         )
     if callable(found) and not isinstance(found, type):
-        raise ValueError(_wrap_it(name, module_name, short))
-    raise ValueError(
+        raise InputError(_wrap_it(name, module_name, short))
+    raise InputError(
         f"The encoder {name!r} is a {type(found).__name__}; name the class of a torch module."
     )
 

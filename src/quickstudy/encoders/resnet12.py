@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder, Modulation, image_shape, modulate
 from quickstudy.encoders.normalization import Normalization, normalization_layer
+from quickstudy.errors import InputError
 
 
 class DropBlock(nn.Module):
@@ -84,7 +85,7 @@ class ResNet12(Encoder):
         super().__init__()
         channels, height, width = image_shape(input_shape, "ResNet12")
         if min(height, width) < 2 ** len(widths):
-            raise ValueError(
+            raise InputError(
                 f"Images of {tuple(input_shape)} are too small to be halved {len(widths)} times; "
                 f"ResNet12 needs at least {2 ** len(widths)} pixels a side."
             )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.encoders.normalization import LayerNorm
+from quickstudy.errors import InputError
 
 
 class ConvolutionalLayer(nn.Module):
@@ -25,7 +26,7 @@ class ConvolutionalLayer(nn.Module):
     def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"The kernel is {kernel}; it must be odd, to have a middle.")
+            raise InputError(f"The kernel is {kernel}; it must be odd, to have a middle.")
         self.norm = LayerNorm(width)
         self.convolution = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.dropout = nn.Dropout(dropout)
@@ -54,7 +55,7 @@ class RecurrentLayer(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         if width % 2:
-            raise ValueError(
+            raise InputError(
                 f"The width {width} of a recurrent body must be even: each direction gives half."
             )
         size = width // 2
@@ -103,7 +104,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise ValueError(
+            raise InputError(
                 f"The width {width} of an attention body must be a multiple of its {heads} heads."
             )
         self.heads = heads

@@ -25,6 +25,7 @@ from quickstudy.encoders.normalization import (
     TaskStatistics,
     normalized,
 )
+from quickstudy.errors import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -73,7 +74,7 @@ def check_materialized(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         tensors = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-            raise ValueError(
+            raise InputError(
                 f"The layer {name or 'itself'} of {type(module).__name__} is a "
                 f"{type(layer).__name__}, which takes its size from its first batch, but a "
                 "strategy needs to know all parameters beforehand. Pass one batch through the "
@@ -98,7 +99,7 @@ def check_keeps_statistics(encoder: nn.Module, called: str) -> None:
         called: the subject of the sentence.
     """
     if task_batch_norms(encoder):
-        raise ValueError(
+        raise InputError(
             f"{called} was meta-trained to be adapted inside each task, and normalises by that "
             "task's statistics. Use the whole run, as strategy=; or choose an encoder that stays "
             "the same for every task, such as the network that the strategy was made from."
@@ -132,7 +133,7 @@ def check_uses(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
         statistics = statistics_of(layer)
         if statistics.uses < statistics.expected:
-            raise ValueError(OTHER_USES)
+            raise InputError(OTHER_USES)
 
 
 @contextmanager
@@ -211,7 +212,7 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         return copied(module, memo)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError) as error:
-        raise ValueError(
+        raise InputError(
             f"The batch normalisation of {type(module).__name__} cannot use the statistics of each "
             "task: that needs a copy of the encoder, which holds something that Python cannot "
             "copy, such as a lock or an open file. Create that only when it is needed, or use an "
@@ -252,7 +253,7 @@ def _replacement(layer: nn.Module) -> TaskBatchNorm:
 def _give_task_statistics(layer: nn.Module) -> None:
     """Lets a layer with a custom forward pass use the statistics of a task."""
     if hasattr(layer, "mean") or hasattr(layer, "var"):
-        raise ValueError(
+        raise InputError(
             f"{type(layer).__name__} has an attribute `mean` or `var`, a name that a strategy "
             "needs for the statistics of a task; rename the attribute."
         )
@@ -274,7 +275,7 @@ def _forward(layer: nn.Module, own: Callable[..., Any] | None, *args: Any, **nam
     with by_task:
         found = own(*args, **named) if own else type(layer).forward(layer, *args, **named)
     if not by_task.used:
-        raise ValueError(
+        raise InputError(
             f"{type(layer).__name__} normalises without F.batch_norm, so it cannot use the "
             "statistics of a task. Replace it with one of torch's BatchNorm layers, or call "
             "F.batch_norm in its forward pass."

@@ -16,6 +16,7 @@ from quickstudy.encoders.sequences import (
     RecurrentLayer,
     mean_and_maximum,
 )
+from quickstudy.errors import InputError
 from quickstudy.inputs.text import PADDING
 
 Body = Literal["convolutional", "recurrent", "attention", "bag"]
@@ -53,12 +54,12 @@ class TextEncoder(Encoder):
     ) -> None:
         super().__init__()
         if len(input_shape) != 1 or min(input_shape) < 1:
-            raise ValueError(
+            raise InputError(
                 "TextEncoder reads rows of subword numbers [length], but its input_shape is "
                 f"{tuple(input_shape)}."
             )
         if min(vocabulary - 1, width, layers) < 1:
-            raise ValueError(
+            raise InputError(
                 f"TextEncoder was asked for {layers} layers of width {width} and a vocabulary of "
                 f"{vocabulary}; there must be a layer, a number in each vector, and a subword "
                 "beside the padding."
@@ -89,7 +90,7 @@ class TextEncoder(Encoder):
     def _check(self, x: Tensor) -> None:
         """Refuses (ValueError) what is not rows of at most ``length`` integers."""
         if x.is_floating_point() or x.ndim != 2 or x.shape[1] > self.input_shape[0]:
-            raise ValueError(
+            raise InputError(
                 f"TextEncoder reads at most {self.input_shape[0]} subword numbers of each text, as "
                 f"TextInputs makes them, but was given {x.dtype} of shape {list(x.shape)}."
             )
@@ -101,7 +102,7 @@ class TextEncoder(Encoder):
             return RecurrentLayer(self.width, self.dropout)
         if self.body == "attention":
             return AttentionLayer(self.width, self.heads, self.dropout)
-        raise ValueError(f"The body {self.body!r} is unknown; choose {', '.join(get_args(Body))}.")
+        raise InputError(f"The body {self.body!r} is unknown; choose {', '.join(get_args(Body))}.")
 
     def forward(self, x: Tensor) -> Tensor:
         """Vectors ``[B, out_features]`` of subword numbers ``[B, length]``, 0 for padding."""

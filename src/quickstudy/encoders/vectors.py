@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from quickstudy.encoders.encoder import Encoder
+from quickstudy.errors import InputError
 
 
 class Vectors(Encoder):
@@ -19,7 +20,7 @@ class Vectors(Encoder):
     def __init__(self, input_shape: Sequence[int]) -> None:
         super().__init__()
         if len(input_shape) != 1 or input_shape[0] < 1:
-            raise ValueError(f"Vectors have one length D; the shape {tuple(input_shape)} has not.")
+            raise InputError(f"Vectors have one length D; the shape {tuple(input_shape)} has not.")
         self.input_shape = tuple(input_shape)
         self.out_features = input_shape[0]
 

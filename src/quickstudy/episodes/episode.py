@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.counts import whole_number
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
 WHOLE = (
@@ -47,7 +48,7 @@ class Examples:
             object.__setattr__(self, "inputs", inputs)
             object.__setattr__(self, "targets", targets)
         if inputs.ndim < 2 or inputs.shape[:2] != targets.shape[:2]:
-            raise ValueError(
+            raise InputError(
                 f"Examples need one target for each input: inputs are {list(inputs.shape)} and "
                 f"targets {list(targets.shape)}, but their first two axes (task, example) must be "
                 "equal. For a single task, add a first axis of length 1."
@@ -62,7 +63,7 @@ class Examples:
         if not right:
             _refuse_targets(targets)
         if inputs.device != targets.device:
-            raise ValueError(
+            raise InputError(
                 f"The inputs of the examples are on {inputs.device} and their targets on "
                 f"{targets.device}; move both to one device."
             )
@@ -105,22 +106,22 @@ class Episode:
         support, query = self.support, self.query
         for part, given in (("support", support), ("query", query)):
             if not isinstance(given, Examples):
-                raise ValueError(
+                raise InputError(
                     f"The {part} is a {type(given).__name__}; an episode needs "
                     "Examples(inputs, targets)."
                 )
         if support.inputs.shape[0] != query.inputs.shape[0]:
-            raise ValueError(
+            raise InputError(
                 f"The support has {support.tasks} tasks and the query {query.tasks}; their first "
                 "axes (task) must have the same length."
             )
         if support.inputs.shape[2:] != query.inputs.shape[2:]:
-            raise ValueError(
+            raise InputError(
                 f"Inputs of the support have the shape {list(support.inputs.shape[2:])} and those "
                 f"of the query {list(query.inputs.shape[2:])}; both must have the same shape."
             )
         if support.targets.shape[2:] != query.targets.shape[2:]:
-            raise ValueError(
+            raise InputError(
                 f"The targets of the support are {list(support.targets.shape)} and those of the "
                 f"query {list(query.targets.shape)}; both must be classes [T, N] or both numbers "
                 "[T, N, D]."
@@ -133,14 +134,14 @@ class Episode:
             targets = examples.targets
             if targets.is_floating_point():
                 if targets.shape[2] != self.ways:
-                    raise ValueError(
+                    raise InputError(
                         f"The targets of the {part} are {targets.shape[2]} numbers long, but ways "
                         f"is {self.ways}; in regression, ways is the length of a target."
                     )
             elif targets.numel():
                 low, high = (int(end) for end in torch.aminmax(targets))
                 if low < 0 or high >= self.ways:
-                    raise ValueError(
+                    raise InputError(
                         f"The targets of the {part} range from {low} to {high}; in a task of "
                         f"{self.ways} ways, classes are numbered from 0 to {self.ways - 1}."
                     )
@@ -196,7 +197,7 @@ class Episode:
             for part in (self.support.targets, self.query.targets):
                 counts = F.one_hot(part, sets).sum(1)
                 if (counts != counts[:, :1]).any():
-                    raise ValueError(
+                    raise InputError(
                         "The examples of a task take turns at being its support only where each "
                         f"of its classes has as many; these have {counts[0].tolist()}."
                     )
@@ -242,7 +243,7 @@ def _as_tensor(given: Any, called: str) -> Tensor:
     try:
         return torch.as_tensor(np.asarray(given))
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"The {called} of the examples are a {type(given).__name__}, which cannot be turned "
             "into a tensor of numbers; give a tensor."
         ) from error
@@ -264,7 +265,7 @@ def _refuse_targets(targets: Tensor) -> None:
         )
     else:
         what_to_do = "They must be int64 [T, N] (classes) or floats [T, N, D] (numbers)."
-    raise ValueError(f"{found}. {what_to_do}")
+    raise InputError(f"{found}. {what_to_do}")
 
 
 class TaskSource(Protocol):

@@ -13,6 +13,7 @@ from quickstudy.episodes.episode import Episode, TaskSource
 from quickstudy.episodes.sampler import ClassSource, EpisodeSampler
 from quickstudy.episodes.sinusoids import Sinusoids
 from quickstudy.episodes.source import as_source
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
 
@@ -45,10 +46,10 @@ class Mixture:
         seed: int = 0,
     ) -> None:
         if not sources:
-            raise ValueError("A mixture needs at least one source of tasks; none was given.")
+            raise InputError("A mixture needs at least one source of tasks; none was given.")
         weights = [1.0] * len(sources) if weights is None else list(weights)
         if len(weights) != len(sources) or min(weights) < 0 or not sum(weights) > 0:
-            raise ValueError(
+            raise InputError(
                 f"The weights {weights} do not fit {len(sources)} sources: give a number of 0 or "
                 "more for each, not all 0."
             )
@@ -59,13 +60,13 @@ class Mixture:
         ]
         counts = sorted({source.tasks for source in sources})
         if len(counts) > 1:
-            raise ValueError(
+            raise InputError(
                 f"The sources give {counts} tasks an episode; all must give the same number."
             )
         every = [_inputs(source) for source in sources]
         for inputs in every:
             if inputs.to_dict() != every[0].to_dict():
-                raise ValueError(
+                raise InputError(
                     f"Inputs of one source are {every[0].to_dict()} and of another "
                     f"{inputs.to_dict()}; they must be alike. Embed the data sets first "
                     "(`dataset.embed(encoder)`), to vectors of one length."
@@ -122,7 +123,7 @@ class Mixture:
     def source(self, index: int) -> int:
         """The number of the source of episode ``index``."""
         if index < 0:
-            raise ValueError(f"Episode index {index} is negative; episodes count from 0.")
+            raise InputError(f"Episode index {index} is negative; episodes count from 0.")
         uniform = np.random.default_rng([self.seed, 4, index]).random()
         return int(np.searchsorted(self._ends[:-1], uniform, side="right"))
 
@@ -135,7 +136,7 @@ def _inputs(source: EpisodeSampler | TaskSource) -> Inputs:
     holder = source.dataset if isinstance(source, EpisodeSampler) else source
     inputs: Inputs | None = getattr(holder, "inputs", None)
     if inputs is None:
-        raise ValueError(
+        raise InputError(
             f"A {type(holder).__name__} does not say how its inputs were made; give it an "
             "attribute `inputs`, as ClassDataset has."
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from quickstudy.counts import Count, as_whole, whole_number, whole_range
 from quickstudy.episodes.episode import Episode, Examples, unchecked_episode
 from quickstudy.episodes.imbalance import DRAWS_A_CLASS, apportioned, dirichlet_shares
+from quickstudy.errors import InputError
 
 QueryBalance = Literal["balanced", "dirichlet"]
 """How the queries of a task are spread over its classes; see :class:`EpisodeSampler`."""
@@ -149,10 +150,10 @@ class EpisodeSampler:
         self.tasks = whole_number(tasks, "tasks", least=1)
         number = as_whole(seed)
         if number is None or not 0 <= number < 2**64:
-            raise ValueError(f"The seed is {seed}; it must be at least 0 and less than 2**64.")
+            raise InputError(f"The seed is {seed}; it must be at least 0 and less than 2**64.")
         self.seed = number
         if query_balance not in get_args(QueryBalance):
-            raise ValueError(
+            raise InputError(
                 f"The query_balance {query_balance!r} is unknown; choose balanced or dirichlet."
             )
         self.query_balance = query_balance
@@ -162,7 +163,7 @@ class EpisodeSampler:
     def _check_sizes(self) -> None:
         classes = len(self._sizes)
         if self.ways[1] > classes:
-            raise ValueError(
+            raise InputError(
                 f"Tasks of {self.ways[1]} ways were asked for, but the data has only {classes} "
                 "classes. Ask for fewer ways, or take more classes (another split?)."
             )
@@ -170,7 +171,7 @@ class EpisodeSampler:
         smallest = int(self._sizes.argmin())
         if self._sizes[smallest] < needed:
             small = int((self._sizes < needed).sum())
-            raise ValueError(
+            raise InputError(
                 f"Class {self.dataset.class_names[smallest]!r} has {self._sizes[smallest]} "
                 f"examples, but {self.shots[1]} shots + {self.queries} queries = {needed} were "
                 f"asked for ({small} of {classes} classes are too small). Ask for fewer shots or "
@@ -197,7 +198,7 @@ class EpisodeSampler:
     def indices(self, index: int) -> EpisodeIndices:
         """Which examples make up episode ``index``; nothing is read from the data."""
         if index < 0:
-            raise ValueError(f"Episode index {index} is negative; episodes count from 0.")
+            raise InputError(f"Episode index {index} is negative; episodes count from 0.")
         ways, shots = self.counts(index)
         classes = np.empty((self.tasks, ways), np.int64)
         positions = np.empty((self.tasks, ways, shots + self.queries), np.int64)

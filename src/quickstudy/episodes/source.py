@@ -8,6 +8,7 @@ from typing import Any
 from quickstudy.counts import as_whole, whole_range
 from quickstudy.episodes.batches import BatchSampler
 from quickstudy.episodes.episode import Episode, TaskSource
+from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 
 _HOW = (
@@ -45,7 +46,7 @@ class CheckedSource:
         stated = getattr(given, "tasks", None)
         self.tasks = first.tasks
         if stated is not None and as_whole(stated) != first.tasks:
-            raise ValueError(self._of_other_tasks(0, first.tasks, stated))
+            raise InputError(self._of_other_tasks(0, first.tasks, stated))
         ways = getattr(given, "ways", None)
         self.ways = first.ways if ways is None else whole_range(ways, f"{self.name}.ways", 1)[1]
         self._check_ways(0, first)
@@ -57,13 +58,13 @@ class CheckedSource:
         if tasks is None or not self._slices:
             whole = self._whole(index)
             if whole.tasks != self.tasks:
-                raise ValueError(self._of_other_tasks(index, whole.tasks, self.tasks))
+                raise InputError(self._of_other_tasks(index, whole.tasks, self.tasks))
             found = whole if tasks is None else whole[tasks]
         else:
             found = self._checked(index, self.given.episode(index, tasks=tasks))
             wanted = len(range(self.tasks)[tasks])
             if found.tasks != wanted:
-                raise ValueError(
+                raise InputError(
                     f"{self.name}.episode({index}, tasks={tasks}) returned {found.tasks} tasks, "
                     f"but that slice of {self.tasks} tasks picks {wanted}. Leave the argument "
                     "`tasks` out of the method; the slice is then taken for you."
@@ -76,19 +77,19 @@ class CheckedSource:
 
     def _checked(self, index: int, found: Any) -> Episode:
         if not isinstance(found, Episode):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}.episode({index}) returned a {type(found).__name__}; it must return "
                 "an Episode(support, query, ways) of Examples(inputs, targets)."
             )
         if not found.tasks or not found.query.inputs.shape[1]:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}.episode({index}) returned no tasks, or tasks without queries."
             )
         return found
 
     def _check_ways(self, index: int, found: Episode) -> None:
         if found.ways > self.ways:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}.episode({index}) has {found.ways} ways, but {self.name} states "
                 f"{self.ways}. If they vary, set its attribute `ways` to the largest number."
             )
@@ -113,12 +114,12 @@ def as_source(given: Any) -> TaskSource:
         ValueError: when it is not a source of tasks.
     """
     if isinstance(given, type) and hasattr(given, "episode"):
-        raise ValueError(
+        raise InputError(
             f"{given.__name__} is a class of sources of tasks; give an instance of it, such as "
             f"{given.__name__}()."
         )
     if not is_source(given):
-        raise ValueError(f"A {type(given).__name__} is not a source of tasks. {_HOW}.")
+        raise InputError(f"A {type(given).__name__} is not a source of tasks. {_HOW}.")
     return given if isinstance(given, CheckedSource) else CheckedSource(given)
 
 
@@ -134,16 +135,16 @@ def _takes_tasks(given: Any, name: str) -> bool:
         if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     ]
     if required and required != ["tasks"]:
-        raise ValueError(
+        raise InputError(
             f"{name}.episode needs more than the number of an episode ({', '.join(required)}); "
             "give these arguments defaults."
         )
     if not parameters:
-        raise ValueError(f"{name}.episode takes no number. {_HOW}.")
+        raise InputError(f"{name}.episode takes no number. {_HOW}.")
     found = parameters.get("tasks")
     takes = found is not None and found.kind is not found.POSITIONAL_ONLY
     if required and not takes:
-        raise ValueError(f"{name}.episode must take `tasks` as a keyword argument, or not at all.")
+        raise InputError(f"{name}.episode must take `tasks` as a keyword argument, or not at all.")
     return takes and next(iter(parameters)) != "tasks"
 
 
@@ -152,7 +153,7 @@ def _inputs(given: Any, first: Episode, name: str) -> Inputs:
     holder = given if hasattr(given, "inputs") else getattr(given, "dataset", None)
     inputs = getattr(holder, "inputs", None)
     if inputs is not None and not isinstance(inputs, Inputs):
-        raise ValueError(
+        raise InputError(
             f"{name}.inputs is a {type(inputs).__name__}; give an object that describes how inputs "
             "are made, such as quickstudy.inputs.FeatureInputs(16) or "
             "quickstudy.inputs.ImageInputs(84)."
@@ -161,7 +162,7 @@ def _inputs(given: Any, first: Episode, name: str) -> Inputs:
         return inputs
     shape = first.query.inputs.shape[2:]
     if len(shape) != 1:
-        raise ValueError(
+        raise InputError(
             f"{name} returns inputs of shape {list(shape)} but does not state how they are made, "
             "which is saved with the trained strategy. Give it an attribute `inputs`, such as "
             "quickstudy.inputs.ImageInputs(size, channels) for images."

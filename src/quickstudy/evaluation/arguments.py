@@ -11,6 +11,7 @@ from torch import nn
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import Episode, Mixture, Sinusoids, TaskSource, as_source, is_source
 from quickstudy.episodes.source import is_of_batches
+from quickstudy.errors import InputError
 from quickstudy.strategies import Strategy
 
 _A_PART = "a part of a loaded data set, such as quickstudy.load_dataset({}).split()['train']"
@@ -25,28 +26,28 @@ def checked_strategy(given: Any) -> Strategy:
     if isinstance(given, Strategy):
         return given
     if isinstance(given, type) and issubclass(given, Strategy):
-        raise ValueError(
+        raise InputError(
             f"The strategy is the class {given.__name__}; give an instance of it, such as "
             f"{given.__name__}(encoder)."
         )
     if isinstance(given, ClassDataset) or is_source(given):
-        raise ValueError(
+        raise InputError(
             f"The first argument is a {type(given).__name__}, which holds data; the strategy comes "
             "first, then the data."
         )
     if isinstance(getattr(given, "strategy", None), Strategy):  # a run
-        raise ValueError(
+        raise InputError(
             f"The strategy is a {type(given).__name__}; to train its strategy further, give its "
             "attribute `strategy`."
         )
     if isinstance(given, nn.Module) or (isinstance(given, type) and issubclass(given, nn.Module)):
         name = given.__name__ if isinstance(given, type) else type(given).__name__
-        raise ValueError(
+        raise InputError(
             f"The strategy is a {name}, which is a network, not a strategy. Use it as the encoder "
             "of a strategy: quickstudy.strategies.PrototypicalNetwork(encoder)."
         )
     shown = repr(given)[:60] if isinstance(given, str | os.PathLike) else type(given).__name__
-    raise ValueError(
+    raise InputError(
         f"The strategy is {shown}; give an object, such as "
         "quickstudy.strategies.PrototypicalNetwork(encoder)."
     )
@@ -66,7 +67,7 @@ def classes_or_tasks(given: Any, use: str) -> ClassDataset | TaskSource:
         return given
     if isinstance(given, type) or is_source(given):
         return as_source(given)
-    raise ValueError(f"{_what_it_is(given, use)}")
+    raise InputError(f"{_what_it_is(given, use)}")
 
 
 def is_regression(source: TaskSource) -> bool:
@@ -119,15 +120,15 @@ def check_source(strategy: Strategy, source: TaskSource, to_train: bool = True) 
     name = type(strategy).__name__
     if to_train and strategy.episodic == is_of_batches(source):
         wanted = "tasks" if strategy.episodic else "ordinary batches of all training classes"
-        raise ValueError(
+        raise InputError(
             f"{name} learns from {wanted}, which {_name(source)} does not provide. Train it on a "
             "ClassDataset."
         )
     task = source.episode(0, slice(1))
     if (strategy.episodic or not to_train) and not task.support.inputs.shape[1]:
-        raise ValueError(f"The tasks of {_name(source)} have no support to learn from.")
+        raise InputError(f"The tasks of {_name(source)} have no support to learn from.")
     if task.query.targets.is_floating_point() and not strategy.regression:
-        raise ValueError(
+        raise InputError(
             f"The targets of {_name(source)} are numbers, but {name} learns classes. Use a "
             "strategy for regression, such as MAML or ConditionalNeuralProcess."
         )

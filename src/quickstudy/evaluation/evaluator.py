@@ -19,6 +19,7 @@ from quickstudy.counts import Count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
 from quickstudy.episodes.sampler import QueryBalance
+from quickstudy.errors import InputError
 from quickstudy.evaluation.arguments import check_source, checked_strategy, classes_or_tasks
 from quickstudy.evaluation.observing import Observed, normalization_policy
 from quickstudy.evaluation.outcomes import (
@@ -105,7 +106,7 @@ def evaluate(
         }
         given["query_balance"] = None if query_balance == "balanced" else query_balance
         if named := [name for name, value in given.items() if value is not None]:
-            raise ValueError(
+            raise InputError(
                 f"{', '.join(named)} cannot be chosen here, because {_name(data)} makes its own "
                 "tasks; choose them where you create that source of tasks."
             )
@@ -172,7 +173,7 @@ def checked_episodes(episodes: int) -> int:
     """The number of episodes, if an interval can be made of so many (else ValueError)."""
     episodes = whole_number(episodes, "episodes")
     if episodes < 2:
-        raise ValueError(
+        raise InputError(
             f"{episodes} episodes were asked for; an interval needs at least 2, and 1000 are usual."
         )
     return episodes
@@ -281,7 +282,7 @@ def _warn_of_seen_classes(run: Run, data: ClassDataset) -> None:
 def _check_inputs(run: Run, data: ClassDataset | TaskSource) -> None:
     other = differences(run.inputs.to_dict(), data.inputs.to_dict())
     if other:
-        raise ValueError(
+        raise InputError(
             f"{_name(data)} was read with other inputs than the run was trained on; expected "
             f"{'; '.join(other)}. Read it with the inputs of the run: load_dataset(..., "
             "inputs=run.inputs)."

@@ -22,6 +22,7 @@ from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import is_own
 from quickstudy.encoders.task_normalization import task_batch_norms
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.foreign import KNOWN, is_hooked, untouched
 
@@ -179,7 +180,7 @@ def check_sees_each_by_itself(encoder: nn.Module, inputs: Tensor) -> None:
     if _differs(
         Observed(), encoder, lambda count: encoded(encoder, inputs[:count]), len(inputs), _FEWER
     ):
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(encoder).__name__} gives an input another vector when other inputs "
             "are in its batch, so answers would depend on what else is asked. Let it normalise by "
             "running averages in evaluation mode, as nn.BatchNorm2d does, or each input by itself, "

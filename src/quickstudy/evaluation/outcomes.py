@@ -25,6 +25,7 @@ from quickstudy.datasets.decoded.features import (
 )
 from quickstudy.episodes import Episode, EpisodeIndices, EpisodeSampler, Examples, TaskSource
 from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, QueryBalance
+from quickstudy.errors import InputError
 from quickstudy.evaluation.observing import Observed, observed, same_features
 from quickstudy.evaluation.protocol import Protocol
 from quickstudy.inputs import FeatureInputs
@@ -203,7 +204,7 @@ def _outcome(
     adapted = now(device)
     predicted = strategy.predict(theta, query.inputs).float()
     if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
-        raise ValueError(
+        raise InputError(
             f"{type(strategy).__name__} predicts {list(predicted.shape)}, but the targets are "
             f"{list(query.targets.shape)}; in regression, predictions must have the shape of the "
             "targets."

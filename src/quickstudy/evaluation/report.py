@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.saving.files import write_text_atomically
 
 
@@ -133,7 +134,7 @@ class Report:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls.from_dict(values)
         except (ValueError, TypeError, KeyError, IsADirectoryError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path} is not a report as quickstudy saves them ({error}). Reports are written "
                 "by Report.save and by `quickstudy evaluate --json`."
             ) from error

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.index.prototype_index import SPARE_CANDIDATES, Nearest, PrototypeIndex
 
 
@@ -38,12 +39,12 @@ class ApproximatePrototypeIndex:
     ) -> None:
         faiss = _faiss()
         if not index.examples:
-            raise ValueError("The index has no classes yet; add examples first.")
+            raise InputError("The index has no classes yet; add examples first.")
         self.index = index
         self.probes = probes
         self.cells = min(round(4 * math.sqrt(len(index))), len(index)) if cells is None else cells
         if not 1 <= self.cells <= len(index):
-            raise ValueError(
+            raise InputError(
                 f"{cells} cells were asked for {len(index)} classes; ask for 1 to as many as there "
                 "are."
             )
@@ -68,11 +69,11 @@ class ApproximatePrototypeIndex:
         """
         index = self.index
         if index.examples != self._examples:
-            raise ValueError(
+            raise InputError(
                 "The index has got examples since this approximation of it was made; make another."
             )
         if self.probes < 1:
-            raise ValueError(f"{self.probes} probes find nothing; ask for 1 to {self.cells}.")
+            raise InputError(f"{self.probes} probes find nothing; ask for 1 to {self.cells}.")
         index.check_queries(features, k)
         found = index.rank(features, self._candidates(features.detach(), k), k)
         kind = torch.promote_types(features.dtype, index.prototypes.dtype)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import (
     Distance,
     check_distance,
@@ -66,18 +67,18 @@ class PrototypeIndex:
     ) -> None:
         check_distance(distance)
         if scale <= 0:
-            raise ValueError(f"The scale is {scale}; with one above 0 the nearest scores highest.")
+            raise InputError(f"The scale is {scale}; with one above 0 the nearest scores highest.")
         if block_bytes < 1:
-            raise ValueError(f"The block size is {block_bytes} bytes; give a positive number.")
+            raise InputError(f"The block size is {block_bytes} bytes; give a positive number.")
         if prototypes.ndim != 2 or not prototypes.shape[1] or not prototypes.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 "Prototypes must be a matrix of floating-point numbers [classes, dimensions]; "
                 f"given were {prototypes.dtype} of shape {list(prototypes.shape)}."
             )
         if counts is None:
             counts = torch.ones(len(prototypes), dtype=torch.int64)
         if counts.shape != prototypes.shape[:1] or (len(counts) and int(counts.min()) < 1):
-            raise ValueError(
+            raise InputError(
                 f"Counts must be {len(prototypes)} numbers above 0, one for each prototype; given "
                 f"was a tensor of shape {list(counts.shape)}."
             )
@@ -135,14 +136,14 @@ class PrototypeIndex:
         """
         self._check_features(features)
         if targets.shape != features.shape[:1] or targets.dtype != torch.int64:
-            raise ValueError(
+            raise InputError(
                 f"Targets must be one int64 for each of {len(features)} features; given were "
                 f"{targets.dtype} of shape {list(targets.shape)}."
             )
         if not len(targets):
             return
         if int(targets.min()) < 0:
-            raise ValueError(f"Class numbers start at 0; the lowest target is {targets.min()}.")
+            raise InputError(f"Class numbers start at 0; the lowest target is {targets.min()}.")
         self._make_room(int(targets.max()) + 1)
         at_once = self._at_once(48 * features.shape[1])
         targets = targets.to(self._means.device)
@@ -212,13 +213,13 @@ class PrototypeIndex:
         """Refuses what :meth:`nearest` cannot answer, by a ValueError."""
         self._check_features(features)
         if not 1 <= k <= self._size:
-            raise ValueError(
+            raise InputError(
                 f"The {k} nearest were asked for, of {self._size} classes; ask for 1 to as many as "
                 "there are."
             )
         if int(self.counts.min()) == 0:
             empty = (self.counts == 0).nonzero()[:, 0]
-            raise ValueError(
+            raise InputError(
                 f"{len(empty)} of {self._size} classes have no examples yet, class {int(empty[0])} "
                 "first. Add examples of each, or number the classes without gaps."
             )
@@ -319,18 +320,18 @@ class PrototypeIndex:
     def _check_features(self, features: Tensor) -> None:
         dimensions = self._means.shape[1]
         if features.ndim != 2 or features.shape[1] != dimensions:
-            raise ValueError(
+            raise InputError(
                 f"The prototypes have {dimensions} dimensions, so features must be of shape "
                 f"[examples, {dimensions}]; given was {list(features.shape)}."
             )
         if not features.is_floating_point():
-            raise ValueError(f"Features must be floating-point numbers; given was {features.dtype}")
+            raise InputError(f"Features must be floating-point numbers; given was {features.dtype}")
         most = torch.finfo(self._means.dtype).max / 16  # no sum of squared differences overflows
         for block in torch.split(features.detach(), self._at_once(16 * dimensions)):
             lengths = block.to(self._means.dtype).square().sum(1)
             wrong = int((~(lengths <= most)).sum())
             if wrong:
-                raise ValueError(
+                raise InputError(
                     f"{wrong} features hold NaN, infinity, or numbers too large to square in "
                     f"{self._means.dtype}. Drop or mend them."
                 )

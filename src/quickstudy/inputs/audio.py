@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.sound_frames import (
     SILENT,
@@ -74,17 +75,17 @@ class AudioInputs:
     def __post_init__(self) -> None:
         lowest, highest = RATES
         if not (lowest <= self.rate <= highest and self.rate == int(self.rate)):
-            raise ValueError(
+            raise InputError(
                 f"Sounds at a rate of {self.rate} were asked for; it is a whole number of samples "
                 f"a second from {lowest} to {highest}."
             )
         if not 1 / self.rate <= self.seconds <= LONGEST_WINDOW_SECONDS:
-            raise ValueError(
+            raise InputError(
                 f"Sounds of {self.seconds} seconds were asked for; they must last at least a "
                 f"sample and at most {LONGEST_WINDOW_SECONDS:g} seconds."
             )
         if self.samples > MOST_SAMPLES:
-            raise ValueError(
+            raise InputError(
                 f"Sounds of {self.samples} samples were asked for; they may have {MOST_SAMPLES}."
             )
 
@@ -214,18 +215,18 @@ def _as_channels(raw: Any) -> NDArray[Any]:
         raw = raw.detach().cpu()
         raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).numpy()
     if not isinstance(raw, np.ndarray):
-        raise ValueError(
+        raise InputError(
             "a path, bytes, an array or a pair of an array and its rate is needed, not "
             f"{type(raw).__name__}"
         )
     if raw.ndim not in (1, 2) or not raw.size:
-        raise ValueError(f"its shape is {list(raw.shape)}; a sound is [n] or [channels, n]")
+        raise InputError(f"its shape is {list(raw.shape)}; a sound is [n] or [channels, n]")
     if raw.ndim == 2 and raw.shape[0] > MOST_CHANNELS >= raw.shape[1]:
         raw = raw.T  # [n, channels], as soundfile reads
     if raw.dtype in (np.int16, np.int32):
         raw = raw / np.float32(-float(np.iinfo(raw.dtype).min))
     if not np.issubdtype(raw.dtype, np.floating):
-        raise ValueError(
+        raise InputError(
             f"its values are {raw.dtype}; floats or integers of 16 or 32 bits are needed"
         )
     return np.atleast_2d(raw)
@@ -256,7 +257,7 @@ def _of_library(raw: Any) -> Any:
         return raw["bytes"]
     if raw.get("path") and raw.get("array") is None:
         return str(raw["path"])
-    raise ValueError(
+    raise InputError(
         f"it is a dictionary with the keys {', '.join(map(str, raw)) or 'none'}; 'array' and "
         "'sampling_rate' are needed, or 'bytes' or 'path' of a file"
     )
@@ -270,19 +271,19 @@ def _check_sizes(rate: Any, channels: int, frames: int) -> None:
         and lowest <= rate <= highest
         and rate == int(rate)
     ):
-        raise ValueError(
+        raise InputError(
             f"its rate is {rate}; a whole number of samples a second from {lowest} to {highest} is "
             "expected"
         )
     if channels > MOST_CHANNELS:
-        raise ValueError(
+        raise InputError(
             f"it has {channels} channels of {frames} samples; at most {MOST_CHANNELS} are read, "
             "and the channels come first"
         )
     if not frames:
-        raise ValueError("it is empty")
+        raise InputError("it is empty")
     if frames > LONGEST_SECONDS * rate:
-        raise ValueError(
+        raise InputError(
             f"its header names {frames} samples, more than a week, or none as in streamed FLAC; "
             "convert it to a file that says its length"
         )

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.errors import InputError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -35,7 +37,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if min(self.degrees, self.shift, self.scale, self.shear) < 0 or not 0 <= self.share <= 1:
-            raise ValueError(
+            raise InputError(
                 f"{self} is no augmentation: amounts must not be negative, and the share lies "
                 "between 0 and 1."
             )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.remarks import remark
 
 BITS = (8, 10, 12, 14, 16)
@@ -78,7 +79,7 @@ def from_numbers(image: Image.Image, raw: Any) -> Image.Image:
         if lowest >= 0 and highest <= 65535:
             return Image.fromarray(in_eight_bits(values, raw))
         between = "whole numbers between 0 and 65535"
-    raise ValueError(
+    raise InputError(
         f"its pixels are 32-bit numbers from {lowest:g} to {highest:g}, so it is unclear which are "
         f"black and white; scale them to {between}, or convert it to 8 or 16 bits"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.depth import colour_depth, from_numbers, full_colour, remark_if_black
 from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.unreadable import naming
@@ -73,18 +74,18 @@ class ImageInputs:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if not 1 <= self.size <= LARGEST_SIZE or self.channels not in (1, 3):
-            raise ValueError(
+            raise InputError(
                 f"Images of size {self.size} with {self.channels} channels were asked for; the "
                 f"size must be from 1 to {LARGEST_SIZE} and the channels 1 (grey) or 3 (RGB)."
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                raise ValueError(
+                raise InputError(
                     f"{name} has {len(values)} values for {self.channels} channels; give one for "
                     "all or one for each."
                 )
         if min(self.std) <= 0:
-            raise ValueError(f"std is {self.std}; images are divided by it, so it must be above 0.")
+            raise InputError(f"std is {self.std}; images are divided by it, so it must be above 0.")
 
     def decode(self, raw: Any) -> Tensor:
         """One image as uint8 ``[channels, size, size]``.
@@ -161,7 +162,7 @@ def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> I
         raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).numpy()
     if isinstance(raw, np.ndarray):
         return _opaque(_from_array(raw), mode, raw)
-    raise ValueError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
+    raise InputError(f"a path, bytes, a PIL image or an array is needed, not {type(raw).__name__}")
 
 
 def _opened(raw: str | Path | bytes | io.BytesIO) -> Image.Image:
@@ -173,11 +174,11 @@ def _opened(raw: str | Path | bytes | io.BytesIO) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        raise ValueError(
+        raise InputError(
             f"it is damaged, or in none of the formats that are read ({', '.join(formats)})"
         ) from error
     except Image.DecompressionBombError as error:
-        raise ValueError(
+        raise InputError(
             f"it has far more than the {MOST_PIXELS} pixels that are read; make it smaller"
         ) from error
 
@@ -186,7 +187,7 @@ def _check_size(size: tuple[int, int]) -> None:
     """Refuses images that take too much memory, before any of it is decoded."""
     width, height = size
     if width * height > MOST_PIXELS:
-        raise ValueError(
+        raise InputError(
             f"it has {width}x{height} pixels, and at most {MOST_PIXELS} are read; make it smaller"
         )
 
@@ -213,7 +214,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.size == 0 or not (
         array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in channels)
     ):
-        raise ValueError(
+        raise InputError(
             f"its shape is {list(array.shape)}; an image is [H, W], [H, W, C] or [C, H, W] with "
             "1, 3 or 4 channels C"
         )
@@ -229,10 +230,10 @@ def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
         return array.astype(np.uint8) * np.uint8(255)
     whole = np.issubdtype(array.dtype, np.integer)
     if not whole and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"its values are {array.dtype}; integers or floats are needed")
+        raise InputError(f"its values are {array.dtype}; integers or floats are needed")
     highest = 255 if whole else 1
     if not (array.min() >= 0 and array.max() <= highest):
-        raise ValueError(
+        raise InputError(
             f"its values go from {array.min()} to {array.max()}; integers must lie between 0 "
             "and 255, floats between 0 and 1"
         )

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from quickstudy.errors import InputError
+
 
 @runtime_checkable
 class Inputs(Protocol):
@@ -34,7 +36,7 @@ def check_inputs(given: Any) -> None:
     if isinstance(given, type) or not isinstance(given, Inputs):
         called = repr(given) if isinstance(given, str) else type(given).__name__
         called = f"the class {given.__name__}" if isinstance(given, type) else called
-        raise ValueError(
+        raise InputError(
             f"The argument inputs is {called}; give an object that turns examples into "
             "tensors, such as quickstudy.inputs.ImageInputs(84) or "
             "quickstudy.inputs.FeatureInputs(16)."
@@ -57,7 +59,7 @@ def described_inputs(inputs: Inputs) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError, OSError):
         same = False
     if not same:
-        raise ValueError(
+        raise InputError(
             f"The inputs are a {name}, which cannot be rebuilt from a file, so anything saved with "
             "them could not be loaded. Use inputs of quickstudy (ImageInputs, TextInputs, "
             "AudioInputs, FeatureInputs), and do any further processing before you create the data "
@@ -85,17 +87,17 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
         "audio": AudioInputs,
     }
     if not isinstance(description, Mapping):
-        raise ValueError(f"A description of inputs is needed, not {str(description)[:60]!r}.")
+        raise InputError(f"A description of inputs is needed, not {str(description)[:60]!r}.")
     settings = dict(description)
     kind = str(settings.pop("kind", None))
     if kind not in kinds:
-        raise ValueError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
+        raise InputError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
     if "pretrained" in settings:  # described by the model whose inputs they are
         kinds |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
         settings["name"] = settings.pop("pretrained")
     try:
         return kinds[kind](**settings)
     except (TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(
+        raise InputError(
             f"Inputs of kind {kind!r} cannot be made from {str(settings)[:200]}: {error}."
         ) from error

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.depth import remark_if_black
 from quickstudy.inputs.images import read_image
 from quickstudy.inputs.text import CHARACTERS_A_SUBWORD, UnknownTexts, padded, readable
@@ -114,7 +115,7 @@ class PretrainedTextInputs:
         if self.length is None:
             object.__setattr__(self, "length", min(most, 512))
         elif not 1 <= self.length <= most:
-            raise ValueError(
+            raise InputError(
                 f"Texts of {self.length} tokens were asked for; {self.name} reads 1 to {most}."
             )
 
@@ -163,7 +164,7 @@ def _processor(name: str, revision: str | None) -> Any:
             folder.path, backend="pil", local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{name} does not say how images are prepared for it: its preprocessor_config.json "
             f"is missing or of a kind that needs more than Pillow ({error})."
         ) from error
@@ -177,7 +178,7 @@ def _blank_shape(name: str, revision: str | None) -> tuple[int, ...]:
         for height, width in ((48, 64), (64, 48))
     }
     if len(shapes) > 1:
-        raise ValueError(
+        raise InputError(
             f"The image processor of {name} gives images of different sizes {sorted(shapes)}; one "
             "that crops or squeezes them to one size is needed."
         )
@@ -199,9 +200,9 @@ class _Tokens:
                 folder.path, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # the libraries below raise many kinds
-            raise ValueError(f"{folder.name} has no tokenizer that can be read: {error}") from error
+            raise InputError(f"{folder.name} has no tokenizer that can be read: {error}") from error
         if not getattr(tokenizer, "is_fast", False):
-            raise ValueError(
+            raise InputError(
                 f"{folder.name} has a tokenizer ({type(tokenizer).__name__}) that the library "
                 "`tokenizers` does not know; choose a model with a tokenizer.json."
             )

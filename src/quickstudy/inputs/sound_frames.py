@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.remarks import remark
 
 Waveform = NDArray[np.float32]
@@ -145,7 +146,7 @@ def _blocks(
         if len(block) > lead:
             yield block[lead:]
     if place <= start:
-        raise ValueError(
+        raise InputError(
             f"it ends before frame {start}, though its header says that it has {file.frames}"
         )
 
@@ -156,7 +157,7 @@ def _mono(frames: NDArray[Any]) -> Waveform:
         wave: Waveform = frames.mean(1, dtype=np.float32)
     peak = np.abs(wave).max(initial=0)
     if not peak <= LOUDEST:
-        raise ValueError(
+        raise InputError(
             "it holds numbers that are not finite"
             if not np.isfinite(peak)
             else (

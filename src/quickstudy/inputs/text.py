@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inputs.unreadable import EmptyError, UnreadableError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class TextInputs:
 
     def __post_init__(self) -> None:
         if not 1 <= self.length <= LONGEST:
-            raise ValueError(
+            raise InputError(
                 f"Texts of {self.length} subwords were asked for; 1 to {LONGEST} may be read."
             )
         _ = self._parsed  # what is no tokenizer is better found now than at the first text
@@ -89,7 +90,7 @@ class TextInputs:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         if vocabulary <= BYTES:
-            raise ValueError(
+            raise InputError(
                 f"A vocabulary of {vocabulary} was asked for; it needs at least {BYTES + 1}: "
                 "each byte and the padding."
             )
@@ -148,7 +149,7 @@ class TextInputs:
         try:
             tokenizer = Tokenizer.from_str(self.tokenizer)
         except Exception as error:  # the library raises nothing narrower
-            raise ValueError(
+            raise InputError(
                 f"A string of {len(self.tokenizer)} characters was given as tokenizer, but it is "
                 f"not the JSON that Tokenizer.to_str of the library `tokenizers` writes: {error}."
             ) from error
@@ -272,4 +273,4 @@ def _some(texts: Iterable[str | bytes]) -> Iterator[str]:
             found = True
             yield text
     if not found:
-        raise ValueError("There are no texts to learn subwords from, or all of them are blank.")
+        raise InputError("There are no texts to learn subwords from, or all of them are blank.")

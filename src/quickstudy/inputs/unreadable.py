@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+from quickstudy.errors import InputError
 
-class UnreadableError(ValueError):
+
+class UnreadableError(InputError):
     """A raw input cannot be decoded; the message names it."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.runs.history import Row, as_rows, as_tensor
 from quickstudy.saving.description import Description
 from quickstudy.saving.tensor_file import Format, read, write
@@ -115,7 +116,7 @@ class Checkpoint:
                 dict(header.get("data", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"The checkpoint {path} is not as this version of quickstudy writes them ({error})."
             ) from error
 
@@ -124,7 +125,7 @@ class Checkpoint:
         try:
             strategy.load_state_dict(self.model)
         except RuntimeError as error:
-            raise ValueError(
+            raise InputError(
                 f"The checkpoint's parameters do not fit {type(strategy).__name__}: {error}"
             ) from error
 
@@ -148,14 +149,14 @@ class Checkpoint:
             number = int(which) if which.isdecimal() else numbers.get(which, -1)
             fits = 0 <= number < len(parameters)
             if not fits or (value.ndim and value.shape != parameters[number].shape):
-                raise ValueError(
+                raise InputError(
                     "The optimiser state in the checkpoint does not fit the parameters that are "
                     f"trained here: {key!r} belongs to none of them. Freeze the layers that were "
                     "frozen, and no others."
                 )
             state.setdefault(number, {})[part] = value
         if state and len(state) != len(parameters):
-            raise ValueError(
+            raise InputError(
                 f"The checkpoint holds the optimiser state of {len(state)} parameters, but "
                 f"{len(parameters)} are trained here. Freeze the layers that were frozen, and no "
                 "others."

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from quickstudy.errors import InputError
+
 Row = dict[str, float | None]
 
 COLUMNS = (
@@ -36,7 +38,7 @@ def as_rows(numbers: Tensor) -> list[Row]:
         ValueError: when the tensor has another shape.
     """
     if numbers.dim() != 2 or numbers.shape[1] != len(COLUMNS):
-        raise ValueError(f"Metrics have {len(COLUMNS)} columns, not {list(numbers.shape)}.")
+        raise InputError(f"Metrics have {len(COLUMNS)} columns, not {list(numbers.shape)}.")
     return [
         {k: None if math.isnan(v) else v for k, v in zip(COLUMNS, row, strict=True)}
         for row in numbers.tolist()

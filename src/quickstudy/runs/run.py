@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import Inputs, inputs_from_dict
 from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.runs.history import Row, as_csv
@@ -65,12 +66,12 @@ def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> P
         return path
     directory = RunDirectory(path)
     if not any(file.exists() for file in (directory.last, directory.previous, directory.best)):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is not a run: it has no checkpoints. Runs are the folders that "
             "`quickstudy train --out` writes."
         )
     if checkpoint not in ("best", "last"):
-        raise ValueError(f"The checkpoint {checkpoint!r} is unknown; choose best or last.")
+        raise InputError(f"The checkpoint {checkpoint!r} is unknown; choose best or last.")
     use_best = checkpoint == "best" and directory.best.exists()
     return directory.best if use_best else directory.last
 
@@ -102,7 +103,7 @@ def load(
         saved = directory.newest() or Checkpoint.load(file)
         lost = saved.progress["best_accuracy"] is not None
         if checkpoint == "best" and lost and saved.progress["best_step"] != saved.progress["step"]:
-            raise ValueError(
+            raise InputError(
                 f"{directory.best} is missing, which the run has written after step "
                 f"{saved.progress['best_step']}. Choose the last checkpoint instead (--checkpoint "
                 "last)."
@@ -110,7 +111,7 @@ def load(
     check_trusted(saved.strategy, trust)
     strategy = rebuilt(saved.strategy, saved.model, saved.frozen)
     if not isinstance(strategy, Strategy):
-        raise ValueError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
+        raise InputError(f"{file} holds a {type(strategy).__name__}, which is not a Strategy.")
     use_channels_last(strategy)
     return Run(
         strategy.eval(),
@@ -147,7 +148,7 @@ def take_over(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
         if name in own and own[name].shape == value.shape
     }
     if missing := sorted(encoder - set(fitting)):
-        raise ValueError(
+        raise InputError(
             f"The run in {path} has another encoder: nothing there fits {missing[0]!r} "
             f"({len(missing)} of {len(encoder)} tensors do not fit). Start from a run with the "
             "same encoder."
@@ -227,7 +228,7 @@ class RunDirectory:
         """
         found = Checkpoint.load(self.best)
         if found.progress.get("step") != found.progress.get("best_step"):
-            raise ValueError(
+            raise InputError(
                 f"{self.best} is not the best checkpoint but another, of step "
                 f"{found.progress.get('step')}. Choose the last one instead (--checkpoint last)."
             )
@@ -264,7 +265,7 @@ class RunDirectory:
             # A later one was written just before the process died, and will be again.
             if best.progress["step"] == step or best.progress["step"] > newest.progress["step"]:
                 return
-            raise ValueError(f"{self.best} is that of step {best.progress['step']}.")
+            raise InputError(f"{self.best} is that of step {best.progress['step']}.")
         except (ValueError, FileNotFoundError) as error:
             problem = error
         for path in (self.last, self.previous):
@@ -276,7 +277,7 @@ class RunDirectory:
                 print(f"{problem} It is made again from {path}.", file=sys.stderr)
                 same.save(self.best)
                 return
-        raise ValueError(
+        raise InputError(
             f"{problem} The φ that was best so far, of step {step}, is in no other checkpoint, so "
             "the run cannot end as it would have. Train again in another folder, or evaluate what "
             "there is (--checkpoint last)."
@@ -303,7 +304,7 @@ class RunDirectory:
             return {}
         config = read_yaml_file(self.config, str(self.config))
         if not isinstance(config, dict):
-            raise ValueError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
+            raise InputError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
         return config
 
     def write_metrics(self, rows: Sequence[Row]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.episodes.defaults import USUAL_QUERIES
+from quickstudy.errors import InputError
 from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.saving.description import differences
 
@@ -21,7 +22,7 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
     """Refuses to go on with the run in ``path`` with another strategy, other settings or data."""
     other = differences(saved.strategy, now.strategy)
     if other:
-        raise ValueError(
+        raise InputError(
             f"{path} holds a run of another strategy. There and here differ: {'; '.join(other)}."
         )
     settings = json.loads(json.dumps(now.settings))  # as the file holds them
@@ -31,7 +32,7 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
     )
     changed += differences(saved.inputs, now.inputs, "inputs")
     if changed:
-        raise ValueError(
+        raise InputError(
             f"The run in {path} was started with other settings: {'; '.join(changed)}. A resumed "
             f"run may only change {', '.join(sorted(MAY_CHANGE_ON_RESUME))}."
         )
@@ -40,7 +41,7 @@ def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
         there, here = saved.classes.get(part, []), now.classes.get(part, [])
         if there != here:
             first = f", such as {here[0]!r}" if here else ""
-            raise ValueError(
+            raise InputError(
                 f"The run in {path} was started with other {part} classes: {len(there)} there"
                 f"{f', such as {there[0]!r}' if there else ''}, and {len(here)} here{first}. Use "
                 "the data and split that it was started with, or another folder."
@@ -55,7 +56,7 @@ def _check_same_parameters(saved: Checkpoint, now: Checkpoint, path: Path) -> No
         for some in (saved, now)
     )
     if changed := differences(there, here):
-        raise ValueError(
+        raise InputError(
             f"The run in {path} was started with parameters of other types: {changed[0]} "
             f"({len(changed)} such)."
         )
@@ -64,7 +65,7 @@ def _check_same_parameters(saved: Checkpoint, now: Checkpoint, path: Path) -> No
     if other := set(saved.frozen) ^ set(now.frozen):
         name = min(other)
         was, is_ = ("frozen", "learned") if name in saved.frozen else ("learned", "frozen")
-        raise ValueError(
+        raise InputError(
             f"The run in {path} was started with other parameters frozen: {name!r} was {was} there "
             f"and is {is_} here ({len(other)} such). Freeze the same layers "
             "(requires_grad_(False)), or train in another folder."
@@ -79,7 +80,7 @@ def _check_same_data(
         return  # files of older versions record nothing about them
     called = {"train": "training"}.get(part, part)
     if "content" not in there or "content" not in here:
-        raise ValueError(
+        raise InputError(
             f"The run in {path} was started with another source of {called} tasks. There and here "
             f"differ: {'; '.join(changed)}. Use the source that it was started with, or another "
             "folder."
@@ -93,7 +94,7 @@ def _check_same_data(
         what = (
             f"examples {there['shape']} of {there['type']}, not {here['shape']} of {here['type']}"
         )
-    raise ValueError(
+    raise InputError(
         f"The run in {path} was started with other {called} data: the classes have the same names, "
         f"but not the same content ({what}). Use the data that it was started with, or another "
         "folder."

@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from quickstudy.compute.encoding import encoded
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.saving.description import Description, build, describe, described_modules
 from quickstudy.saving.rebuilding import frozen_names, put_in
 from quickstudy.strategies import Strategy
@@ -162,7 +163,7 @@ def _check_attributes(module: nn.Module, answers: Answers, expected: Sequence[Te
         _restore(module, before)
     called = f"{_blamed(module, changed[0])} changes its attribute {changed[0].split('.')[-1]!r}"
     if not _alike(expected, found, lambda: _answered(module, answers)):
-        raise ValueError(
+        raise InputError(
             f"{called} while it computes, and its answers depend on it, but files hold parameters "
             "and buffers only, so that it would be lost. Keep it in a buffer: "
             "self.register_buffer(name, tensor) in the constructor."
@@ -269,15 +270,15 @@ def _check_storable(module: nn.Module, state: dict[str, Any]) -> None:
             fits = False
         if not fits:
             what = f"{value.layout} {value.dtype}" if isinstance(value, Tensor) else type(value)
-            raise ValueError(
+            raise InputError(
                 f"The state of {_blamed(module, name)} cannot be written to a file: {name!r} is a "
                 f"{getattr(what, '__name__', what)}. All state must be plain tensors, including "
                 "that of get_extra_state."
             )
 
 
-def _refusal(name: str, difference: str) -> ValueError:
-    return ValueError(
+def _refusal(name: str, difference: str) -> InputError:
+    return InputError(
         f"{name} cannot be saved as it is: rebuilt from its class and arguments, with the same "
         f"weights, it {difference}. Write it as a class whose constructor creates all of it, and "
         "keep each argument, as it was given, in an attribute of the same name (*sizes and "

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from quickstudy.errors import InputError
+
 Description = dict[str, Any]
 
 LONGEST_SHOWN = 200
@@ -81,7 +83,7 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
         elif hasattr(module, name):
             arguments[name] = getattr(module, name)
         else:
-            raise ValueError(
+            raise InputError(
                 f"{type(module).__name__} cannot be described, so anything saved with it could not "
                 f"be loaded again: keep its argument `{name}` in an attribute of that name."
             )
@@ -102,12 +104,12 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 def _check_importable(cls: type) -> None:
     """Refuses a class that cannot be found by its name."""
     if "." in cls.__qualname__:
-        raise ValueError(
+        raise InputError(
             f"The class {cls.__name__} is defined inside {cls.__qualname__.rpartition('.')[0]!r}, "
             "where a file cannot refer to it. Define it at the top level of a module."
         )
     if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls:
-        raise ValueError(
+        raise InputError(
             f"The class {cls.__name__} is no longer the one that {cls.__module__}.{cls.__name__} "
             "names, so a file cannot refer to it. If you have redefined it, create the object "
             "again."
@@ -134,7 +136,7 @@ def _plain(value: Any, where: str) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(
+    raise InputError(
         f"{where} is a {type(value).__name__}, which cannot be written to a file. Pass a number, a "
         "string, a list, a dictionary or a module instead, and create the rest from it in the "
         "constructor."
@@ -149,7 +151,7 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
     """
     path = description.get("class_path") if isinstance(description, Mapping) else None
     if not isinstance(path, str):
-        raise ValueError(
+        raise InputError(
             "A description of a module is needed, with a class_path; this is "
             f"{_brief(description)}."
         )
@@ -158,16 +160,16 @@ def described_class(description: Mapping[str, Any]) -> type[nn.Module]:
         cls = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError, TypeError, OverflowError) as error:
         if module_name == "__main__":
-            raise ValueError(
+            raise InputError(
                 f"The class {name} was defined in the script that saved this, so only that script "
                 "can load it. Move the class to a module of its own, and save it from there."
             ) from error
-        raise ValueError(
+        raise InputError(
             f"The class {description['class_path']!r} cannot be imported ({error}). Is the package "
             "that defines it installed?"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"{description['class_path']!r} is not a torch module.")
+        raise InputError(f"{description['class_path']!r} is not a torch module.")
     return cls
 
 
@@ -186,7 +188,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
     cls = described_class(description)
     given = description.get("init_args") or {}
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ValueError(
+        raise InputError(
             f"{cls.__name__} cannot be made from {_brief(given)}: arguments have names."
         )
     arguments = {key: _built(value, made) for key, value in given.items()}
@@ -195,7 +197,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
     except (ValueError, OSError, ImportError, MemoryError):
         raise  # in words of its own
     except Exception as error:  # what was written by hand or damaged may break it anywhere
-        raise ValueError(
+        raise InputError(
             f"{cls.__name__} cannot be made from {_brief(arguments)}: {error}."
         ) from error
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from quickstudy.errors import InputError
 from quickstudy.saving.files import explained, fcntl
 
 NAME = ".lock"
@@ -59,7 +60,7 @@ def _claim(path: Path) -> TextIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             with file:
-                raise ValueError(_occupied(path, file)) from error
+                raise InputError(_occupied(path, file)) from error
         except OSError:
             return file  # a file system without locks
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -73,7 +74,7 @@ def _claim_by_existence(path: Path) -> TextIO:
     except FileExistsError as error:
         with path.open(encoding="utf-8") as file:
             occupied = _occupied(path, file)
-        raise ValueError(f"{occupied} If that process is gone, remove {path}.") from error
+        raise InputError(f"{occupied} If that process is gone, remove {path}.") from error
 
 
 def _occupied(path: Path, file: TextIO) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from quickstudy.errors import InputError
 from quickstudy.saving.files import explained, target_of
 
 _SAID_AFTER_SECONDS = 5.0
@@ -42,7 +43,7 @@ def changing(path: Path, most_seconds: float = _MOST_SECONDS) -> Iterator[None]:
             try:
                 lock.acquire(timeout=max(0.0, most_seconds - _SAID_AFTER_SECONDS))
             except Timeout as error:
-                raise ValueError(
+                raise InputError(
                     f"{path} has been locked by another process for more than {most_seconds:.0f} "
                     "seconds. Try again when that process has finished; if there is none, remove "
                     f"{place}."

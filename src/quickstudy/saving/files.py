@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
+from quickstudy.errors import InputError
+
 fcntl: ModuleType | None
 try:
     import fcntl
@@ -109,7 +111,7 @@ def check_apart(path: Path, source: Path) -> None:
     if not (path.exists() and source.exists()):
         return
     if path.samefile(source) or (source.is_dir() and source.resolve() in path.resolve().parents):
-        raise ValueError(
+        raise InputError(
             f"{path} is one of the files to be read and would be overwritten; choose another name."
         )
 

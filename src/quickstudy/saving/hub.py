@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from quickstudy.errors import MissingFileError
 from quickstudy.messages import reason
 
 _NAME = r"\w[\w.-]*"
@@ -35,16 +36,16 @@ def looking_up(
     try:
         yield
     except errors.GatedRepoError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name} on the Hugging Face hub is given only to those who ask for it: accept its "
             f"terms at https://huggingface.co/{page or name} and log in (`hf auth login`)."
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name} on the Hugging Face hub has no revision {revision!r}."
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{here} has no {called} {name!r} that you may read.{advice and ' '}{advice}"
         ) from error
     # Libraries of network access raise errors of their own that are no OSError.
@@ -52,7 +53,7 @@ def looking_up(
         local = isinstance(error, errors.LocalEntryNotFoundError)
         if isinstance(error, errors.EntryNotFoundError) and not local:
             raise  # a file that the repository lacks is the caller's to explain
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{here} cannot be reached to find it; it was not downloaded before, or not wholly "
             f"({reason(error)})"
         ) from error

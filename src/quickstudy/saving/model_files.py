@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.saving.foreign_files import explanation
 from quickstudy.saving.hub import is_hub_id, looking_up
 
@@ -72,17 +73,17 @@ def model_folder(name: str, revision: str | None = None) -> ModelFolder:
     path = Path(name).expanduser()
     if path.is_dir():
         if revision is not None:
-            raise ValueError(
+            raise InputError(
                 f"{name} is a local folder, which has no revisions; {revision!r} was asked for."
             )
         return _checked(str(path.resolve()), None, path.resolve())
     if path.exists():
-        raise ValueError(
+        raise InputError(
             explanation(path)
             or f"{name} is a file; a model is a folder with config.json and weights."
         )
     if not is_hub_id(name, owned=False):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"There is no folder {name!r}. Check the path, or give a model's id on the Hugging "
             "Face hub, such as sentence-transformers/all-MiniLM-L6-v2."
         )
@@ -99,9 +100,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}.") from error
+        raise InputError(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} should hold an object; it holds a {type(content).__name__}.")
+        raise InputError(f"{path} should hold an object; it holds a {type(content).__name__}.")
     return content
 
 
@@ -144,26 +145,26 @@ def _from_hub(name: str, revision: str | None) -> ModelFolder:
 def _checked(name: str, revision: str | None, path: Path) -> ModelFolder:
     """The folder, if it has what a model needs."""
     if not (path / "config.json").is_file():
-        raise ValueError(
+        raise InputError(
             f"{name} is not a pretrained model: it has no config.json. Models are folders laid out "
             "like a repository of the Hugging Face hub (config.json, model.safetensors, ...)."
         )
     config = read_json(path / "config.json")
     if not isinstance(config.get("model_type"), str):
-        raise ValueError(f"The config.json of {name} does not say its model_type.")
+        raise InputError(f"The config.json of {name} does not say its model_type.")
     folder = ModelFolder(name, revision, path, config)
     _check_weights(folder, path)
     if folder.modular:
         modules = json.loads((path / MODULES).read_text(encoding="utf-8"))
         for module in modules:
             if not str(module["type"]).startswith("sentence_transformers."):
-                raise ValueError(
+                raise InputError(
                     f"{name} needs code of its own ({module['type']}), which is never run. Choose "
                     "a model made of modules of sentence-transformers."
                 )
             part = path / str(module.get("path", ""))
             if part != path and any(part.glob("*.bin")) and not (part / WEIGHTS).exists():
-                raise ValueError(_only_pickled(name, part))
+                raise InputError(_only_pickled(name, part))
     return folder
 
 
@@ -176,21 +177,21 @@ def _check_weights(folder: ModelFolder, path: Path) -> None:
     elif (path / INDEX).exists():
         files = set(map(str, read_json(path / INDEX).get("weight_map", {}).values()))
     elif any(True for pattern in _PICKLES for _ in path.glob(pattern)):
-        raise ValueError(_only_pickled(folder.name, path))
+        raise InputError(_only_pickled(folder.name, path))
     else:
-        raise ValueError(
+        raise InputError(
             f"{folder.name} has no {WEIGHTS}. Weights in other forms (a pickle such as "
             "pytorch_model.bin, TensorFlow, ONNX) are never loaded; choose a model, or a revision "
             "of it, that has safetensors."
         )
     for file in sorted(files):
         if not (path / file).exists():
-            raise ValueError(f"{folder.name} is incomplete: it lacks {file}. Download it again.")
+            raise InputError(f"{folder.name} is incomplete: it lacks {file}. Download it again.")
         try:
             with safe_open(path / file, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path / file} is damaged or cut short ({error}). Delete it and download it again."
             ) from error
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
+from quickstudy.errors import InputError
 from quickstudy.saving.description import build, described_class
 from quickstudy.saving.trust import is_own
 
@@ -68,12 +69,12 @@ def put_in(
     try:
         module.load_state_dict(dict(weights))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"The weights do not fit {type(module).__name__}: {error}") from error
+        raise InputError(f"The weights do not fit {type(module).__name__}: {error}") from error
     if frozen is None:
         return
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if not isinstance(frozen, list) or not set(frozen) <= parameters.keys():
-        raise ValueError(
+        raise InputError(
             f"The list of frozen parameters names some that {type(module).__name__} does not have."
         )
     for name, parameter in parameters.items():
@@ -137,7 +138,7 @@ def build_to_fit(description: Mapping[str, Any], weights: Mapping[str, Tensor]) 
         different = sorted(
             name for name in {*shapes, *given} if shapes.get(name) != given.get(name)
         )
-        raise ValueError(
+        raise InputError(
             f"The weights do not fit {description['class_path']}: {different[0]} should be "
             f"{_size(shapes.get(different[0]))} and is {_size(given.get(different[0]))} "
             f"({len(different)} such)."
@@ -177,7 +178,7 @@ def _check_own_parts(description: Any, weights: Mapping[str, Tensor]) -> None:
         numbers = sum(math.prod(shape) for shape in shapes.values())
         saved = sum(each.numel() for each in weights.values())
         if numbers > _MORE_THAN_SAVED * saved + _MOST_NUMBERS:
-            raise ValueError(
+            raise InputError(
                 f"The weights do not fit {path}: it would have {numbers} numbers, but {saved} were "
                 "saved."
             )
@@ -223,7 +224,7 @@ def _few_parameters(most: int) -> Iterator[None]:
         nonlocal count
         count += 1
         if count > most:
-            raise ValueError(f"The description asks for a module with more than {most} parameters.")
+            raise InputError(f"The description asks for a module with more than {most} parameters.")
 
     hook = register_module_parameter_registration_hook(check)
     try:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.saving.files import atomically
 from quickstudy.saving.foreign_files import explanation
 
@@ -86,16 +87,16 @@ def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if path.is_dir():
         run = (path / "checkpoints").is_dir()
         advice = f" It is a run; `quickstudy learn ... --strategy {path}` uses it." if run else ""
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"There is no {form.noun} {str(path)!r}: that is a folder; a file is needed.{advice}"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {form.noun} {str(path)!r}.")
+        raise MissingFileError(f"There is no {form.noun} {str(path)!r}.")
     content = path.read_bytes()
     metadata = _metadata(path, form, content)
     header = _header(path, form, metadata.get("quickstudy"))
     if not _is_whole(content, metadata.get("checksum")):
-        raise ValueError(
+        raise InputError(
             f"The {form.noun} {path} is damaged: its checksum does not fit its content. "
             f"{form.advice}"
         )
@@ -104,7 +105,7 @@ def read(path: Path, form: Format) -> tuple[dict[str, Any], dict[str, Tensor]]:
         for name, strides in header["strides"].items():
             tensors[name] = _laid_out(tensors[name], strides)
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
-        raise ValueError(
+        raise InputError(
             f"The {form.noun} {path} says of its tensors what does not fit them ({error!r}). "
             f"{form.advice}"
         ) from error
@@ -115,14 +116,14 @@ def _metadata(path: Path, form: Format, content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
         if not 2 <= length <= len(content) - _LENGTH_BYTES:
-            raise ValueError("its header is longer than the file")
+            raise InputError("its header is longer than the file")
         metadata = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
         if not isinstance(metadata, dict):
             raise TypeError("its metadata are no dictionary")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if foreign := explanation(path):
-            raise ValueError(foreign) from error
-        raise ValueError(
+            raise InputError(foreign) from error
+        raise InputError(
             f"{path} is not a {form.noun} that quickstudy saved, or damaged, or only a part of one "
             f"({error}). {form.advice}"
         ) from error
@@ -135,15 +136,15 @@ def _header(path: Path, form: Format, text: Any) -> dict[str, Any]:
         found, version = header["format"], header["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if foreign := explanation(path):
-            raise ValueError(foreign) from error
-        raise ValueError(
+            raise InputError(foreign) from error
+        raise InputError(
             f"{path} is a safetensors file, but not a {form.noun} that this version of quickstudy "
             "knows."
         ) from error
     if found != form.name:
-        raise ValueError(f"{path} is a {found!r}; a {form.name!r} is needed.")
+        raise InputError(f"{path} is a {found!r}; a {form.name!r} is needed.")
     if version != form.version:
-        raise ValueError(
+        raise InputError(
             f"{path} has version {version} of the format; this quickstudy reads version "
             f"{form.version}. Use the quickstudy that wrote it, or make it again."
         )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quickstudy.errors import InputError
 from quickstudy.saving.yaml_text import read_yaml
 
 TRUST_VARIABLE = "QUICKSTUDY_TRUST"
@@ -107,7 +108,7 @@ def check_config(what: str, content: Any) -> None:
             if IMPORT_PATH.fullmatch(value):
                 _check_class(value, (), what)
             elif value.endswith((".yaml", ".yml", ".json")):
-                raise ValueError(
+                raise InputError(
                     f"{what} names the file {value!r} in the place of a class. Write what that "
                     "file says into this one."
                 )
@@ -141,16 +142,16 @@ def _entries(content: Any, what: str) -> Iterator[tuple[tuple[str, ...], Any]]:
                 waiting.append((((*keys, *names)[0], names[-1]), entry))
         elif isinstance(value, list | tuple):
             waiting += [(keys, entry) for entry in value]
-    raise ValueError(f"{what} is too large: it holds more than {MOST_NODES} values.")
+    raise InputError(f"{what} is too large: it holds more than {MOST_NODES} values.")
 
 
 def _check_class(name: Any, trust: Collection[str], what: str, short: bool = False) -> None:
     if not isinstance(name, str):
-        raise ValueError(f"{what} gives {str(name)[:60]!r} as a class_path; it is a string.")
+        raise InputError(f"{what} gives {str(name)[:60]!r} as a class_path; it is a string.")
     if short and "." not in name:  # one of this package, or unknown
         return
     if not is_trusted(name, trust):
-        raise ValueError(
+        raise InputError(
             f"{what} uses the class {name!r}, which is not quickstudy's own, and importing it "
             "runs its code. If you trust it and whoever wrote the file, allow it: in Python "
             f"load(path, trust=[{name!r}]), in commands --trust {name}, or for good in the "

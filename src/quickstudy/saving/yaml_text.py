@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from quickstudy.errors import InputError
+
 
 def read_yaml(text: str, what: str) -> Any:
     """The content of a YAML text; nothing in it is run.
@@ -21,7 +23,7 @@ def read_yaml(text: str, what: str) -> Any:
     except (
         yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError,
     ) as error:  # fmt: skip
-        raise ValueError(f"{what} is not readable YAML: {error}") from error
+        raise InputError(f"{what} is not readable YAML: {error}") from error
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
@@ -29,5 +31,5 @@ def read_yaml_file(path: Path, what: str) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{what} is not readable YAML: {error}") from error
+        raise InputError(f"{what} is not readable YAML: {error}") from error
     return read_yaml(text, what)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from quickstudy.encoders.encoder import is_own
 from quickstudy.encoders.task_normalization import unrecorded
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import call_with, map_tasks, maps_at_once
 
 ROUNDINGS = 1000
@@ -131,7 +132,7 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
         outputs = call_with(module, fixed, given)
     if adapted and isinstance(outputs, Tensor) and outputs.requires_grad:
         encoder = getattr(module, "encoder", module)
-        raise ValueError(
+        raise InputError(
             f"The forward pass of {type(encoder).__name__} uses parameters that it does not reach "
             "through the module itself, for instance through a lambda over another object or a "
             "plain list of layers, so they cannot be adapted to a task. Keep layers as attributes "
@@ -305,7 +306,7 @@ def _kernels(
         finally:
             strategy.first_order = False  # type: ignore[assignment]
         encoder = getattr(module, "encoder", module)
-        raise ValueError(
+        raise InputError(
             f"{type(strategy).__name__} needs second derivatives, but {type(encoder).__name__} has "
             "an operation without any. Use first_order=True, FOMAML or Reptile, or another "
             "encoder."

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
+from quickstudy.errors import InputError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Distance = Literal["euclidean", "cosine"]
@@ -23,7 +25,7 @@ HALVES = (torch.bfloat16, torch.float16)
 def check_distance(distance: str) -> None:
     """Refuses a distance that :func:`similarity` does not know."""
     if distance not in get_args(Distance):
-        raise ValueError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
+        raise InputError(f"The distance {distance!r} is unknown; choose euclidean or cosine.")
 
 
 def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import in_full_precision
 
 
@@ -86,7 +87,7 @@ def positive_factor(system: Tensor) -> Tensor:
     try:
         factor: Tensor = torch.linalg.cholesky(system)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise ValueError(
+        raise InputError(
             "A linear system of the support is singular to rounding, or its features are not "
             "finite: use a larger penalty, or features that are shorter."
         ) from error
@@ -136,4 +137,4 @@ def check_positive(strategy: str, **numbers: float) -> None:
     """Refuses arguments that must be more than 0 and are not."""
     for name, value in numbers.items():
         if not value > 0:
-            raise ValueError(f"{strategy}'s {name} is {value}; it must be more than 0.")
+            raise InputError(f"{strategy}'s {name} is {value}; it must be more than 0.")

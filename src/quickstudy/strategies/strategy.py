@@ -14,6 +14,7 @@ from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.task_normalization import check_keeps_statistics, follow
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import task_loss
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -69,13 +70,13 @@ class Strategy(nn.Module, ABC):
             return
         low, high = whole_range(ways, "ways")
         if low < high:
-            raise ValueError(
+            raise InputError(
                 f"This {type(self).__name__} was made for tasks of {self.ways} ways (one output "
                 f"per class) and cannot take tasks of {low} to {high} ways. Use ways={self.ways}, "
                 "or a strategy that works with any number, such as PrototypicalNetwork."
             )
         if low != self.ways:
-            raise ValueError(
+            raise InputError(
                 f"This {type(self).__name__} was made for tasks of {self.ways} ways (one output "
                 f"per class), but the task has {low} ways. Use tasks of {self.ways} ways, or "
                 "create and train another."
@@ -211,7 +212,7 @@ class EmbeddingStrategy(Strategy):
         """
         theta = self.condition(episode.support, episode.ways)
         if theta:
-            raise ValueError(
+            raise InputError(
                 f"The examples of a task cannot take turns (turns={turns}) with this "
                 f"{type(self).__name__}: its encoder depends on the support. Use turns=1."
             )

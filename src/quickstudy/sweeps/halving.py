@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quickstudy.errors import InputError
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -47,17 +49,17 @@ def halving_rungs(trials: int, steps: int, eta: int = 3, rungs: int | None = Non
         ValueError: when there are too few trials or steps for the rungs.
     """
     if eta < 2:
-        raise ValueError(f"eta is {eta}; it must be at least 2: one trial of eta is kept.")
+        raise InputError(f"eta is {eta}; it must be at least 2: one trial of eta is kept.")
     most = 1
     while eta**most <= trials:
         most += 1
     count = most if rungs is None else rungs
     if not 1 <= count <= most:
-        raise ValueError(
+        raise InputError(
             f"{count} rungs were asked for; {trials} trials and eta {eta} allow 1 to {most}."
         )
     if eta ** (count - 1) > steps:
-        raise ValueError(
+        raise InputError(
             f"{steps} steps cannot be divided into {count} rungs by eta {eta}: the first would "
             "have none. Train for more steps, or ask for fewer rungs or trials."
         )

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from quickstudy.errors import InputError
 from quickstudy.sweeps.executors import RETRIES, answer, lost, terminable
 
 A = TypeVar("A")
@@ -96,7 +97,7 @@ class OnRay:
         there = self.ray.cluster_resources()
         for kind, asked in (("CPU", self.cpus), ("GPU", self.gpus)):
             if asked > there.get(kind, 0):
-                raise ValueError(
+                raise InputError(
                     f"A trial asks for {asked:g} {kind}s, and the Ray cluster has "
                     f"{there.get(kind, 0):g} in all. Ask for fewer (--cpus, --gpus)."
                 )
@@ -126,21 +127,21 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address=address, **quietly)
     except Exception as error:  # Ray raises Exception itself for a node that starts too slowly
         hint = " Start one with `ray start --head`, or use --ray local." * (address == "auto")
-        raise ValueError(f"Ray cannot be reached at {address!r}: {error}{hint}") from error
+        raise InputError(f"Ray cannot be reached at {address!r}: {error}{hint}") from error
 
 
 def _check_address(address: str) -> None:
     """Ray itself tries an address at which nobody is for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(
+        raise InputError(
             f"{address!r} is no address of a Ray cluster; expected auto, local, or HOST:PORT as in "
             "10.0.0.7:6379."
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
     except (OSError, OverflowError) as error:
-        raise ValueError(
+        raise InputError(
             f"Ray cannot be reached at {address!r}: {error}. Is the cluster running, and may this "
             "machine connect to it?"
         ) from error

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
+from quickstudy.errors import InputError
 from quickstudy.evaluation import Estimate
 from quickstudy.saving.description import differences
 from quickstudy.saving.files import write_text_atomically
@@ -45,7 +46,7 @@ class SweepDirectory:
         if self.config.exists():
             there = read_yaml_file(self.config, str(self.config))
             if not isinstance(there, dict):
-                raise ValueError(
+                raise InputError(
                     f"{self.config} should hold a sweep's options; it holds {str(there)[:40]!r}. "
                     "Remove it to begin the sweep anew with the trials that are there."
                 )
@@ -55,7 +56,7 @@ class SweepDirectory:
                 for each in (there, config)
             )
             if changed := differences(old, new):
-                raise ValueError(
+                raise InputError(
                     f"{self.path} holds another sweep. There and here differ: "
                     f"{'; '.join(changed)}. Choose another folder (--out)."
                 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 
 Values = dict[str, Any]
@@ -66,7 +67,7 @@ def read_space(section: Mapping[str, Any]) -> Space:
     for written, entry in section.items():
         name = written.replace(".init_args.", ".")
         if name in space:
-            raise ValueError(f"The sweep names {name} twice.")
+            raise InputError(f"The sweep names {name} twice.")
         space[name] = _read_entry(name, entry)
     if not space:
         raise UsageError(
@@ -84,7 +85,7 @@ def _read_entry(name: str, entry: Any) -> tuple[Any, ...] | Range:
         ((kind, ends),) = entry.items()
         if kind in KINDS and isinstance(ends, list | tuple) and len(ends) == 2:
             return _read_range(name, kind, *(number_or_same(end) for end in ends))
-    raise ValueError(
+    raise InputError(
         f"The sweep's {name} is {entry!r}; expected a list of values, as in [1, 5], or a range, as "
         f"in {{log_uniform: [0.0001, 0.01]}} ({', '.join(KINDS)})."
     )
@@ -97,7 +98,7 @@ def _read_range(name: str, kind: str, low: Any, high: Any) -> Range:
     if not both or not low < high or not (positive or low > 0):
         wanted = "two integers" if kind == "integers" else "two numbers"
         above = "" if positive else ", both more than 0"
-        raise ValueError(
+        raise InputError(
             f"The sweep's {name} ranges over {kind} [{low}, {high}]; expected {wanted}, the "
             f"smaller first{above}."
         )
@@ -126,14 +127,14 @@ def grid(space: Space) -> Iterator[Values]:
     lists = []
     for name, entry in space.items():
         if isinstance(entry, Range):
-            raise ValueError(
+            raise InputError(
                 f"A grid needs lists of values, and {name} has a range. List its values, or draw "
                 "trials at random (--search random --trials 20)."
             )
         lists.append(entry)
     count = math.prod(map(len, lists))
     if count > MOST_TRIALS:
-        raise ValueError(
+        raise InputError(
             f"The grid has {count} combinations; at most {MOST_TRIALS} are tried. List fewer "
             "values, or draw some at random (--search random --trials 20)."
         )

@@ -9,6 +9,7 @@ import torch
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
+from quickstudy.errors import InputError
 from quickstudy.evaluation.arguments import is_regression
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.saving.description import differences
@@ -29,12 +30,12 @@ def check_validation(
         kind = "which are not drawn from classes, so they cannot be validated on classes"
         if not is_regression(train):
             kind = "which have classes, so they cannot be validated on numbers"
-        raise ValueError(
+        raise InputError(
             f"The training tasks are {_source_name(train)}, {kind}. Validate on another source of "
             "such tasks, or leave the validation data out."
         )
     if other:
-        raise ValueError(
+        raise InputError(
             "The validation data were read with other inputs than the training data; expected "
             f"{'; '.join(other)}. Load both with the same inputs: load_dataset(..., "
             "inputs=train.inputs)."
@@ -43,7 +44,7 @@ def check_validation(
         first, same = (source.episode(0, slice(1)) for source in (train, validation))
         a, b = first.query.inputs, same.query.inputs
         if a.shape == b.shape and torch.equal(a, b.to(a.device)):
-            raise ValueError(
+            raise InputError(
                 f"The validation tasks are the training tasks: episode 0 of {_source_name(train)} "
                 "is the same in both. Use another seed for validation."
             )
@@ -53,7 +54,7 @@ def check_validation(
         return  # other data: names may be the same by chance
     shared = set(train.groups) & set(validation.groups)
     if shared:
-        raise ValueError(
+        raise InputError(
             f"{len(shared)} classes are for training and for validation, {min(shared)!r} among "
             "them. Validate on others, or not at all (--validation_part null; in Python no "
             "validation data)."
@@ -67,7 +68,7 @@ def _source_name(source: TaskSource) -> str:
 def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
     """Refuses to rotate, move or mirror what is no image."""
     if augmentation.changes and inputs.kind != "image":
-        raise ValueError(
+        raise InputError(
             f"Augmentation changes images, and the training data are of kind {inputs.kind!r}. "
             "Leave the settings of `augmentation` as they are by default."
         )
@@ -79,12 +80,12 @@ def check_turns(strategy: Strategy, turns: int) -> None:
         return
     if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):
         why = "encodes anew for every support" if strategy.episodic else "learns from no tasks"
-        raise ValueError(
+        raise InputError(
             f"turns is {turns}, and {type(strategy).__name__} {why}, so that the examples of a "
             "task cannot take turns at being its support. Use turns=1."
         )
     if "features" not in inspect.signature(strategy.loss).parameters:
-        raise ValueError(
+        raise InputError(
             f"turns is {turns}, and {type(strategy).__name__}'s loss takes no features, so that "
             "they would be computed anew in every turn. Let it take them, "
             "loss(episode, features=None), and pass them on to the forward pass."
@@ -104,7 +105,7 @@ def check_same_parameters(strategy: Strategy, learned: Sequence[str]) -> None:
     name = min(other)
     what = "adds" if name in now else "removes or freezes"
     encoder = getattr(strategy, "encoder", strategy)
-    raise ValueError(
+    raise InputError(
         f"The first forward pass of {type(encoder).__name__} {what} the parameter {name!r} "
         f"({len(other)} such), after it was decided what is learned. Make all parameters in the "
         "constructor, or pass one batch through the network before."

@@ -31,6 +31,7 @@ from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.encoders.task_normalization import check_materialized
 from quickstudy.episodes import Episode, Examples, TaskSource
 from quickstudy.episodes.episode import unchecked_episode
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation.arguments import check_source
 from quickstudy.evaluation.outcomes import mean_and_interval, validated
 from quickstudy.evaluation.protocol import Protocol
@@ -184,14 +185,14 @@ class Fit:
         """Keeps other processes out of the run directory until ``stack`` is closed."""
         problem = ""
         if resume and self.directory is not None and not self.directory.can_be_resumed():
-            raise FileNotFoundError(f"There is no run to resume in {self.directory.path}.")
+            raise MissingFileError(f"There is no run to resume in {self.directory.path}.")
         if self.directory is not None and self.rank == 0:
             try:
                 stack.enter_context(locked(self.directory.path))
             except (ValueError, OSError) as error:
                 problem = str(error)
         if problem := self.fabric.broadcast(problem):  # every rank ends
-            raise ValueError(problem)
+            raise InputError(problem)
 
     def _run(self, resume: bool) -> Run:
         self._take_up() if resume else self._begin()
@@ -430,7 +431,7 @@ class Fit:
         """Starts with the φ that is there or that another run learned, and makes the directory."""
         directory = self.directory
         if directory is not None and directory.holds_a_run():
-            raise ValueError(
+            raise InputError(
                 f"{directory.path} holds a run already. Go on with it (--resume {directory.path}; "
                 "in Python resume=True), or choose another folder."
             )
@@ -455,7 +456,7 @@ class Fit:
         """Goes on with the run that the directory holds."""
         directory = self.directory
         if directory is None:
-            raise ValueError("Resuming needs the run directory: say which with `out`.")
+            raise InputError("Resuming needs the run directory: say which with `out`.")
         saved = directory.newest(say=self.rank == 0)
         if saved is None:
             return self._begin()  # it was killed before it wrote a first checkpoint

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from quickstudy.errors import InputError
+
 OptimizerName = Literal["adam", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 
@@ -24,14 +26,14 @@ def make_optimizer(
         ValueError: when there is nothing to learn, or no such optimiser.
     """
     if not parameters:
-        raise ValueError("The strategy has no parameters to learn, so it cannot be trained.")
+        raise InputError("The strategy has no parameters to learn, so it cannot be trained.")
     if name == "adam":
         return torch.optim.Adam(parameters, learning_rate, weight_decay=weight_decay)
     if name == "sgd":
         return torch.optim.SGD(
             parameters, learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
         )
-    raise ValueError(f"The optimizer {name!r} is unknown; choose adam or sgd.")
+    raise InputError(f"The optimizer {name!r} is unknown; choose adam or sgd.")
 
 
 def learning_rate_factor(schedule: Schedule, done: float, step: int, warmup_steps: int) -> float:

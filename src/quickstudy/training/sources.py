@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import BatchSampler, EpisodeSampler, TaskSource
+from quickstudy.errors import InputError
 from quickstudy.evaluation.arguments import check_source
 from quickstudy.strategies import Strategy
 
@@ -20,7 +21,7 @@ def task_source(
     if not isinstance(train, ClassDataset):
         check_source(strategy, train)
         if train.tasks != settings.tasks:
-            raise ValueError(
+            raise InputError(
                 f"The tasks come {train.tasks} an episode, and the trainer's `tasks` is "
                 f"{settings.tasks}; the two must be the same."
             )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.task_normalization import copied
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.foreign import alike, is_known, random_state, untouched
 from quickstudy.strategies.functional import is_small
@@ -370,7 +371,7 @@ class _Worker:
             hook.remove()
         if not loss.requires_grad:
             encoder = getattr(self.strategy, "encoder", self.strategy)
-            raise ValueError(
+            raise InputError(
                 f"The loss of {type(self.strategy).__name__} depends on none of the parameters "
                 f"that are to be learned. Does {type(encoder).__name__} compute under "
                 "torch.no_grad() or detach what it gives? Leave that out, or freeze its "

@@ -12,6 +12,7 @@ import torch
 from quickstudy.counts import plain_count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
+from quickstudy.errors import InputError
 from quickstudy.evaluation.arguments import checked_strategy, classes_or_tasks
 from quickstudy.inputs import Augmentation
 from quickstudy.runs.run import Run
@@ -148,29 +149,29 @@ class Trainer:
             read = plain_count if name in RANGES else whole_number
             setattr(self, name, read(value, name, least))
         if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0.")
+            raise InputError(f"weight_decay is {self.weight_decay}; it must be at least 0.")
         for name in ("learning_rate", "max_minutes", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be more than 0.")
+                raise InputError(f"{name} is {value}; it must be more than 0.")
         if not (self.steps or self.start_from):
-            raise ValueError(
+            raise InputError(
                 "steps is 0, and start_from names no run: nothing would have been learned. Take at "
                 "least one step, or say what to start from."
             )
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; it must be at least 0 and less than 1.")
+            raise InputError(f"ema is {self.ema}; it must be at least 0 and less than 1.")
         shots = whole_range(self.shots, "shots")[1]
         most = (shots + self.queries) // shots
         if self.turns > most:
-            raise ValueError(
+            raise InputError(
                 f"turns is {self.turns}, but with {shots + self.queries} examples per class, "
                 f"{shots} of them in the support, there are only {most} different supports; use at "
                 f"most {most}."
             )
         ranks = self.devices * self.nodes
         if ranks < 1 or self.tasks < ranks:
-            raise ValueError(
+            raise InputError(
                 f"{ranks} processes cannot share {self.tasks} tasks a step: each needs at least "
                 "one. Ask for more tasks or fewer devices."
             )
@@ -217,7 +218,7 @@ class Trainer:
         if validation is not None:
             validation = classes_or_tasks(validation, "validation")
         elif self.patience is not None:
-            raise ValueError(
+            raise InputError(
                 f"patience is {self.patience}, but there are no validation data, which early "
                 "stopping needs. Give some, or leave patience out."
             )

@@ -32,6 +32,7 @@ from quickstudy.datasets.decoded.cache_folder import (
 )
 from quickstudy.datasets.decoded.decoding import RawExamples, Splits, Unreadable
 from quickstudy.datasets.decoded.shards import Shards, decode_in_shards
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, UnreadableError
 
 FORMAT_VERSION = 2
@@ -154,16 +155,16 @@ def read_cache(path: Path, key: str | None = None) -> Decoded:
         part = file.get_slice("examples")
         shape, dtype = tuple(part.get_shape()), _DTYPES[part.get_dtype()]
         if key is not None and about.pop("seal") != seal(key, about, part.get_dtype(), shape):
-            raise ValueError("its header is not as it was written")
+            raise InputError("its header is not as it was written")
     if sum(about["sizes"]) != shape[0] or len(about["sizes"]) != len(about["class_names"]):
-        raise ValueError("its classes do not fit its examples")
+        raise InputError("its classes do not fit its examples")
     with path.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
     array = _mapped(path, dtype, header, shape)
     if array.nbytes < MAPPED_FROM_BYTES:
         array = np.array(array)
         if zlib.crc32(array.data) != about["checksum"]:
-            raise ValueError("its checksum is wrong")
+            raise InputError("its checksum is wrong")
     with warnings.catch_warnings():
         # A mapped file is read-only, which is what it should be.
         warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
@@ -205,7 +206,7 @@ def _write(
     sizes = np.bincount(classes, minlength=len(raw.sizes))
     if not sizes.all():
         empty = raw.class_names[int(sizes.argmin())]
-        raise ValueError(
+        raise InputError(
             f"No example of class {empty!r} of {name} can be read. Repair or remove the class."
         )
     places = np.empty(len(classes), np.int64)

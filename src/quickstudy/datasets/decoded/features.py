@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.compute.encoding import check_finite, encoded
 from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.errors import InputError
 
 EXAMPLES_AT_ONCE = 2**8
 """Examples encoded at once."""
@@ -36,7 +37,7 @@ class Embedding:
     seconds: float
 
 
-class TooLargeError(ValueError):
+class TooLargeError(InputError):
     """The features need more memory than was allowed."""
 
 

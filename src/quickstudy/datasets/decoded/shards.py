@@ -29,6 +29,7 @@ from quickstudy.datasets.decoded.decoding import (
     decoded_batches,
     progress,
 )
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, UnreadableError
 from quickstudy.inputs.remarks import Remarks
 from quickstudy.saving.files import atomically
@@ -99,9 +100,9 @@ class Shard:
                     rows=file.get_tensor("rows"), examples=file.get_tensor("examples"), **about
                 )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(str(error)) from error
+            raise InputError(str(error)) from error
         if shard._checksum() != checksum:
-            raise ValueError("its checksum is wrong")
+            raise InputError("its checksum is wrong")
         return shard
 
     def _checksum(self) -> int:
@@ -141,7 +142,7 @@ class Shards:
             try:
                 shard = Shard.load(path)
                 if shard.start != next_row or not next_row < shard.stop <= total:
-                    raise ValueError("it does not follow the one before it")
+                    raise InputError("it does not follow the one before it")
             except ValueError as error:
                 warnings.warn(
                     f"The decoded data in {path} are damaged ({error}); decoding goes on from "

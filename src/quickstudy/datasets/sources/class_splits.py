@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quickstudy.datasets.decoded.decoding import Splits
+from quickstudy.errors import InputError
 
 CLASS_SPLITS_FILE = "class_splits.json"
 
@@ -26,29 +27,29 @@ def read_class_splits(folder: Path) -> dict[str, dict[str, list[str]]]:
         return {}
     expected = 'It should map split names to parts to class names: {"mine": {"train": ["cat"]}}.'
     if path.stat().st_size > LARGEST_BYTES:
-        raise ValueError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB. {expected}")
+        raise InputError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB. {expected}")
     try:
         splits = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}. {expected}") from error
+        raise InputError(f"{path} is not JSON: {error}. {expected}") from error
     if not isinstance(splits, dict):
-        raise ValueError(f"{path} holds a {type(splits).__name__}. {expected}")
+        raise InputError(f"{path} holds a {type(splits).__name__}. {expected}")
     for split, parts in splits.items():
         if not isinstance(parts, dict) or not parts:
-            raise ValueError(f"The split {split!r} in {path} is {str(parts)[:60]!r}. {expected}")
+            raise InputError(f"The split {split!r} in {path} is {str(parts)[:60]!r}. {expected}")
         part_of: dict[str, str] = {}
         for part, names in parts.items():
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError(
+                raise InputError(
                     f"Part {part!r} of the split {split!r} in {path} is not a list of class names. "
                     f"{expected}"
                 )
             if not names:
-                raise ValueError(f"Part {part!r} of the split {split!r} in {path} has no classes.")
+                raise InputError(f"Part {part!r} of the split {split!r} in {path} has no classes.")
             for name in names:
                 if name in part_of:
                     both = f"in {part_of[name]!r} and in {part!r}"
-                    raise ValueError(
+                    raise InputError(
                         f"Class {name!r} of the split {split!r} in {path} is named twice: {both}. "
                         "A class belongs to one part."
                     )
@@ -73,7 +74,7 @@ def check_class_splits(
         named = [name for names in parts.values() for name in names]
         unknown = [name for name in named if name not in known]
         if unknown and not (other_columns and len(unknown) == len(named)):
-            raise ValueError(
+            raise InputError(
                 f"The split {split!r} in {folder / CLASS_SPLITS_FILE} names class {unknown[0]!r} "
                 f"({len(unknown)} such), which the data do not have; they have classes like "
                 f"{class_names[0]!r}."

@@ -11,6 +11,7 @@ from quickstudy.datasets.kinds import KINDS, kind_of_file
 from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.datasets.sources.parts import training_parts
 from quickstudy.datasets.sources.table import Table, codes, first_values
+from quickstudy.errors import InputError
 
 LABEL_COLUMNS = (
     "label",
@@ -52,7 +53,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         if self.input is not None and self.input == self.label:
-            raise ValueError(
+            raise InputError(
                 f"The column {self.input!r} was named for the inputs and for the classes; each "
                 "input would be a class of its own. Name another column with input_column or "
                 "label_column."
@@ -120,11 +121,11 @@ def find_columns(tables: Tables, columns: Columns, kind: str | None) -> Found:
     found = columns.input or _input_column(tables, columns, held, kind)
     for column in (found, columns.label):
         if column is not None and column not in tables.features:
-            raise ValueError(
+            raise InputError(
                 f"{tables.name} has no column {column!r}. {described(tables.features)}"
             )
     if found not in held or kind not in (None, held[found].kind):
-        raise ValueError(
+        raise InputError(
             f"The column {found!r} of {tables.name} cannot be read as {_plural(kind)}. "
             f"{described(tables.features)}"
         )
@@ -196,7 +197,7 @@ def _input_column(
     if found is None:
         what = " and of ".join(KINDS[each].nouns for each in sorted(kinds)) or _plural(kind)
         several = f"columns of {what}" if len(kinds) > 1 else f"several columns of {what}"
-        raise ValueError(
+        raise InputError(
             f"{tables.name} has {several if candidates else f'no column of {what}'}. "
             f"{described(tables.features)} If one of them holds the inputs to be used, name it "
             "with input_column."
@@ -223,7 +224,7 @@ def _label_column(tables: Tables, found_input: str) -> str:
             if len(fitting) == 1:
                 return fitting[0]
     if found is None:
-        raise ValueError(
+        raise InputError(
             f"It is not clear which column of {tables.name} says the class. "
             f"{described(tables.features)} Name the right one with label_column."
         )

@@ -22,6 +22,7 @@ from quickstudy.datasets.sources.hub import LocalRepository, find_on_hub
 from quickstudy.datasets.sources.listing import Listing, is_about_the_data, list_folder
 from quickstudy.datasets.sources.parts import part_of
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS, TableFiles
+from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs.unreadable import what_to_do_about
 from quickstudy.messages import did_you_mean
 from quickstudy.saving.hub import is_hub_id
@@ -91,7 +92,7 @@ class DrawnGlyphs:
 
     def chosen(self, data_split: str) -> DrawnGlyphs:
         """Refuses, because glyphs has no data splits."""
-        raise ValueError(f"glyphs has no data split {data_split!r}; it has no data splits at all.")
+        raise InputError(f"glyphs has no data split {data_split!r}; it has no data splits at all.")
 
     @contextmanager
     def read(self, kind: str) -> Iterator[RawExamples]:
@@ -127,7 +128,7 @@ def find_source(
     if path.exists():
         if path.suffix.lower() not in TABLE_ENDINGS:
             advice = what_to_do_about([path.name])
-            raise ValueError(
+            raise InputError(
                 f"{source} is a file, but not a table ({', '.join(TABLE_ENDINGS)}); give a table, "
                 f"a folder, a benchmark's name or owner/name.{advice}"
             )
@@ -137,12 +138,12 @@ def find_source(
         return repository, repository.folder
     known = [*BENCHMARKS, *ALIASES]
     if isinstance(source, Path) or os.sep in source or "/" in source:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"There is no folder {str(source)!r}. Check the path, or name one of the data sets: "
             f"{', '.join(known)}."
         )
     meant = did_you_mean(source.lower(), known, str, most=2)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"There is no data set and no folder named {source!r}.{meant} The data sets are "
         f"{', '.join(known)}; else give a path to a folder or a table, or owner/name on the "
         "Hugging Face hub."
@@ -169,14 +170,14 @@ def _find_benchmark(benchmark: Benchmark, columns: Columns) -> tuple[Source, Pat
         f"the environment variable {DATA_VARIABLE}."
     )
     if benchmark.repository is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{benchmark.name} was not found on this machine ({tried}), and no repository of the "
             f"Hugging Face hub is known for it. {advice}"
         )
     try:
         repository = find_on_hub(benchmark.repository, columns)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{benchmark.name} was not found on this machine ({tried}). {error} {advice}"
         ) from error
     return repository, repository.folder

@@ -20,6 +20,7 @@ from quickstudy.datasets.sources.listing import (
     is_about_the_data,
 )
 from quickstudy.datasets.sources.parts import chosen_parts, part_of, pooling_note, split_by_parts
+from quickstudy.errors import InputError
 from quickstudy.inputs.unreadable import what_to_do_about
 
 FOLDERS_SPLIT = "folders"
@@ -72,7 +73,7 @@ class ClassFolders:
         if not rest:
             return kind
         if most < CLEAR_MAJORITY * rest:
-            raise ValueError(
+            raise InputError(
                 f"The folder {folder} mixes kinds of files: {_listed(counts)}. Take out what are "
                 "no examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
                 "AudioInputs)."
@@ -217,7 +218,7 @@ class ClassFolders:
             self._layouts[kind] = layout
         return self._layouts[kind]
 
-    def _without_folders(self, nouns: str) -> ValueError:
+    def _without_folders(self, nouns: str) -> InputError:
         """The message about a folder without sub-folders that hold such files."""
         folder = self.listing.folder
         loose = [f for f in self._files if not f.folder and not is_about_the_data(f.path)]
@@ -228,7 +229,7 @@ class ClassFolders:
             others = [f.path for f in self.listing.files if not kind_of_file(f.path)]
             if others and not self._files:
                 hint = f" It holds {counted_endings(others)}.{what_to_do_about(others)}"
-        return ValueError(
+        return InputError(
             f"The folder {folder} has {what}. Put the files of each class in a sub-folder named "
             f"for the class.{hint}"
         )
@@ -287,12 +288,12 @@ class ClassFolders:
             within = [f.path for f in self.listing.files if f.path.startswith(f"{empty[0]}/")]
             is_link = any((folder / path).is_symlink() for path in _with_parents(empty[0]))
             if is_link and not within:
-                raise ValueError(
+                raise InputError(
                     f"The class folder {empty[0]!r} in {folder} has no {nouns} of its own: it is a "
                     "link to a folder that is read already. Remove one of them."
                 )
             holds = f" It holds {counted_endings(within)}.{what_to_do_about(within)}"
-            raise ValueError(
+            raise InputError(
                 f"The class folder {empty[0]!r} in {folder} has no {nouns} ({len(empty)} such "
                 f"folders). Put {nouns} in it or remove it; names of {nouns} end in "
                 f"{', '.join(endings)}.{holds if within else ''}"

@@ -22,6 +22,7 @@ from quickstudy.datasets.sources.glyph_drawing import (
     render_letters,
     shapes_of,
 )
+from quickstudy.errors import InputError, MissingFileError
 
 SCRIPTS: dict[str, tuple[str, ...]] = {
     # Scripts that grew out of one another share letters, so they stay together: Latin, Greek,
@@ -148,11 +149,11 @@ def draw_glyphs(seed: int = 0, per_class: int = 20, classes_per_split: int | Non
         ValueError: if `seed` is negative, or another number is below one.
     """
     if seed < 0:
-        raise ValueError(f"seed is {seed}, but has to be 0 or more")
+        raise InputError(f"seed is {seed}, but has to be 0 or more")
     if per_class < 1:
-        raise ValueError(f"per_class is {per_class}, but a class needs at least 1 image")
+        raise InputError(f"per_class is {per_class}, but a class needs at least 1 image")
     if classes_per_split is not None and classes_per_split < 1:
-        raise ValueError(f"classes_per_split is {classes_per_split}, but has to be at least 1")
+        raise InputError(f"classes_per_split is {classes_per_split}, but has to be at least 1")
     alphabet = gather_alphabet()
     positions: list[int] = []
     splits: dict[str, tuple[str, ...]] = {}
@@ -190,7 +191,7 @@ def gather_alphabet() -> Alphabet:
     paths = [folder / f"{face}.ttf" for face in FACES]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the glyphs are drawn from the fonts that come with matplotlib, but {folder} lacks "
             f"{', '.join(missing)}; reinstall matplotlib from PyPI or conda-forge"
         )

@@ -16,6 +16,7 @@ from quickstudy.datasets.sources.listing import Listing
 from quickstudy.datasets.sources.rows import without_bars
 from quickstudy.datasets.sources.table import LibraryTable, ParquetTable, Table
 from quickstudy.datasets.sources.tables import TableSource, file_digest
+from quickstudy.errors import InputError
 from quickstudy.messages import reason
 from quickstudy.saving.hub import looking_up
 
@@ -55,7 +56,7 @@ class LocalRepository(TableSource):
             try:
                 parts = _parts(str(folder.resolve()), self.columns, None, copies)
             except _errors() as error:
-                raise ValueError(
+                raise InputError(
                     f"The folder {folder} is laid out like a repository of the Hugging Face "
                     f"hub, but cannot be read as one: {reason(error)}"
                 ) from error
@@ -89,7 +90,7 @@ class HubRepository(TableSource):
         try:
             parts = _parts(self.repository, self.columns, self.folder.name, None)
         except _errors() as error:
-            raise ValueError(
+            raise InputError(
                 f"{self.repository} could not be loaded from the Hugging Face hub: {reason(error)}"
             ) from error
         # What the library has downloaded may be named in its tables, and nothing else here.
@@ -130,7 +131,7 @@ def _parts(
             )
             parts = {str(split): LibraryTable(table) for split, table in loaded.items()}
         if not sum(map(len, parts.values())):
-            raise ValueError("it has no rows")
+            raise InputError("it has no rows")
     return parts
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from quickstudy.datasets.sources.parts import in_order, part_of
+from quickstudy.errors import InputError
 
 Place = tuple[str, str]
 """The class of a folder, and the name of its part; "" if there are no parts."""
@@ -163,7 +164,7 @@ def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:
         (part,) = parts
         if not others & {*below[part]}:
             other = next(top for top in sorted(below.keys() - named) if below[top])
-            raise ValueError(
+            raise InputError(
                 f"In {data} the folder {part!r} has the name of a part of the data, but {other!r} "
                 "beside it also holds folders, with other names. If they are parts, give the path "
                 f"of the one to read ({str(PurePosixPath(data) / part)!r}); if they are groups of "
@@ -177,8 +178,8 @@ def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:
     return _Rule(parts, 0, shared, unlabelled)
 
 
-def _no_classes(parts: Sequence[str], data: str, nouns: str) -> ValueError:
-    return ValueError(
+def _no_classes(parts: Sequence[str], data: str, nouns: str) -> InputError:
+    return InputError(
         f"{data} has the parts {', '.join(parts)}, with {nouns} in them but no class folders. Put "
         f"the {nouns} of each class in a sub-folder named after the class, as in {parts[0]}/cat; "
         f"if {' and '.join(map(repr, parts))} are themselves the classes, put them together in a "

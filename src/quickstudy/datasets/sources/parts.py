@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from quickstudy.datasets.decoded.decoding import Splits
+from quickstudy.errors import InputError
 
 PARTS = ("train", "validation", "test")
 """In the order in which parts are listed."""
@@ -90,7 +91,7 @@ def chosen_parts(wanted: str, parts: Sequence[str], data: str) -> list[str]:
                 if parts
                 else ("none of its folders is a part of the data")
             )
-            raise ValueError(f"{data} has no data split {each!r}; {known}.")
+            raise InputError(f"{data} has no data split {each!r}; {known}.")
         chosen += [name for name in same or meant if name not in chosen]
     return chosen
 

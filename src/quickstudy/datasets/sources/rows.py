@@ -24,6 +24,7 @@ from quickstudy.datasets.sources.table_parts import (
     rows_of_data_split,
     split_and_pooling,
 )
+from quickstudy.errors import InputError
 
 Where = Mapping[str, Sequence[str | int] | str]
 """For columns the values that are wanted: a list, or "split/part" of ``class_splits.json``."""
@@ -55,7 +56,7 @@ class Rows:
             else:
                 values[column] = sorted({str(value) for value in wanted})
             if not values[column]:
-                raise ValueError(f"where[{column!r}] is empty; it should list the values to keep.")
+                raise InputError(f"where[{column!r}] is empty; it should list the values to keep.")
         return cls(data_split, values)
 
     @property
@@ -69,7 +70,7 @@ def _named_values(column: str, name: str, splits: Splits) -> list[str]:
     if part in splits.get(split, {}):
         return sorted(splits[split][part])
     known = [f"{split}/{part}" for split, parts in splits.items() for part in parts]
-    raise ValueError(
+    raise InputError(
         f"where[{column!r}] is {name!r}, which is no part of a split of class_splits.json "
         f"({', '.join(known) if known else 'there is none'}). Values to keep are given as a list: "
         f"[{name!r}]."
@@ -143,7 +144,7 @@ def _choose(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> _
     needed = list(dict.fromkeys([found.input, found.label, *rows.where]))
     unknown = [column for column in needed if column not in tables.features]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{tables.name} has no column {unknown[0]!r}. {described(tables.features)}"
         )
     notes: list[str] = []
@@ -194,17 +195,17 @@ class _Values:
         names = getattr(features[0], "names", None)
         kinds = {str(getattr(each, "dtype", each)).removeprefix("large_") for each in features}
         if len(kinds) > 1 or any(getattr(each, "names", None) != names for each in features):
-            raise ValueError(
+            raise InputError(
                 f"The column {column!r} of {data} is not of the same type in all of its tables."
             )
         try:
             values, numbers = codes(parts, column)
         except (ValueError, NotImplementedError) as error:
-            raise ValueError(f"The column {column!r} of {data} cannot be read: {error}.") from error
+            raise InputError(f"The column {column!r} of {data} cannot be read: {error}.") from error
         if names and all(isinstance(value, int) for value in values):
             beyond = [value for value in values if value >= len(names)]
             if beyond:
-                raise ValueError(
+                raise InputError(
                     f"The column {column!r} of {data} holds the class number {beyond[0]}, but "
                     f"names only {len(names)} classes."
                 )
@@ -236,7 +237,7 @@ def _with_values(column: _Values, wanted: Sequence[str]) -> NDArray[np.bool_]:
     texts |= {-1: ""} if -1 in present else {}
     unknown = sorted({*wanted} - {*texts.values()})
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"No example of {column.data} has {unknown[0]!r} in the column {column.column!r} "
             f"({len(unknown)} of {len(wanted)} values are not there); there are values like "
             f"{next(iter(texts.values()), None)!r}."
@@ -252,7 +253,7 @@ def _labelled(
     has_label = labels.codes >= 0
     numbers = np.flatnonzero(wanted & has_label)
     if not len(numbers):
-        raise ValueError(
+        raise InputError(
             f"No example of {labels.data} has a label in the column {labels.column!r}."
         )
     missing = int((wanted & ~has_label).sum())
@@ -321,7 +322,7 @@ def file_inside(path: str, roots: Sequence[Path]) -> Path:
     whole = roots[0] / path
     real = whole.resolve()
     if not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise ValueError(
+        raise InputError(
             f"The table names the file {path!r}, which is not inside {roots[0]}. Files that a "
             "table names must lie in the table's folder or below it."
         )

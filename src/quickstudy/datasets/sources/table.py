@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.errors import InputError
+
 ROWS_AT_ONCE = 1024
 _MEDIA_AT_ONCE = 64  # an image or sound may take megabytes
 _READ_BYTES = 2**20
@@ -129,7 +131,7 @@ class ParquetTable:
         except (
             OSError, ValueError, TypeError, KeyError, NotImplementedError, MemoryError
         ) as error:  # fmt: skip
-            raise ValueError(
+            raise InputError(
                 f"the parquet file {path} is damaged or of no known kind: {error}"
             ) from error
 
@@ -180,7 +182,7 @@ def codes(tables: Sequence[Table], column: str) -> tuple[list[Any], NDArray[np.i
     for table in tables:
         for piece in table.pieces(column):
             if pa.types.is_nested(piece.type):
-                raise ValueError("it holds several values for an example")
+                raise InputError("it holds several values for an example")
             encoded = piece if pa.types.is_dictionary(piece.type) else piece.dictionary_encode()
             own = [
                 -1 if value is None else numbers.setdefault(value, len(numbers))

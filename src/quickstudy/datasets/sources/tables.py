@@ -27,6 +27,7 @@ from quickstudy.datasets.sources.rows import (
 )
 from quickstudy.datasets.sources.table import LibraryTable, ParquetTable, Table, unique_values
 from quickstudy.datasets.sources.table_parts import of_data_split
+from quickstudy.errors import InputError
 from quickstudy.messages import reason
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -182,12 +183,12 @@ def read_table(path: Path) -> Table:
             table = LibraryTable(datasets.Dataset(read))
         empty = not len(table)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise ValueError(
+        raise InputError(
             f"The table {path} cannot be read: {reason(error)} A table is in UTF-8 and says its "
             "columns' names: in the first line (.csv, .tsv), in each line (.jsonl) or as parquet."
         ) from error
     if empty:
-        raise ValueError(f"The table {path} has no rows.")
+        raise InputError(f"The table {path} has no rows.")
     return table
 
 
@@ -212,7 +213,7 @@ def _of_rows(rows: list[Any]) -> Any:
     import pyarrow as pa
 
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("not every row is an object, {column: value}")
+        raise InputError("not every row is an object, {column: value}")
     names = dict.fromkeys(name for row in rows for name in row)  # pyarrow looks at the first only
     return pa.table({name: [row.get(name) for row in rows] for name in names})
 

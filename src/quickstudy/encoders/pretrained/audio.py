@@ -16,6 +16,7 @@ from quickstudy.encoders.pretrained.encoder import (
     remove_unused,
     tower_of,
 )
+from quickstudy.errors import InputError
 from quickstudy.inputs.audio import AudioInputs
 from quickstudy.saving.model_files import ModelFolder
 
@@ -109,7 +110,7 @@ class PretrainedAudioEncoder(PretrainedEncoder):
         self.extractor = _feature_extractor(self.folder)
         window = self.tower.seconds(self.extractor)
         if seconds is not None and not 0 < seconds <= (window or seconds):
-            raise ValueError(
+            raise InputError(
                 f"{seconds} seconds of sound were asked for; {self.name} reads more than 0"
                 + (f" and at most {window:g}." if window else ".")
             )
@@ -193,7 +194,7 @@ def _feature_extractor(folder: ModelFolder) -> Any:
                 folder.path, local_files_only=True, trust_remote_code=False
             )
         except (OSError, ValueError, ImportError, TypeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder.name} does not say how sounds are prepared for it: its "
                 f"preprocessor_config.json is missing or cannot be used ({error})."
             ) from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import Encoder
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 from quickstudy.saving.model_files import ModelFolder, model_folder, require_pretrained_extra
 
@@ -45,7 +46,7 @@ class PretrainedEncoder(Encoder):
     def check(self, x: Tensor) -> None:
         """Refuses inputs of another shape (ValueError)."""
         if tuple(x.shape[1:]) != self.input_shape:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} of {self.name} reads inputs of shape "
                 f"{list(self.input_shape)}, but got {list(x.shape[1:])}. Make them with its own "
                 "`inputs`: load_dataset(..., inputs=encoder.inputs)."
@@ -55,7 +56,7 @@ class PretrainedEncoder(Encoder):
 def tower_of(towers: Mapping[str, Tower], folder: ModelFolder, kind: str) -> Tower:
     """What is known of a model's architecture; a sentence where nothing is (ValueError)."""
     if folder.model_type not in towers:
-        raise ValueError(
+        raise InputError(
             f"{folder.name} is a model of type {folder.model_type!r}, in which no encoder of "
             f"{kind} is known. Known types: {', '.join(sorted(towers))}."
         )
@@ -81,12 +82,12 @@ def load_weights(folder: ModelFolder, class_name: str) -> Any:
                 output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder.name} cannot be loaded as a {class_name}: {error}"
             ) from error
     missing = [name for name in found["missing_keys"] if not _unused(name)]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"The weights of {folder.name} lack {len(missing)} of {class_name}'s parameters, such "
             f"as {min(missing)!r}: they are incomplete or another model's."
         )

@@ -15,6 +15,7 @@ from quickstudy.encoders.pretrained.encoder import (
     quiet,
     remove_unused,
 )
+from quickstudy.errors import InputError
 from quickstudy.inputs import PretrainedTextInputs
 from quickstudy.saving.model_files import ModelFolder, require_pretrained_extra
 
@@ -76,13 +77,13 @@ class PretrainedTextEncoder(PretrainedEncoder):
     ) -> None:
         super().__init__(name, revision)
         if pooling is not None and pooling not in get_args(Pooling):
-            raise ValueError(f"The pooling {pooling!r} is unknown; choose mean, cls or max.")
+            raise InputError(f"The pooling {pooling!r} is unknown; choose mean, cls or max.")
         self.pooling = pooling
         self.length = length
         self.modular = self.folder.modular and pooling is None
         self.tower = None if self.modular else TEXT_TOWERS.get(self.folder.model_type)
         if self.tower is not None and pooling is not None:
-            raise ValueError(
+            raise InputError(
                 f"The text tower of {self.name} has a pooling of its own; leave pooling out."
             )
         self.inputs = PretrainedTextInputs(self.name, self.revision, length)
@@ -96,7 +97,7 @@ class PretrainedTextEncoder(PretrainedEncoder):
             self.network = transformer = load_weights(self.folder, self._model_class())
             size = getattr(transformer.config, self.tower.size if self.tower else "hidden_size", 0)
             if not size:
-                raise ValueError(
+                raise InputError(
                     f"{self.name} is a model of type {self.folder.model_type!r}, in which no text "
                     "encoder is known: its settings have no hidden_size."
                 )
@@ -135,7 +136,7 @@ class PretrainedTextEncoder(PretrainedEncoder):
 
         known = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(self.folder.model_type)
         if known is None and self.folder.config.get("is_encoder_decoder"):
-            raise ValueError(
+            raise InputError(
                 f"{self.name} is an encoder with a decoder ({self.folder.model_type}), of which "
                 "the encoder alone cannot be loaded. Choose a model that only encodes."
             )
@@ -166,11 +167,11 @@ def _sentence_transformer(folder: ModelFolder) -> Any:
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder.name} cannot be loaded by sentence-transformers: {error}"
             ) from error
     if not hasattr(model[0], "auto_model"):
-        raise ValueError(
+        raise InputError(
             f"{folder.name} begins with a {type(model[0]).__name__}; only models of "
             "sentence-transformers that begin with a Transformer are read."
         )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.neural_process import NeuralProcess
 from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.functional import class_means, in_full_precision
@@ -71,7 +72,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         super().__init__(encoder, target_size, summary, width, decoder_layers, least_deviation)
         check_positive("AttentiveNeuralProcess", heads=heads, layers=layers)
         if width % heads:
-            raise ValueError(f"The width {width} must be a multiple of the {heads} heads.")
+            raise InputError(f"The width {width} must be a multiple of the {heads} heads.")
         self.latent = latent
         self.heads = heads
         self.layers = layers
@@ -110,7 +111,7 @@ class AttentiveNeuralProcess(NeuralProcess):
             ValueError: when there is no z.
         """
         if not self.latent:
-            raise ValueError("There is no latent to draw: make the strategy with latent=True.")
+            raise InputError("There is no latent to draw: make the strategy with latent=True.")
         mean, deviation = theta["latent"], theta["latent_deviation"]
         return theta | {"latent": mean + deviation * torch.randn_like(mean)}
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
 from quickstudy.strategies.amortized.modulation import (
     Modulations,
@@ -61,7 +62,7 @@ class Hypernetwork(EmbeddingStrategy):
         super().__init__(encoder)
         unknown = [name for name in learners if name not in LEARNERS]
         if unknown or not learners:
-            raise ValueError(
+            raise InputError(
                 f"The learners {list(learners)} cannot be emitted; name one or more of "
                 f"{', '.join(LEARNERS)}."
             )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.counts import Count, whole_range
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import (
     attend_beside_oneself,
     class_means,
@@ -66,9 +67,9 @@ class InContextLearner(EmbeddingStrategy):
         super().__init__(encoder)
         check_positive("InContextLearner", width=width, layers=layers, heads=heads)
         if max_ways < 2:
-            raise ValueError(f"InContextLearner's max_ways is {max_ways}; it must be at least 2.")
+            raise InputError(f"InContextLearner's max_ways is {max_ways}; it must be at least 2.")
         if width % heads:
-            raise ValueError(f"The width {width} must be a multiple of the {heads} heads.")
+            raise InputError(f"The width {width} must be a multiple of the {heads} heads.")
         self.max_ways = max_ways
         self.width = width
         self.heads = heads
@@ -89,7 +90,7 @@ class InContextLearner(EmbeddingStrategy):
         super().check_ways(ways)
         most = whole_range(ways, "ways")[1]
         if most > self.max_ways:
-            raise ValueError(
+            raise InputError(
                 f"This InContextLearner has label embeddings for {self.max_ways} ways; the task "
                 f"has {most}. Create and train one with a larger max_ways."
             )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, in_full_precision, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
@@ -104,12 +105,12 @@ class LEO(EmbeddingStrategy):
         super().__init__(encoder)
         check_positive("LEO", latent=latent)
         if min(inner_steps, tuning_steps) < 0 or not 0 <= dropout < 1:
-            raise ValueError(
+            raise InputError(
                 f"LEO's inner_steps are {inner_steps}, its tuning_steps {tuning_steps} and its "
                 f"dropout {dropout}; steps must be 0 or more, dropout from 0 to below 1."
             )
         if min(divergence, encoder_penalty, weight_penalty, orthogonality) < 0:
-            raise ValueError(
+            raise InputError(
                 f"LEO's divergence is {divergence}, its encoder_penalty {encoder_penalty}, its "
                 f"weight_penalty {weight_penalty} and its orthogonality {orthogonality}; none may "
                 "be negative."

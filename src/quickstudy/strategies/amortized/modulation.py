@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from quickstudy.compute.encoding import encoded
+from quickstudy.errors import InputError
 from quickstudy.strategies.strategy import Theta
 
 
@@ -48,7 +49,7 @@ def modulated_channels(encoder: nn.Module, otherwise: str = "") -> tuple[int, ..
     """
     channels = getattr(encoder, "modulated_channels", None)
     if channels is None:
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(encoder).__name__} cannot be modulated: it states no "
             f"`modulated_channels`. Use Conv4, ResNet12 or MLP{otherwise}."
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.functional import in_full_precision, task_loss
 from quickstudy.strategies.solvers import check_positive
@@ -60,7 +61,7 @@ class NeuralProcess(EmbeddingStrategy):
         if target_size is not None:
             check_positive(name, target_size=target_size)
         if decoder_layers < 2 or not 0 < least_deviation < 1:
-            raise ValueError(
+            raise InputError(
                 f"{name}'s decoder_layers is {decoder_layers} and its least_deviation "
                 f"{least_deviation}; the first must be at least 2, the second between 0 and 1."
             )
@@ -99,12 +100,12 @@ class NeuralProcess(EmbeddingStrategy):
         inputs, targets = examples.inputs, examples.targets
         numbers = targets.is_floating_point()
         if numbers and self.target_size is None:
-            raise ValueError(
+            raise InputError(
                 f"The task's targets are numbers, and this {type(self).__name__} was made for "
                 f"classes: make one with target_size={ways}."
             )
         if not numbers and self.target_size is not None:
-            raise ValueError(
+            raise InputError(
                 f"The task's targets are classes, and this {type(self).__name__} was made for "
                 f"targets of {self.target_size} numbers: make one without target_size."
             )
@@ -145,7 +146,7 @@ class NeuralProcess(EmbeddingStrategy):
             ValueError: in classification.
         """
         if self.target_size is None:
-            raise ValueError(
+            raise InputError(
                 f"This {type(self).__name__} was made for classes, whose distribution is the "
                 "softmax of what `predict` gives. For numbers make one with `target_size`."
             )

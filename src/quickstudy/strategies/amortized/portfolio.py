@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.members import MEMBERS, MemberName
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.functional import mean_feature, root_mean_square
@@ -61,7 +62,7 @@ class Portfolio(EmbeddingStrategy):
         super().__init__(encoder)
         unknown = [name for name in members if name not in MEMBERS]
         if unknown or not members or len(set(members)) < len(members):
-            raise ValueError(
+            raise InputError(
                 f"The members {list(members)} cannot be a portfolio; name one or more of "
                 f"{', '.join(MEMBERS)}, each once."
             )

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, in_full_precision
 
 StrategyNetwork = Literal["cnn", "rnn", "transformer"]
@@ -81,7 +82,7 @@ class SetNetwork(nn.Module):
         elif kind == "rnn":
             self.layers = nn.ModuleList(ResidualRecurrence(width) for _ in range(layers))
         else:
-            raise ValueError(
+            raise InputError(
                 f"The strategy network {kind!r} is unknown; choose cnn, rnn or transformer."
             )
         self.norm = nn.LayerNorm(width)
@@ -122,7 +123,7 @@ class ClassAwareAttention(nn.Module):
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(
+            raise InputError(
                 f"The width {width} of a transformer must be a multiple of its {heads} heads."
             )
         self.heads = heads

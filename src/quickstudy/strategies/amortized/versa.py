@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.amortized.set_networks import ranks
 from quickstudy.strategies.functional import class_means, in_full_precision
@@ -54,12 +55,12 @@ class VERSA(EmbeddingStrategy):
     ) -> None:
         super().__init__(encoder)
         if samples < 0 or (test_samples or 0) < 0:
-            raise ValueError(
+            raise InputError(
                 f"VERSA's samples are {samples} and its test_samples {test_samples}; neither may "
                 "be negative."
             )
         if test_samples and not samples:
-            raise ValueError(
+            raise InputError(
                 f"VERSA cannot draw {test_samples} test_samples when it was trained on the mean "
                 "weights alone (samples=0), for it has learned no variance; give samples too."
             )

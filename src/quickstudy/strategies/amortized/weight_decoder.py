@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.strategy import Theta
 
 
@@ -38,7 +39,7 @@ class WeightDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(
+            raise InputError(
                 f"The width {width} must be a multiple of the decoder's {heads} heads."
             )
         self.heads = heads

@@ -19,6 +19,7 @@ from quickstudy.encoders.task_normalization import (
     with_task_batch_norm,
 )
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.learners import LinearLearner
 from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.amortized.weight_decoder import WeightDecoder
@@ -194,7 +195,7 @@ class WholeHypernetwork(Strategy):
         if support.targets.is_floating_point() != (self.target_size is not None):
             given = "numbers" if self.target_size is None else "classes"
             wanted = "target_size, their length" if self.target_size is None else "no target_size"
-            raise ValueError(
+            raise InputError(
                 f"The targets of this task are {given}, and this WholeHypernetwork was not made "
                 f"for them; make and train one with {wanted}."
             )
@@ -208,7 +209,7 @@ def usual_learner(encoder: nn.Module) -> Encoder:
     """
     shape = getattr(encoder, "input_shape", None)
     if shape is None:
-        raise ValueError(
+        raise InputError(
             f"The encoder {type(encoder).__name__} does not state its `input_shape`, so there is "
             "no usual learner for it; give the network whose weights are to be emitted as learner."
         )

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from quickstudy.encoders.text import without_trailing_padding
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.inputs.text import PADDING
 from quickstudy.strategies.closed_form.r2d2 import R2D2
 from quickstudy.strategies.functional import in_full_precision
@@ -65,7 +66,7 @@ class DistributionalSignatures(R2D2):
         super().__init__(encoder, penalty, scale)
         vocabulary = getattr(encoder, "vocabulary", None)
         if not isinstance(vocabulary, int) or not hasattr(encoder, "vectors_of_subwords"):
-            raise ValueError(
+            raise InputError(
                 f"DistributionalSignatures weighs the words of texts, and {type(encoder).__name__} "
                 "gives no vectors of words: use TextEncoder."
             )

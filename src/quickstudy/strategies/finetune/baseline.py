@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import check_positive, linear, target_matrix
@@ -85,10 +86,10 @@ def usual_steps(steps: int | None, examples: int) -> int:
 def check_head(strategy: str, steps: int | None, rate: float, decay: float) -> None:
     """Refuses steps, a rate or a weight decay of the head that make no sense."""
     if steps is not None and steps < 0:
-        raise ValueError(f"{strategy}'s head_steps is {steps}; it must be 0 or more, or null.")
+        raise InputError(f"{strategy}'s head_steps is {steps}; it must be 0 or more, or null.")
     check_positive(strategy, head_learning_rate=rate)
     if not decay >= 0:
-        raise ValueError(f"{strategy}'s head_weight_decay is {decay}; it must not be negative.")
+        raise InputError(f"{strategy}'s head_weight_decay is {decay}; it must not be negative.")
 
 
 @in_full_precision

@@ -13,6 +13,7 @@ from quickstudy.compute.encoding import Encoded
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.normalization import transformed
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.foreign import is_known, running, writes_inputs
 from quickstudy.strategies.functional import (
@@ -74,11 +75,11 @@ class FineTuning(PretrainedStrategy):
     ) -> None:
         super().__init__(encoder, classes)
         if depth not in get_args(Depth):
-            raise ValueError(f"The depth {depth!r} is unknown; choose all or head.")
+            raise InputError(f"The depth {depth!r} is unknown; choose all or head.")
         if start not in get_args(Start):
-            raise ValueError(f"The start {start!r} is unknown; choose prototypes or zeros.")
+            raise InputError(f"The start {start!r} is unknown; choose prototypes or zeros.")
         if inner_steps < 0:
-            raise ValueError(f"inner_steps is {inner_steps}; it must not be negative.")
+            raise InputError(f"inner_steps is {inner_steps}; it must not be negative.")
         check_positive(type(self).__name__, inner_learning_rate=inner_learning_rate)
         self.depth = depth
         self.start = start

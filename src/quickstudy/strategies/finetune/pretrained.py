@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.strategies.strategy import EmbeddingStrategy
 
 
@@ -40,7 +41,7 @@ class PretrainedStrategy(EmbeddingStrategy):
         if episode.support.targets.shape[1]:
             return super().forward(episode, features)
         if self.classifier is None or self.classes != episode.ways:
-            raise ValueError(
+            raise InputError(
                 f"This {type(self).__name__} tells {self.classes or 'no'} training classes apart, "
                 f"and the batch is of {episode.ways}: give the number of training classes "
                 f"(`classes={episode.ways}`) to train it."

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import Modulation, feature_size
+from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
@@ -81,12 +82,12 @@ class CAVIA(GradientStrategy):
         channels = getattr(encoder, "modulated_channels", (feature_size(encoder),))
         known = range(len(channels))
         if context < 1 or conditioning not in get_args(Conditioning):
-            raise ValueError(
+            raise InputError(
                 f"The context is of {context} numbers and its conditioning {conditioning!r}; the "
                 "first must be at least 1, the second film or concatenation."
             )
         if layers is not None and not (layers and set(layers) <= set(known)):
-            raise ValueError(
+            raise InputError(
                 f"The layers {list(layers)} cannot be conditioned; name one or more of "
                 f"{list(known)}, or leave them out for all."
             )

@@ -20,6 +20,7 @@ from quickstudy.encoders.task_normalization import (
     with_task_batch_norm,
 )
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
 from quickstudy.strategies.functional import call_with, map_tasks, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
@@ -80,7 +81,7 @@ class GradientStrategy(Strategy):
     ) -> None:
         super().__init__()
         if inner_steps < 0 or (test_inner_steps or 0) < 0:
-            raise ValueError(
+            raise InputError(
                 f"inner_steps is {inner_steps} and test_inner_steps {test_inner_steps}; neither "
                 "may be negative."
             )

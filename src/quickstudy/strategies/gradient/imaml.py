@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import descend, unflattened
 from quickstudy.strategies.strategy import Theta
@@ -63,7 +64,7 @@ class IMAML(GradientStrategy):
             transductive=transductive,
         )
         if not proximity > 0 or solver_steps < 0:
-            raise ValueError(
+            raise InputError(
                 f"proximity is {proximity} and solver_steps {solver_steps}; the first must be more "
                 "than 0, the second may not be negative."
             )

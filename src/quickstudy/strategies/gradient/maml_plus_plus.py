@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.task_normalization import recorded_statistics, task_batch_norms
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import task_loss
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
@@ -83,12 +84,12 @@ class MAMLPlusPlus(GradientStrategy):
             transductive=transductive,
         )
         if min(multi_step_passes, first_order_passes) < 0:
-            raise ValueError(
+            raise InputError(
                 f"multi_step_passes is {multi_step_passes} and first_order_passes "
                 f"{first_order_passes}; neither may be negative."
             )
         if step_statistics and transductive:
-            raise ValueError(
+            raise InputError(
                 "Queries cannot be normalised both by running averages and by their own batch: "
                 "for transductive predictions set step_statistics to false."
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
@@ -63,7 +64,7 @@ class MetaSGD(GradientStrategy):
             transductive=transductive,
         )
         if not 0 <= least_inner_rate <= most_inner_rate:
-            raise ValueError(
+            raise InputError(
                 f"Rates cannot start between {least_inner_rate} and {most_inner_rate}; give a "
                 "least_inner_rate of at least 0 and a most_inner_rate that is not below it."
             )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
+from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.strategy import Theta
@@ -76,9 +77,9 @@ class Reptile(GradientStrategy):
             transductive=transductive,
         )
         if inner_batch_size < 1:
-            raise ValueError(f"inner_batch_size is {inner_batch_size}; it must be at least 1.")
+            raise InputError(f"inner_batch_size is {inner_batch_size}; it must be at least 1.")
         if inner_optimizer not in get_args(InnerOptimizer):
-            raise ValueError(
+            raise InputError(
                 f"The inner_optimizer {inner_optimizer!r} is unknown; choose adam or sgd."
             )
         self.inner_batch_size = inner_batch_size

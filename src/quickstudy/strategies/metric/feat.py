@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, similarity, task_loss
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -60,7 +61,7 @@ class FEAT(EmbeddingStrategy):
         super().__init__(encoder)
         check_positive("FEAT", heads=heads, temperature=temperature)
         if contrast < 0 or not 0 <= dropout < 1:
-            raise ValueError(
+            raise InputError(
                 f"FEAT's contrast is {contrast} and its dropout {dropout}; the first must be 0 or "
                 "more, the second from 0 to below 1."
             )

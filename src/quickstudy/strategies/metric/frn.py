@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_maps
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import in_full_precision, task_loss
 from quickstudy.strategies.solvers import check_positive, ridge, solve_positive
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -54,7 +55,7 @@ class FRN(EmbeddingStrategy):
         super().__init__(encoder)
         check_positive("FRN", scale=scale)
         if auxiliary_weight < 0:
-            raise ValueError(f"FRN's auxiliary_weight is {auxiliary_weight}; it must be 0 or more.")
+            raise InputError(f"FRN's auxiliary_weight is {auxiliary_weight}; it must be 0 or more.")
         self.auxiliary_weight = auxiliary_weight
         self.scale = scale
         self.alpha = nn.Parameter(torch.zeros(()))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import in_full_precision, similarity
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
@@ -56,14 +57,14 @@ class MatchingNetwork(EmbeddingStrategy):
     ) -> None:
         super().__init__(encoder)
         if context not in get_args(Context):
-            raise ValueError(f"The context {context!r} is unknown; choose none, query or full.")
+            raise InputError(f"The context {context!r} is unknown; choose none, query or full.")
         if reads < 1:
-            raise ValueError(
+            raise InputError(
                 f"A query was to read the support {reads} times; ask for at least 1, or for "
                 'context="none".'
             )
         if not scale > 0:
-            raise ValueError(
+            raise InputError(
                 f"The scale is {scale}, and the nearest example would not get the most attention; "
                 "give more than 0, such as the paper's 1."
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, similarity
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
@@ -33,7 +34,7 @@ class MetaBaseline(EmbeddingStrategy):
     def __init__(self, encoder: nn.Module, scale: float = 10.0) -> None:
         super().__init__(encoder)
         if not scale > 0:
-            raise ValueError(
+            raise InputError(
                 f"The scale is {scale}, and the nearest class would not be the likeliest; give "
                 "more than 0, such as the paper's 10."
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_maps, map_shape
 from quickstudy.episodes import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, in_full_precision, task_loss
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
@@ -49,11 +50,11 @@ class RelationNetwork(EmbeddingStrategy):
     ) -> None:
         super().__init__(encoder)
         if objective not in get_args(Objective):
-            raise ValueError(
+            raise InputError(
                 f"The objective {objective!r} is unknown; choose squared error or cross-entropy."
             )
         if channels < 1 or hidden < 1:
-            raise ValueError(
+            raise InputError(
                 f"A relation module of {channels} channels and {hidden} hidden units was asked "
                 "for; both must be at least 1."
             )

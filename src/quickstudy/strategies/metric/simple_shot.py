@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.finetune.pretrained import CentredStrategy
 from quickstudy.strategies.functional import class_means, in_full_precision, similarity
 from quickstudy.strategies.strategy import Theta
@@ -52,11 +53,11 @@ class SimpleShot(CentredStrategy):
         feature_size(encoder)  # refuses an encoder that does not state it
         super().__init__(encoder, classes)
         if transformation not in get_args(Transformation):
-            raise ValueError(
+            raise InputError(
                 f"The transformation {transformation!r} is unknown; choose UN, L2N or CL2N."
             )
         if not scale > 0:
-            raise ValueError(
+            raise InputError(
                 f"The scale is {scale}, and the nearest class would not be the likeliest; give "
                 "more than 0."
             )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient_and_value, unflattened
 from quickstudy.strategies.strategy import Theta
@@ -56,7 +57,7 @@ class SharedLSTM(nn.Module):
     def __init__(self, inputs: int, hidden: int = 20, layers: int = 1) -> None:
         super().__init__()
         if min(inputs, hidden, layers) < 1:
-            raise ValueError(
+            raise InputError(
                 f"An LSTM of {layers} layers of {hidden} units that reads {inputs} numbers was "
                 "asked for; each must be at least 1."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.recurrent.coordinatewise import (
     CoordinatewiseStrategy,
@@ -35,7 +36,7 @@ class CoordinatewiseLSTM(nn.Module):
     def __init__(self, hidden: int = 20, layers: int = 2, scale: float = 0.1) -> None:
         super().__init__()
         if not scale > 0:
-            raise ValueError(f"scale is {scale}; an optimiser that moves needs more than 0.")
+            raise InputError(f"scale is {scale}; an optimiser that moves needs more than 0.")
         self.scale = scale
         self.lstm = SharedLSTM(2, hidden, layers)
         self.output = nn.Linear(hidden, 1)

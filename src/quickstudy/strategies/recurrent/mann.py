@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.set_networks import reading_order
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import check_positive
@@ -70,7 +71,7 @@ class MANN(EmbeddingStrategy):
             "MANN", ways=ways, hidden=hidden, slot_size=slot_size, reads=reads, sharpness=sharpness
         )
         if slots < reads or not 0 <= decay <= 1:
-            raise ValueError(
+            raise InputError(
                 f"MANN's memory has {slots} slots for {reads} reads, and its decay is {decay}; "
                 "there must be a slot for each read, and the decay lies between 0 and 1."
             )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.recurrent.coordinatewise import (
     CoordinatewiseStrategy,
@@ -74,7 +75,7 @@ class MetaLSTM(CoordinatewiseStrategy):
             transductive=transductive,
         )
         if not (0 < inner_learning_rate < 1 and 0 < remembering < 1):
-            raise ValueError(
+            raise InputError(
                 f"inner_learning_rate is {inner_learning_rate} and remembering {remembering}; both "
                 "are what a gate begins with, and must lie between 0 and 1."
             )

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.recurrent.learned_optimizer import CoordinatewiseLSTM
 
 SMALL = 0.01
@@ -145,7 +146,7 @@ def classifiers(
         batch_size: examples of a step.
     """
     if len(examples) < ways:
-        raise ValueError(
+        raise InputError(
             f"Problems of {ways} classes were asked for, but there are {len(examples)} classes. "
             "Ask for fewer, or give more."
         )
@@ -195,7 +196,7 @@ def unrolled(
         window: steps that are differentiated through; the last window may be shorter.
     """
     if min(steps, window) < 1:
-        raise ValueError(f"steps is {steps} and window {window}; both must be at least 1.")
+        raise InputError(f"steps is {steps} and window {window}; both must be at least 1.")
     theta, memory = problems.start, optimizer.init(problems.start)
     _, gradient = problems.at(theta, 0)
     for first in range(0, steps, window):

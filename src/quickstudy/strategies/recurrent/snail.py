@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.set_networks import reading_order
 from quickstudy.strategies.functional import attend_beside_oneself
 from quickstudy.strategies.solvers import check_positive
@@ -55,7 +56,7 @@ class SNAIL(EmbeddingStrategy):
         super().__init__(encoder)
         check_positive("SNAIL", ways=ways, longest=longest, filters=filters)
         if filters % 4:
-            raise ValueError(
+            raise InputError(
                 f"SNAIL's filters are {filters}; a quarter of them are the first attention's "
                 "values, so give a multiple of 4."
             )
@@ -82,7 +83,7 @@ class SNAIL(EmbeddingStrategy):
         self.check_ways(ways)
         features, targets = support.inputs, support.targets
         if targets.shape[1] > self.longest:
-            raise ValueError(
+            raise InputError(
                 f"A support of {targets.shape[1]} examples was given, and this SNAIL was made for "
                 f"{self.longest} at most: give fewer, or make and train one whose `longest` is "
                 f"{targets.shape[1]}."

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import similarity
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.transductive.transductive_strategy import (
@@ -64,7 +65,7 @@ class BDCSPN(TransductiveStrategy):
 def check_rectification(strategy: str, confident: int, sharpness: float) -> None:
     """Refuses a Z or an ε that makes no sense."""
     if confident < 0:
-        raise ValueError(f"{strategy}'s confident is {confident}; it must be 0 or more.")
+        raise InputError(f"{strategy}'s confident is {confident}; it must be 0 or more.")
     check_positive(strategy, sharpness=sharpness)
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.finetune.pretrained import CentredStrategy
 from quickstudy.strategies.functional import similarity
 from quickstudy.strategies.transductive.bd_cspn import aligned, check_rectification, rectified
@@ -82,11 +83,11 @@ class LaplacianShot(TransductiveStrategy, CentredStrategy):
     ) -> None:
         super().__init__(encoder, classes)
         if not smoothness >= 0:
-            raise ValueError(
+            raise InputError(
                 f"LaplacianShot's smoothness is {smoothness}; it must not be negative."
             )
         if neighbors < 0:
-            raise ValueError(f"LaplacianShot's neighbors is {neighbors}; it must be 0 or more.")
+            raise InputError(f"LaplacianShot's neighbors is {neighbors}; it must be 0 or more.")
         check_steps("LaplacianShot", steps)
         check_rectification("LaplacianShot", confident or 0, sharpness)
         self.smoothness = smoothness

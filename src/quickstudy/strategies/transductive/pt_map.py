@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.functional import similarity
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.transductive.transductive_strategy import (
@@ -66,7 +67,7 @@ class PTMAP(TransductiveStrategy):
         check_positive("PTMAP", power=power, sharpness=sharpness)
         check_steps("PTMAP", steps)
         if not 0 < step_size <= 1:
-            raise ValueError(
+            raise InputError(
                 f"PTMAP's step_size is {step_size}; it must be more than 0 and at most 1, which "
                 "goes all the way to the new centres."
             )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.errors import InputError
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.transductive.transductive_strategy import (
     TransductiveStrategy,
@@ -60,7 +61,7 @@ class TIM(TransductiveStrategy):
         check_steps("TIM", steps)
         check_positive("TIM", temperature=temperature, support_weight=support_weight)
         if not certainty_weight >= 0:
-            raise ValueError(
+            raise InputError(
                 f"TIM's certainty_weight is {certainty_weight}; it must not be negative."
             )
         self.steps = steps

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.episodes import Examples
+from quickstudy.errors import InputError
 from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import target_matrix
@@ -63,4 +64,4 @@ def weighted_means(weights: Tensor, features: Tensor) -> Tensor:
 def check_steps(strategy: str, steps: int, least: int = 0) -> None:
     """Refuses a number of steps that is less than ``least``."""
     if steps < least:
-        raise ValueError(f"{strategy}'s steps is {steps}; it must be {least} or more.")
+        raise InputError(f"{strategy}'s steps is {steps}; it must be {least} or more.")
