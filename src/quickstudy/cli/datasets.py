@@ -22,14 +22,14 @@ def run(words: Sequence[str]) -> int:
     )
     parse(parser, words)
     table = Table(title="Data sets", show_lines=True)
-    for column in ("name", "kind", "what", "classes", "each", "splits", "where"):
-        table.add_column(column, no_wrap=column in ("name", "kind"))
+    for column in ("name", "modality", "what", "classes", "each", "splits", "where"):
+        table.add_column(column, no_wrap=column in ("name", "modality"))
     for entry in available_datasets():
         benchmark = entry.benchmark
         turned = " x 4 rotations" if benchmark.rotations else ""
         table.add_row(
             benchmark.name,
-            benchmark.kind,
+            benchmark.modality,
             benchmark.description,
             f"{benchmark.classes}{turned}",
             _each(benchmark.examples_per_class),

@@ -55,7 +55,7 @@ def facts(model: Model) -> list[str]:
         encoder = f"{reader.name}{f' at {reader.revision}' if reader.revision else ''} ({encoder})"
     shape = "x".join(map(str, model.support.kept.shape[1:]))
     lines = [
-        f"inputs: {reader.inputs.kind if reader.inputs is not None else 'arrays'}",
+        f"inputs: {reader.inputs.modality if reader.inputs is not None else 'arrays'}",
         f"encoder: {encoder}",
         f"strategy: {type(model.learner.strategy).__name__}",
         f"kept of each example: {shape} numbers",
