@@ -178,13 +178,29 @@ def test_names_in_the_file_are_those_inside_the_folder(learned, ten_classes):
 def test_inspect_tells_and_draws(quickstudy, learned, tmp_path):
     code, out, err = quickstudy("inspect", learned, "--plot", tmp_path / "space.png")
     assert code == 0, err
-    for words in ("thing00", "5", "Conv4", "LogisticRegression", "calibration", "of 50"):
-        assert words in out
+    assert out.splitlines()[:2] == ["class\texamples", "thing00\t5"]
+    for words in ("Conv4", "LogisticRegression", "calibration", "held-out examples: 50"):
+        assert words in err
     assert (tmp_path / "space.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = quickstudy("inspect", learned, "--plot", tmp_path / "space.abc")
     assert code == 1
     assert "space.abc" in err
     assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
+
+
+def test_inspect_lists_examples_and_prints_json(quickstudy, learned):
+    code, out, err = quickstudy("inspect", learned, "--examples")
+    assert code == 0, err
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert lines[0] == ["number", "class", "input"]
+    assert lines[1] == ["0", "thing00", "thing00/0.png"]
+    assert len(lines) == 51
+    _, out, err = quickstudy("inspect", learned, "--json")
+    assert err == ""
+    found = json.loads(out)
+    assert found["classes"][0] == {"class": "thing00", "examples": 5}
+    assert found["examples"][49]["input"] == "thing09/4.png"
+    assert found["strategy"] == "LogisticRegression"
 
 
 def test_add_a_class_and_then_more_of_it(quickstudy, copied, pictures):
@@ -228,9 +244,9 @@ def test_a_run_as_the_strategy(quickstudy, ten_classes, run, tmp_path):
     words = ["learn", ten_classes / "learn", "-o", path, "--strategy", run]
     code, _, err = quickstudy(*words, "--calibrate", "false", "--keep_examples", "false")
     assert code == 0, err
-    _, out, _ = quickstudy("inspect", path)
-    assert "PrototypicalNetwork" in out
-    assert "not measured" in out
+    _, _, err = quickstudy("inspect", path)
+    assert "PrototypicalNetwork" in err
+    assert "not measured" in err
 
 
 def refused(result, *words):
@@ -379,7 +395,7 @@ def test_an_encoder_of_another_kind_is_named(quickstudy, run, tmp_path):
     table.write_text("text,label\nwhere is it,card\nno cash,cash\n")
     code, _, err = quickstudy("learn", table, "-o", tmp_path / "t.qs", "--encoder", run)
     assert code == 1
-    assert "was trained on inputs of modality 'image', not 'text'" in err
+    assert "was trained on inputs of kind 'image', not 'text'" in err
 
 
 def test_warnings_are_sentences_without_code(ten_classes, run, tmp_path):

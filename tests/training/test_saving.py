@@ -196,7 +196,7 @@ def test_looking_changes_nothing(tmp_path):
 class SquareRoots:
     """Inputs of somebody's own."""
 
-    modality = "roots"
+    kind = "roots"
 
     def decode(self, raw):
         return torch.as_tensor(raw, dtype=torch.float32)
@@ -205,7 +205,7 @@ class SquareRoots:
         return stored.abs().sqrt()
 
     def to_dict(self):
-        return {"kind": self.modality}
+        return {"kind": self.kind}
 
 
 class OwnFeatures(FeatureInputs):

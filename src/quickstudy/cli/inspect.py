@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.markup import escape
-from rich.table import Table
+from typing import Any
 
 from quickstudy.classifier.embedded_encoder import is_unpacked
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
-from quickstudy.cli.output import say, show
+from quickstudy.cli.output import say
 from quickstudy.cli.parsing import add_trust, new_parser, parse
+from quickstudy.cli.tables import as_text, note, show_table
 
 
 def run(words: Sequence[str]) -> int:
     """Prints, and draws if asked; returns the exit code."""
     parser = new_parser(
-        "inspect", "Show a classifier's classes, examples, encoder, strategy and calibration."
+        "inspect",
+        "Show a classifier's classes, encoder, strategy and calibration; with --examples, its "
+        "examples with the numbers that remove and relabel take.",
     )
-    parser.add_argument("file", type=str, help="a classifier's file, or owner/name on the hub")
+    parser.add_argument("file", type=str, help="the classifier's file, or owner/name on the hub")
+    parser.add_argument(
+        "--examples", action="store_true", help="list the examples and their numbers"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--plot", type=str | None, help="draw the examples' features to this file")
     add_trust(parser)
     options = parse(parser, words)
@@ -31,44 +36,58 @@ def run(words: Sequence[str]) -> int:
         from quickstudy.classifier.picture import plot_embedding
 
         plot_embedding(model, Path(options.plot))
-    table = Table(title=escape(options.file))
-    table.add_column("class")
-    table.add_column("examples", justify="right")
-    for label, size in model.sizes.items():
-        table.add_row(escape(str(label)), str(size))
+    about, classes, examples = facts(model), class_rows(model), example_rows(model)
     try:
-        show(table)
-        print("\n".join(facts(model)))
+        if not options.json:
+            note("\n".join(f"{name}: {as_text(value)}" for name, value in about.items()))
+        show_table(
+            examples if options.examples else classes,
+            json=options.json,
+            whole={"file": options.file, **about, "classes": classes, "examples": examples},
+        )
     finally:
         if options.plot:
             say(f"Written to {options.plot}.")
     return 0
 
 
-def facts(model: Model) -> list[str]:
-    """What is known of a classifier, a line each."""
+def class_rows(model: Model) -> list[dict[str, Any]]:
+    """The classes and their sizes."""
+    return [{"class": label, "examples": size} for label, size in model.sizes.items()]
+
+
+def example_rows(model: Model) -> list[dict[str, Any]]:
+    """The examples in the order in which they were given, numbered from 0."""
+    support = model.support
+    both = zip(support.labels.tolist(), support.names, strict=True)
+    return [
+        {"number": number, "class": label, "input": name or None}
+        for number, (label, name) in enumerate(both)
+    ]
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """What is known of a classifier beside its classes and examples."""
     reader, trust = model.parts.reader, model.learner.trust
     encoder = "in the strategy" if reader.encoder is None else type(reader.encoder).__name__
     if reader.name and is_unpacked(reader.name):
         encoder = f"{Path(reader.name).name}, in the file ({encoder})"
     elif reader.name:
         encoder = f"{reader.name}{f' at {reader.revision}' if reader.revision else ''} ({encoder})"
-    shape = "x".join(map(str, model.support.kept.shape[1:]))
-    lines = [
-        f"inputs: {reader.inputs.modality if reader.inputs is not None else 'arrays'}",
-        f"encoder: {encoder}",
-        f"strategy: {type(model.learner.strategy).__name__}",
-        f"kept of each example: {shape} numbers",
-        f"names of classes count as examples: {'yes' if model.learner.named is not None else 'no'}",
-    ]
+    found: dict[str, Any] = {
+        "inputs": reader.inputs.kind if reader.inputs is not None else "arrays",
+        "encoder": encoder,
+        "strategy": type(model.learner.strategy).__name__,
+        "kept of each example": "x".join(map(str, model.support.kept.shape[1:])) + " numbers",
+        "class names count as examples": model.learner.named is not None,
+    }
     if trust is None:
-        return [*lines, "calibration: not measured"]
-    lines.append(f"calibration: logits are divided by {trust.temperature:.3g}")
-    measured = ~trust.held_out.isnan().any(1)
-    if bool(measured.any()):
+        found["calibration"] = "not measured"
+    else:
+        found["calibration temperature"] = trust.temperature
+        measured = ~trust.held_out.isnan().any(1)
         hits = trust.held_out[measured].argmax(1).cpu() == model.targets[measured.cpu()]
-        lines.append(
-            f"held-out examples answered rightly: {int(hits.sum())} of {len(hits)} "
-            f"({float(hits.float().mean()):.0%})"
-        )
-    return lines
+        if len(hits):
+            found["held-out examples"] = len(hits)
+            found["held-out accuracy"] = float(hits.float().mean())
+    return found

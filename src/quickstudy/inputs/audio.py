@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.sound_frames import (
@@ -68,8 +67,7 @@ class AudioInputs:
         ValueError: when a setting makes no sense.
     """
 
-    modality: ClassVar[str] = "audio"
-    kind = RenamedAttribute("modality")
+    kind: ClassVar[str] = "audio"
 
     rate: int = 16000
     seconds: float = 2.0
@@ -143,7 +141,7 @@ class AudioInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.modality} | asdict(self)
+        return {"kind": self.kind} | asdict(self)
 
     def _of(self, file: Frames, raw: Any) -> Waveform:
         """The stored form of an opened sound; ``raw`` is the sound that remarks name."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from quickstudy.deprecated import RenamedAttribute
 from quickstudy.inputs.unreadable import UnreadableError
 
 
@@ -20,8 +19,7 @@ class FeatureInputs:
         size: D, the length of a vector.
     """
 
-    modality: ClassVar[str] = "features"
-    kind = RenamedAttribute("modality")
+    kind: ClassVar[str] = "features"
 
     size: int
 
@@ -47,4 +45,4 @@ class FeatureInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.modality, "size": self.size}
+        return {"kind": self.kind, "size": self.size}

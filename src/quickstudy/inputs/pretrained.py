@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.depth import remark_if_black
 from quickstudy.inputs.images import read_image
@@ -37,8 +36,7 @@ class PretrainedImageInputs:
         ImportError: the extra "pretrained" is not installed.
     """
 
-    modality: ClassVar[str] = "image"
-    kind = RenamedAttribute("modality")
+    kind: ClassVar[str] = "image"
 
     name: str
     revision: str | None = None
@@ -84,7 +82,7 @@ class PretrainedImageInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.modality, "pretrained": self.name, "revision": self.revision}
+        return {"kind": self.kind, "pretrained": self.name, "revision": self.revision}
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,7 @@ class PretrainedTextInputs:
         ImportError: the extra "pretrained" is not installed.
     """
 
-    modality: ClassVar[str] = "text"
-    kind = RenamedAttribute("modality")
+    kind: ClassVar[str] = "text"
 
     name: str
     revision: str | None = None
@@ -148,7 +145,7 @@ class PretrainedTextInputs:
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
         return {
-            "kind": self.modality,
+            "kind": self.kind,
             "pretrained": self.name,
             "revision": self.revision,
             "length": self.length,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.unreadable import EmptyError, UnreadableError
 
@@ -50,8 +49,7 @@ class TextInputs:
         ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is not from 1 to 2**20.
     """
 
-    modality: ClassVar[str] = "text"
-    kind = RenamedAttribute("modality")
+    kind: ClassVar[str] = "text"
 
     tokenizer: str = field(repr=False)
     length: int = 64
@@ -142,7 +140,7 @@ class TextInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.modality} | asdict(self)
+        return {"kind": self.kind} | asdict(self)
 
     @cached_property
     def _parsed(self) -> Tokenizer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import quickstudy.strategies
 from quickstudy.strategies.strategy import Strategy
@@ -66,6 +68,60 @@ def _entry(strategy: type[Strategy]) -> Entry:
         regression=strategy.regression,
         trained_on="tasks" if strategy.episodic else "batches",
     )
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a strategy's constructor.
+
+    Args:
+        name: of the argument.
+        type: its annotation; empty if it has none.
+        default: as Python writes it; None where a value must be given.
+        help: the sentence about it in the class's docstring.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    help: str
+
+
+def documentation(name: str) -> str:
+    """A strategy's docstring without its list of arguments: the idea, the equation, the paper."""
+    text = inspect.getdoc(getattr(quickstudy.strategies, name)) or ""
+    return text.partition("\nArgs:")[0].strip()
+
+
+def arguments(name: str) -> list[Argument]:
+    """The arguments of a strategy's constructor, without the encoder."""
+    strategy = getattr(quickstudy.strategies, name)
+    helps = _argument_helps(inspect.getdoc(strategy) or "")
+    return [
+        Argument(
+            each.name,
+            "" if each.annotation is each.empty else _written(each.annotation),
+            None if each.default is each.empty else repr(each.default),
+            helps.get(each.name, ""),
+        )
+        for each in inspect.signature(strategy).parameters.values()
+        if each.name != "encoder" and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+
+
+def _written(annotation: Any) -> str:
+    """An annotation as the source has it; annotations are strings where they are postponed."""
+    is_text = isinstance(annotation, str)
+    return str(annotation) if is_text else inspect.formatannotation(annotation)
+
+
+def _argument_helps(docstring: str) -> dict[str, str]:
+    """The texts of a docstring's section "Args", by the arguments' names."""
+    section = docstring.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    parts = re.split(r"(?m)^ {4}(\w+): ", section)[1:]
+    return {
+        name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def markdown() -> str:
