@@ -67,12 +67,3 @@ def default_strategy(features: nn.Module, encoded: bool) -> Strategy:
             whose lengths mean something.
     """
     return LogisticRegression(features, penalty=None, normalize=encoded, balanced=True)
-
-
-def usual_temperature(strategy: Strategy) -> float:
-    """What calibrates a strategy's logits where no example can be held out to measure it.
-
-    The default's logits are penalised, hence too small; 0.3 is what they took with one example of
-    each class on BANKING77's and CLINC150's training and validation sets.
-    """
-    return 0.3 if isinstance(strategy, LogisticRegression) and strategy.penalty is None else 1.0

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.classifier.learner import Learner
-from quickstudy.strategies import LogisticRegression
+from quickstudy.episodes import Examples
 from quickstudy.strategies.functional import similarity
-from quickstudy.strategies.solvers import with_constant
 
 EXACT = "what each example adds to the logit of the class; together they are the logit"
 UNREAD = (
@@ -81,11 +79,10 @@ def weights_for(
 ) -> tuple[Tensor, str]:
     """How far each support example spoke for class ``answer``, and what the numbers mean.
 
-    Of logistic regression the exact share: with the dual solution A = Y − P its logit is
-    Σ_n A_nk x_n · x / λ (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
-    section 3.5), here divided by the temperature. Of any other strategy the similarity of
-    features, a softmax of minus the squared distances over their mean, for the class's own
-    examples and against it for those of others.
+    The exact share in the logit, divided by the temperature, where the strategy knows it
+    (:meth:`Strategy.evidence`). Otherwise the similarity of features: a softmax of minus the
+    squared distances over their mean, positive for the examples of the class and negative for
+    those of others.
 
     Args:
         learner: a strategy that has adapted to ``support``.
@@ -98,15 +95,11 @@ def weights_for(
         ``[N]``, positive for and negative against; and a sentence.
     """
     strategy = learner.strategy
-    if isinstance(strategy, LogisticRegression) and learner.on_vectors:
-        members = strategy.weighted(F.one_hot(targets, learner.ways).to(support))
-        counts = members.sum(1)
-        shares_of_class = learner.logits(support).softmax(-1)[:, answer]
-        residual = members[:, answer] - counts * shares_of_class
-        centre = strategy.centre(strategy.directions(support))
-        rows, row = (with_constant(strategy.directions(each) - centre) for each in (support, query))
-        shares = residual * (rows @ row[0]) / strategy.penalty_for(len(support), learner.ways)
-        return learner.tempered(shares), EXACT
+    if learner.on_vectors:
+        one_task = Examples(support[None], targets[None])
+        shares = strategy.evidence(learner.theta, one_task, query, answer)
+        if shares is not None:
+            return learner.tempered(shares), EXACT
     examples, one = learner.features(support), learner.features(query)
     distances = -similarity(one[None], examples[None], "euclidean")[0, 0].clamp(max=0)
     weights = (-distances / distances.mean().clamp(min=1e-12)).softmax(0)

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from quickstudy.classifier.calibration import fit_temperature
-from quickstudy.classifier.defaults import usual_temperature
 from quickstudy.classifier.held_out import held_out_logits
 from quickstudy.classifier.reader import unread
 from quickstudy.classifier.rejection import KnownScore
 from quickstudy.compute.evaluation_mode import Answering
 from quickstudy.episodes import Examples
-from quickstudy.strategies import LogisticRegression, Strategy
+from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 QUERIES_AT_ONCE = 256
@@ -156,7 +155,7 @@ class Learner:
         features = self.features(different.inputs[0])
         return Trust(
             _spread(logits, firsts, count),
-            fit_temperature(logits, examples.targets[0], usual_temperature(self.strategy)),
+            fit_temperature(logits, examples.targets[0], self.strategy.default_temperature),
             KnownScore.fitted(features, targets, self.ways, is_example),
             _spread(by_fewer, firsts, count),
             _advance(len(places), seen, fewer),
@@ -208,9 +207,7 @@ class Learner:
         :meth:`blank`).
         """
         if self.on_vectors and prepared.ndim == 2:
-            if isinstance(self.strategy, LogisticRegression):
-                return self.strategy.directions(prepared)
-            return prepared
+            return self.strategy.compared(prepared)
         parts = []
         with self._answering() as strategy:
             for part in torch.split(prepared, QUERIES_AT_ONCE):

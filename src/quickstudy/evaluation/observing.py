@@ -25,6 +25,7 @@ from quickstudy.episodes import Episode
 from quickstudy.errors import InputError
 from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.foreign import KNOWN, is_hooked, untouched
+from quickstudy.strategies.strategy import ENCODING
 
 BY_AVERAGES = "batch, running averages of training"
 BY_BATCH = "batch, statistics of the batch at hand"
@@ -58,11 +59,12 @@ class Observed:
 
 
 def same_features(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
-    """Whether a strategy reads each example's features, which no support changes."""
-    return isinstance(strategy, EmbeddingStrategy) and all(
-        getattr(getattr(strategy, name), "__func__", None) is getattr(EmbeddingStrategy, name)
-        for name in ("condition", "encode", "adapt", "predict")
-    )
+    """Whether an example has the same features in every task, as the strategy's class declares.
+
+    Methods that were replaced on the object itself are not what its class speaks of.
+    """
+    replaced = not ENCODING.isdisjoint(vars(strategy))
+    return isinstance(strategy, EmbeddingStrategy) and strategy.fixed_encoder and not replaced
 
 
 def needs_a_look(module: nn.Module) -> bool:
@@ -89,18 +91,20 @@ def observed(strategy: Strategy, task: Callable[[], Episode]) -> Observed | None
     fixed = same_features(strategy)
     if not needs_a_look(strategy.get_submodule("encoder") if fixed else strategy):
         return None
-    given, found = task()[:1], Observed()
-    if isinstance(strategy, EmbeddingStrategy) and _encodes_plainly(strategy):
-        encoder = strategy.encoder
-        both = torch.cat([given.support.inputs[0], given.query.inputs[0]])
-        some = both[torch.linspace(0, len(both) - 1, _SEEN).round().long().to(both.device)]
+    given, found, theta = task()[:1], Observed(), {}
+    if not fixed:
+        with torch.no_grad(), untouched(strategy):
+            theta = strategy.adapt(given.support, given.ways)
+    if isinstance(strategy, EmbeddingStrategy):
+        encode = strategy.encode
+        both = torch.cat([given.support.inputs, given.query.inputs], dim=1)
+        places = torch.linspace(0, both.shape[1] - 1, _SEEN).round().long()
+        some = both[:, places.to(both.device)]
         found.by_batch = _differs(
-            found, strategy, lambda count: encoded(encoder, some[:count]), _SEEN, _FEWER
+            found, strategy, lambda count: encode(some[:, :count], theta)[0], _SEEN, _FEWER
         )
     if fixed:
         return found
-    with torch.no_grad(), untouched(strategy):
-        theta = strategy.adapt(given.support, given.ways)
     queries = given.query.inputs
     count = queries.shape[1]
     differs = _differs(
@@ -112,10 +116,6 @@ def observed(strategy: Strategy, task: Callable[[], Episode]) -> Observed | None
     )
     found.by_batch |= differs and not strategy.transductive
     return found
-
-
-def _encodes_plainly(strategy: EmbeddingStrategy) -> bool:
-    return getattr(strategy.encode, "__func__", None) is EmbeddingStrategy.encode
 
 
 def normalization_policy(strategy: nn.Module, seen: Observed | None = None) -> str:

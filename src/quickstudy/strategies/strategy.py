@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ Module = TypeVar("Module", bound=nn.Module)
 Theta = dict[str, Tensor]
 """The parameters of the learners of T tasks: tensors whose first axis is the task."""
 
+ENCODING = frozenset({"condition", "encode", "adapt", "predict"})
+"""The methods by which an :class:`EmbeddingStrategy` uses its encoder."""
+
 
 class Strategy(nn.Module, ABC):
     """F(support; φ) → θ, and the learner f(query; θ).
@@ -36,7 +39,9 @@ class Strategy(nn.Module, ABC):
             is then D.
         episodic: whether it is meta-trained on tasks; else on ordinary batches of all training
             classes, which :meth:`loss` gets as the query of an episode without support.
-        kind: the only kind of inputs that it is made for, such as "text", if there is one.
+        fixed_encoder: whether an input's vector is what ``encoder`` makes of it, the same in every
+            task, so that it can be computed once and used in many tasks.
+        modality: the only modality that it is made for, such as "text", if there is one.
         ways: the only number of classes that the strategy is made for, if there is one.
     """
 
@@ -45,7 +50,8 @@ class Strategy(nn.Module, ABC):
     transductive: bool = False
     regression: ClassVar[bool] = False
     episodic: ClassVar[bool] = True
-    kind: ClassVar[str | None] = None
+    fixed_encoder: ClassVar[bool] = False
+    modality: ClassVar[str | None] = None
     ways: int | None = None
 
     def lend(self, given: nn.Module, own: Module) -> Module:
@@ -102,6 +108,31 @@ class Strategy(nn.Module, ABC):
     def predict(self, theta: Theta, inputs: Tensor) -> Tensor:
         """ŷ = f(inputs; θ): logits ``[T, Q, ways]`` of inputs ``[T, Q, *shape]``."""
 
+    def compared(self, vectors: Tensor) -> Tensor:
+        """Vectors ``[..., D]`` in the form in which the strategy compares them."""
+        return vectors
+
+    def evidence(
+        self, theta: Theta, support: Examples, query: Tensor, answer: int
+    ) -> Tensor | None:
+        """What each support example adds to the logit of one class; None if that is not known.
+
+        Args:
+            theta: θ of one task.
+            support: its N examples as vectors, inputs ``[1, N, D]``, targets ``[1, N]``.
+            query: one vector, ``[1, D]``.
+            answer: the class.
+
+        Returns:
+            ``[N]``, whose sum is the logit, or None.
+        """
+        return None
+
+    @property
+    def default_temperature(self) -> float:
+        """The temperature that calibrates the logits where no example can be held out."""
+        return 1.0
+
     def forward(self, episode: Episode) -> Tensor:
         """Adapts to the support and predicts the query: logits ``[T, Q, ways]``."""
         theta = self.adapt(episode.support, episode.ways)
@@ -119,8 +150,9 @@ class EmbeddingStrategy(Strategy):
     """A strategy that works on an encoder's vectors.
 
     Subclasses implement :meth:`adapt_features` and :meth:`predict_features`. The encoder is the
-    same for every task, so that features can be computed once and used in many episodes, unless a
-    subclass makes it depend on the support (:meth:`condition`, :meth:`encode`).
+    same for every task, so that features can be computed once and used in many episodes
+    (``fixed_encoder``). A subclass that overrides :meth:`condition`, :meth:`encode`, :meth:`adapt`
+    or :meth:`predict` counts as one whose encoder is not, unless it declares ``fixed_encoder``.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
@@ -129,7 +161,17 @@ class EmbeddingStrategy(Strategy):
         frozen: whether the encoder stays as it is, its running averages included.
     """
 
+    fixed_encoder = True
     frozen: bool = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for each in cls.__mro__:  # the first that declares it or overrides a method decides
+            if "fixed_encoder" in vars(each):
+                return
+            if not ENCODING.isdisjoint(vars(each)):
+                cls.fixed_encoder = False
+                return
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

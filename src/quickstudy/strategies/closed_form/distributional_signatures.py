@@ -50,7 +50,7 @@ class DistributionalSignatures(R2D2):
 
     paper = "Bao, Wu, Chang, Barzilay, 2020"
     regression = False
-    kind = "text"
+    modality = "text"
 
     counts: Tensor
 
