@@ -167,6 +167,26 @@ class OwnEncode(PrototypicalNetwork):
         return features - features.mean(1, keepdim=True)
 
 
+class OfOwnEncode(OwnEncode):
+    pass
+
+
+class Doubling:
+    def predict(self, theta, inputs):
+        return super().predict(theta, 2 * inputs)
+
+
+class Mixed(Doubling, PrototypicalNetwork):
+    pass
+
+
+class Declared(PrototypicalNetwork):
+    fixed_encoder = True
+
+    def predict(self, theta, inputs):
+        return super().predict(theta, inputs)
+
+
 def test_who_encodes_alike_in_every_task():
     def conv(**settings):
         return Conv4((1, 8, 8), channels=4, blocks=2, **settings)
@@ -178,6 +198,9 @@ def test_who_encodes_alike_in_every_task():
     assert not has_fixed_encoder(OwnEncode(conv()))
     without_averages = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False))
     assert not has_fixed_encoder(PrototypicalNetwork(without_averages))
+    assert not has_fixed_encoder(OfOwnEncode(conv()))
+    assert not has_fixed_encoder(Mixed(conv()))
+    assert has_fixed_encoder(Declared(conv()))
     patched = PrototypicalNetwork(conv())
     patched.encode = lambda inputs, theta: inputs.flatten(2)
     assert not has_fixed_encoder(patched)
