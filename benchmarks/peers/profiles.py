@@ -50,7 +50,7 @@ def step(problem: Problem, *, strategy: str, ways: int, repetitions: int = 20) -
 
     def once() -> None:
         learner.zero_grad()
-        torch.autograd.backward(learner.loss(task))
+        torch.autograd.backward(learner.loss(task)[0])
 
     def run() -> dict[str, Any]:
         for _ in range(3):

@@ -158,7 +158,7 @@ def test_strategies_learn_with_it(kind, episode):
         losses = []
         for _ in range(6):
             optimizer.zero_grad()
-            loss = strategy.loss(episode)
+            loss = strategy.loss(episode)[0]
             loss.backward()
             losses.append(loss.item())
             optimizer.step()

@@ -199,7 +199,7 @@ def test_strategies_learn_with_it(body, episode):
         losses = []
         for _ in range(5):
             optimizer.zero_grad()
-            loss = strategy.loss(episode)
+            loss = strategy.loss(episode)[0]
             loss.backward()
             losses.append(loss.item())
             for name, parameter in strategy.named_parameters():

@@ -8,7 +8,7 @@ from quickstudy.episodes import Sinusoids
 def gradients_of(strategy, episode):
     """The loss, and its gradient by each parameter."""
     names, parameters = zip(*strategy.named_parameters(), strict=True)
-    loss = strategy.loss(episode)
+    loss = strategy.loss(episode)[0]
     return loss.detach(), dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
@@ -25,7 +25,7 @@ def finite_differences(strategy, episode, step=1e-5):
             for side in (value + step, value - step):
                 flat[i] = side
                 with torch.no_grad():
-                    sides.append(float(strategy.loss(episode)))
+                    sides.append(float(strategy.loss(episode)[0]))
             flat[i] = value
             differences.append((sides[0] - sides[1]) / (2 * step))
         gradients[name] = torch.tensor(differences, dtype=torch.float64).view_as(parameter)
@@ -41,9 +41,9 @@ def errors_of_sine_waves(strategy, steps=80):
     """The mean squared error on 40 waves, before and after a little training on others."""
     unseen, waves = (Sinusoids(tasks=tasks, seed=tasks) for tasks in (40, 4))
     optimizer = torch.optim.Adam(strategy.parameters(), 0.01)
-    before = strategy.loss(unseen.episode(0)).item()
+    before = strategy.loss(unseen.episode(0))[0].item()
     for step in range(steps):
         optimizer.zero_grad()
-        strategy.loss(waves.episode(step)).backward()
+        strategy.loss(waves.episode(step))[0].backward()
         optimizer.step()
-    return before, strategy.loss(unseen.episode(0)).item()
+    return before, strategy.loss(unseen.episode(0))[0].item()

@@ -41,7 +41,7 @@ def test_the_encoder_runs_once_for_the_support_and_once_for_the_query(make_episo
     strategy = shaken(ANIL, inner_steps=steps)
     batches = []
     strategy.encoder.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
-    strategy.loss(make_episode((1, 8, 8), tasks=1, queries=3)).backward()
+    strategy.loss(make_episode((1, 8, 8), tasks=1, queries=3))[0].backward()
     assert batches == [6, 9]
 
 

@@ -84,8 +84,8 @@ def test_the_loss_adds_the_contrast_of_each_class_adapted_as_a_set(make_episode)
             for instance in sets[k]:
                 logits = -(instance - centres).square().sum(1) / 8.0
                 added -= logits.log_softmax(0)[k] / len(y) / 2
-    bare = plain(temperature=8.0, contrast=0.0).loss(episode)
-    whole = plain(temperature=8.0, contrast=0.7).loss(episode)
+    bare = plain(temperature=8.0, contrast=0.0).loss(episode)[0]
+    whole = plain(temperature=8.0, contrast=0.7).loss(episode)[0]
     torch.testing.assert_close(whole - bare, 0.7 * added)
     expected = F.cross_entropy(plain(temperature=8.0)(episode).mT, episode.query.targets)
     torch.testing.assert_close(bare, expected)
@@ -133,7 +133,7 @@ def test_half_precision_is_compared_in_float32(make_episode):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         strategy = plain().float()
         logits = strategy(Episode(support, query, 3))
-        assert strategy.loss(Episode(support, query, 3)).dtype == torch.float32
+        assert strategy.loss(Episode(support, query, 3))[0].dtype == torch.float32
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.02)
 

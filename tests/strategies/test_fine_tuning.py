@@ -126,7 +126,7 @@ def test_it_is_trained_on_all_classes(make_episode):
     strategy = tiny(classes=8).train()
     batch = make_episode(SHAPE, ways=8).query
     nothing = Examples(batch.inputs[:, :0], batch.targets[:, :0])
-    strategy.loss(Episode(nothing, batch, ways=8)).backward()
+    strategy.loss(Episode(nothing, batch, ways=8))[0].backward()
     assert all(parameter.grad is not None for parameter in strategy.parameters())
     assert not FineTuning.episodic
 

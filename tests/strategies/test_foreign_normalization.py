@@ -115,7 +115,7 @@ def test_two_strategies_of_one_encoder_learn_the_same_weights():
     plus_plus = MAMLPlusPlus(maml.encoder)  # whose layers are the strategy's own already
     assert isinstance(maml.encoder[1].weight, nn.Parameter)
     assert isinstance(encoder[1].weight, nn.Parameter)
-    plus_plus.loss(episode(ways=5)).backward()
+    plus_plus.loss(episode(ways=5))[0].backward()
 
 
 # --- layers that are not torch's plain ones ---
@@ -196,9 +196,9 @@ def test_its_meta_gradient_of_several_tasks_is_the_mean_of_their_own(kind, strat
     strategy = strategy(encoder, ways=3, inner_steps=2, **options).double().train()
     tasks = episode(size=6, ways=3, tasks=3, dtype=torch.float64)
     parameters = [each for each in strategy.parameters() if each.requires_grad]
-    together = torch.autograd.grad(strategy.loss(tasks), parameters, allow_unused=True)
+    together = torch.autograd.grad(strategy.loss(tasks)[0], parameters, allow_unused=True)
     single = [
-        torch.autograd.grad(strategy.loss(tasks[t : t + 1]), parameters, allow_unused=True)
+        torch.autograd.grad(strategy.loss(tasks[t : t + 1])[0], parameters, allow_unused=True)
         for t in range(3)
     ]
     for found, *each in zip(together, *single, strict=True):
@@ -223,7 +223,7 @@ def test_other_kinds_of_batch_norm_work_in_maml_or_are_refused(kind):
         torch.manual_seed(0)
         maml = MAML(encoder, ways=3, inner_steps=2).train()
         tasks = episode(size=6, ways=3)
-        maml.loss(tasks).backward()
+        maml.loss(tasks)[0].backward()
         assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
         return maml(tasks).detach()
 

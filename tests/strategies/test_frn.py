@@ -131,8 +131,8 @@ def test_the_loss_adds_the_likeness_of_different_classes(make_episode):
         units = [each / each.norm(dim=1, keepdim=True) for each in units]
         pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
         added += sum((units[i] @ units[j].T).square().sum() for i, j in pairs) / (6 * 4) ** 2 / 2
-    bare = plain(auxiliary_weight=0.0).loss(episode)
-    torch.testing.assert_close(plain(auxiliary_weight=2.0).loss(episode) - bare, 2.0 * added)
+    bare = plain(auxiliary_weight=0.0).loss(episode)[0]
+    torch.testing.assert_close(plain(auxiliary_weight=2.0).loss(episode)[0] - bare, 2.0 * added)
     logits = plain()(episode)
     targets = episode.query.targets
     torch.testing.assert_close(bare, nn.functional.cross_entropy(logits.mT, targets))

@@ -126,7 +126,7 @@ def test_two_networks_read_when_modulating(make_episode):
 def test_an_offset_shared_by_all_classes_is_not_learned(make_episode):
     """It would leave the softmax as it is, so a parameter for it could never get a gradient."""
     strategy = tiny(learners=("linear", "nearest", "mlp"))
-    strategy.loss(make_episode((1, 8, 8))).backward()
+    strategy.loss(make_episode((1, 8, 8)))[0].backward()
     for name, parameter in strategy.named_parameters():
         assert parameter.grad.abs().max() > 1e-9, name
 
@@ -155,13 +155,13 @@ def test_training_lowers_the_loss_on_tasks_never_seen(kind):
     unseen = blobs(torch.Generator().manual_seed(1), tasks=100)
     optimizer = torch.optim.Adam(strategy.parameters(), lr=3e-3)
     with torch.no_grad():
-        before = float(strategy.loss(unseen))
+        before = float(strategy.loss(unseen)[0])
     for _ in range(60):
         optimizer.zero_grad()
-        strategy.loss(blobs(generator)).backward()
+        strategy.loss(blobs(generator))[0].backward()
         optimizer.step()
     with torch.no_grad():
-        after = float(strategy.loss(unseen))
+        after = float(strategy.loss(unseen)[0])
     assert after < 0.75 * before
     assert after < 0.6 * math.log(3)  # well better than guessing
 

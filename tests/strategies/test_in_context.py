@@ -187,7 +187,7 @@ def test_a_frozen_encoder_stays_as_it_is(make_episode):
     assert strategy.training
     assert strategy.transformer.training
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    loss = strategy.loss(make_episode((4,)))
+    loss = strategy.loss(make_episode((4,)))[0]
     loss.backward()
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert strategy.norm.weight.grad.abs().max() > 0

@@ -207,7 +207,7 @@ def test_gradients_of_the_loss_reach_every_parameter(case, episode, training):
     if not strategy.episodic:  # it learns from batches of all classes, without support
         nothing = Examples(episode.support.inputs[:, :0], episode.support.targets[:, :0])
         episode = Episode(nothing, episode.query, WAYS)
-    loss = strategy.loss(episode)
+    loss = strategy.loss(episode)[0]
     assert loss.shape == ()
     loss.backward()
     for name, parameter in strategy.named_parameters():
@@ -232,11 +232,11 @@ def test_turns_are_tasks_that_are_embedded_once(case, make_episode, monkeypatch)
         return
 
     state = torch.get_rng_state()
-    expected = strategy.loss(episode.in_turns(3))
+    expected = strategy.loss(episode.in_turns(3))[0]
     torch.set_rng_state(state)
     encode, encoded = strategy.encode, []
     monkeypatch.setattr(strategy, "encode", lambda *a: encoded.append(1) or encode(*a))
-    found = strategy.loss_of_turns(episode, 3)
+    found = strategy.loss_of_turns(episode, 3)[0]
     torch.testing.assert_close(found, expected, **case.same_rounding)
     assert len(encoded) == 1
 

@@ -27,7 +27,7 @@ def test_the_temperature_is_learned_from_where_it_is_said_to_start(make_episode)
     strategy = MetaBaseline(nn.Flatten(), scale=4.0).double()
     assert [name for name, _ in strategy.named_parameters()] == ["tau"]
     assert strategy.tau.item() == 4.0
-    loss = strategy.loss(episode)
+    loss = strategy.loss(episode)[0]
     loss.backward()
     # dL/dτ: the mean over queries of the expected cosine less that of the right class.
     logits = strategy(episode).detach()

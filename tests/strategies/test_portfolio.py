@@ -287,10 +287,10 @@ def test_it_learns_which_member_suits_which_task():
         optimizer = torch.optim.Adam(strategy.parameters(), lr=1e-2)
         for _ in range(150):
             optimizer.zero_grad()
-            strategy.loss(two_kinds(generator)).backward()
+            strategy.loss(two_kinds(generator))[0].backward()
             optimizer.step()
         with torch.no_grad():
-            losses[members] = float(strategy.loss(unseen))
+            losses[members] = float(strategy.loss(unseen)[0])
             if len(members) == 2:
                 shares = strategy.adapt(unseen.support, 3)["log_shares"].exp()
     assert losses["neighbors", "ridge"] < min(losses["neighbors",], losses["ridge",])
@@ -300,7 +300,7 @@ def test_it_learns_which_member_suits_which_task():
 def test_gradients_reach_the_encoder(make_episode):
     torch.manual_seed(0)
     strategy = Portfolio(MLP((4,), (8, 4)), width=8).double()
-    strategy.loss(make_episode((4,))).backward()
+    strategy.loss(make_episode((4,)))[0].backward()
     assert all(p.grad.abs().max() > 0 for p in strategy.encoder.parameters())
 
 

@@ -65,7 +65,7 @@ def test_gradients_of_the_loss_agree_with_finite_differences(make_episode, size)
         )
         parameters = {"log_penalty": log_penalty, "log_scale": log_scale}
         with torch.nn.utils.stateless._reparametrize_module(strategy, parameters):
-            return strategy.loss(changed)
+            return strategy.loss(changed)[0]
 
     given = [episode.support.inputs, episode.query.inputs, *strategy.parameters()]
     torch.autograd.gradcheck(loss, [each.detach().clone().requires_grad_() for each in given])
@@ -98,9 +98,9 @@ def test_in_regression_targets_are_fitted_as_they_are():
 def test_the_loss_of_regression_is_the_squared_error_and_ignores_the_scale():
     episode = Sinusoids(shots=5, tasks=3).episode(0)
     strategy = R2D2(nn.Flatten(), scale=9.0)
-    loss = strategy.loss(episode)
+    loss = strategy.loss(episode)[0]
     torch.testing.assert_close(loss, (strategy(episode) - episode.query.targets).square().mean())
-    torch.testing.assert_close(R2D2(nn.Flatten(), scale=1.0).loss(episode), loss)
+    torch.testing.assert_close(R2D2(nn.Flatten(), scale=1.0).loss(episode)[0], loss)
 
 
 @pytest.mark.parametrize("arguments", [{"penalty": 0.0}, {"scale": -1.0}], ids=str)

@@ -89,7 +89,7 @@ def test_gradient_descent_on_the_loss_moves_phi_by_a_share_of_the_way(make_episo
     phi = leaves(strategy)
     solved = trained_by_hand(phi, batches_by_hand(*together(episode, 0), 10, 8), "adam", 0.01)
     optimizer = torch.optim.SGD(strategy.parameters(), 0.25)
-    strategy.loss(episode).backward()
+    strategy.loss(episode)[0].backward()
     optimizer.step()
     for name, parameter in strategy.named_parameters():
         expected = 0.75 * phi[name] + 0.25 * solved[name]
@@ -137,7 +137,7 @@ def test_training_draws_no_random_numbers(make_episode):
     """So that tasks can be learned side by side."""
     strategy, episode = shaken(Reptile), make_episode((1, 8, 8))
     before = torch.get_rng_state()
-    strategy.loss(episode).backward()
+    strategy.loss(episode)[0].backward()
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -179,7 +179,7 @@ def test_distances_that_no_training_task_had_say_nothing(make_episode):
     optimizer = torch.optim.Adam(strategy.parameters(), 0.01)
     for _ in range(2):
         optimizer.zero_grad()
-        strategy.loss(make_episode((4,), shots=[1, 1, 1])).backward()
+        strategy.loss(make_episode((4,), shots=[1, 1, 1]))[0].backward()
         optimizer.step()
     dense = [block for block in strategy.blocks if isinstance(block, DenseBlock)]
     moved = [(block.dilation, bool(block.before.weight.any())) for block in dense]

@@ -174,7 +174,7 @@ def test_changes_begin_with_the_scale_of_usual_weights_times_what_was_asked(chan
 
 
 def gradients_of(strategy, episode):
-    loss = strategy.loss(episode)
+    loss = strategy.loss(episode)[0]
     return torch.autograd.grad(loss, list(strategy.parameters()))
 
 
@@ -193,7 +193,7 @@ def test_all_tasks_at_once_give_what_one_after_another_does(make_episode, monkey
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_reach_every_parameter_from_the_first_step_on(make_episode, kind):
     strategy = tiny(noise=0.0, strategy_network=kind).train()
-    strategy.loss(make_episode(SHAPE)).backward()
+    strategy.loss(make_episode(SHAPE))[0].backward()
     for name, parameter in strategy.named_parameters():
         assert parameter.grad is not None, name
         # What is exactly zero stands still; attention's own-class bias starts there, and moves.
@@ -204,13 +204,13 @@ def test_the_gradient_agrees_with_finite_differences(make_episode):
     episode = make_episode((6,), shots=[1, 3, 2])
     strategy = tiny(MLP((6,), (5, 4)), encoder=MLP((6,), (5,)))
     for parameter in [strategy.decoder.slots, strategy.learner.layers[0].weight]:
-        (gradient,) = torch.autograd.grad(strategy.loss(episode), parameter)
+        (gradient,) = torch.autograd.grad(strategy.loss(episode)[0], parameter)
         direction = torch.randn_like(parameter)
         losses = []
         for step in (1e-6, -1e-6):
             with torch.no_grad():
                 parameter.add_(step * direction)
-                losses.append(strategy.loss(episode))
+                losses.append(strategy.loss(episode)[0])
                 parameter.sub_(step * direction)
         slope = (losses[0] - losses[1]) / 2e-6
         # Rounding of the losses over the step: 1e-16 / 1e-6.
@@ -270,7 +270,7 @@ def test_in_regression_the_last_layer_is_emitted_like_the_others(kind):
     assert (other["head.weight"] - theta["head.weight"]).abs().max() > 1e-6
     strategy.loss(
         Episode(Examples(x, y), Examples(queries, episode.query.targets.double()), 1)
-    ).backward()
+    )[0].backward()
     for name, parameter in strategy.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -299,10 +299,10 @@ def test_it_learns_sine_waves(kind):
     unseen = Sinusoids(shots=10, queries=20, tasks=100, seed=1).episode(0)
     for step in range(100):
         optimizer.zero_grad()
-        strategy.loss(waves.episode(step)).backward()
+        strategy.loss(waves.episode(step))[0].backward()
         optimizer.step()
     with torch.no_grad():
-        after = float(strategy.loss(unseen))
+        after = float(strategy.loss(unseen)[0])
     guessing = float(unseen.query.targets.var())
     assert after < 0.7 * guessing
 

@@ -25,7 +25,7 @@ def accuracy_after_training(strategy, steps, learning_rate=0.01):
     optimizer = torch.optim.Adam(strategy.parameters(), learning_rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        strategy.loss(episode_of_two_classes()).backward()
+        strategy.loss(episode_of_two_classes())[0].backward()
         optimizer.step()
     unseen = episode_of_two_classes(tasks=500)
     with torch.no_grad():

@@ -57,7 +57,7 @@ def test_maml_learns_to_learn_waves():
         run = quickstudy.fit(
             waves(), tasks, tasks=25, steps=steps, learning_rate=5e-3, show_progress=False
         )
-        losses.append(float(run.strategy.loss(test).detach()))
+        losses.append(float(run.strategy.loss(test)[0].detach()))
     assert losses[1] < 0.5 * losses[0]
     assert run.history[-1]["accuracy"] is None  # there is none in regression
 

@@ -52,8 +52,30 @@ class Noisy(PrototypicalNetwork):
 
     def loss(self, episode):
         type(self).quiet_tasks -= 1
-        loss = super().loss(episode)
-        return loss * torch.rand(()) if self.quiet_tasks < 0 else loss
+        loss, logits = super().loss(episode)
+        return loss * torch.rand(()) if self.quiet_tasks < 0 else loss, logits
+
+
+class LossAlone(PrototypicalNetwork):
+    def loss(self, episode):
+        return super().loss(episode)[0]
+
+
+class NoLoss(PrototypicalNetwork):
+    def loss(self, episode):
+        return None
+
+
+def test_a_loss_without_logits_is_accepted_for_now(tasks):
+    strategy = LossAlone(MLP((1, 8, 8), (4,)))
+    expected = MetaGradient(PrototypicalNetwork(strategy.encoder)).sums(tasks, 1.0)
+    with pytest.warns(DeprecationWarning, match=r"LossAlone\.loss .*`return loss, logits`"):
+        found = MetaGradient(strategy).sums(tasks, 1.0)
+    assert found.loss == expected.loss
+    assert expected.accuracy >= 0
+    assert found.accuracy != found.accuracy
+    with pytest.raises(ValueError, match="NoLoss.loss returned a NoneType"):
+        MetaGradient(NoLoss(strategy.encoder)).sums(tasks, 1.0)
 
 
 class Counting(nn.Module):
@@ -147,7 +169,7 @@ def test_only_strategies_that_keep_tasks_apart_take_several_in_one_call():
 
 def test_it_is_the_gradient_of_the_mean_loss(tasks):
     strategy = maml().train()
-    losses = torch.stack([strategy.loss(tasks[t : t + 1]) for t in range(tasks.tasks)])
+    losses = torch.stack([strategy.loss(tasks[t : t + 1])[0] for t in range(tasks.tasks)])
     expected = torch.autograd.grad(losses.mean(), list(strategy.parameters()))
     found, sums, _, _ = gradient(maml(), tasks, 2)
     assert sums.loss == pytest.approx(float(losses.detach().sum()), rel=1e-5)
@@ -297,8 +319,8 @@ class Hanging(Strategy):
     def loss(self, episode):
         x = episode.support.inputs.mean()
         if episode.support.targets.any():
-            return sum(Product.apply(weight, x).sum() for weight in self.weights)
-        return sum((weight * x).sum() for weight in self.weights)
+            return sum(Product.apply(weight, x).sum() for weight in self.weights), None
+        return sum((weight * x).sum() for weight in self.weights), None
 
 def examples(target):
     return Examples(torch.ones(1, 1, 1), torch.full((1, 1), target))

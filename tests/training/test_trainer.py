@@ -237,7 +237,8 @@ def test_turns_learn_more_from_the_same_tasks(parts):
 def test_a_loss_that_is_not_finite_stops_the_run(parts):
     class Broken(PrototypicalNetwork):
         def loss(self, episode):
-            return super().loss(episode) * float("nan")
+            loss, logits = super().loss(episode)
+            return loss * float("nan"), logits
 
     with pytest.raises(FloatingPointError, match="not finite"):
         quickstudy.fit(Broken(MLP((1, 8, 8), (8,))), parts["train"], steps=2, **SETTINGS)

@@ -66,7 +66,7 @@ def test_a_meta_gradient_convolves_as_often_as_the_chain_rule_asks(pooling, orde
     # back to the kernel; for the others four times, and the way back twice.
     of_first = 2 * (WAYS * order + WAYS * QUERIES)
     of_others = WAYS * (3 + 6 * (order - 1)) + WAYS * QUERIES * 3
-    counted, products = convolution_flops(lambda: strategy.loss(episode()).backward())
+    counted, products = convolution_flops(lambda: strategy.loss(episode())[0].backward())
     expected = of_others * sum(others)
     if pooling == "stride":
         expected += of_first * first
@@ -80,7 +80,7 @@ def test_a_prototype_step_convolves_each_image_once_forth_and_back():
     strategy = PrototypicalNetwork(Conv4()).train()
     first, *others = layer_flops("max")
     images = WAYS * (1 + QUERIES)
-    counted, products = convolution_flops(lambda: strategy.loss(episode()).backward())
+    counted, products = convolution_flops(lambda: strategy.loss(episode())[0].backward())
     assert counted == images * 3 * sum(others)
     # Beside the first layer, only distances, a thousandth of it.
     assert products == pytest.approx(images * (2 * first * 10 / 9 + MOMENTS), rel=1e-3)
@@ -106,7 +106,7 @@ class Operations(TorchDispatchMode):
 
 def operations(strategy):
     with Operations() as counted:
-        strategy.loss(episode()).backward()
+        strategy.loss(episode())[0].backward()
     return counted
 
 

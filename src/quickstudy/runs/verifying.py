@@ -26,6 +26,7 @@ from quickstudy.saving.description import Description, build, describe, describe
 from quickstudy.saving.rebuilding import frozen_names, put_in
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.state import StrategyState
+from quickstudy.strategies.strategy import loss_and_logits
 
 Answers = Callable[[nn.Module], Sequence[Tensor]]
 """A module's outputs for some inputs, in each mode that matters."""
@@ -333,19 +334,17 @@ def answers_to(task: Episode, autocast: Callable[[], AbstractContextManager[Any]
 
     def answers(strategy: nn.Module) -> list[Tensor]:
         assert isinstance(strategy, Strategy)
-        seen: list[Any] = []  # the outputs of the strategy's forward passes
-        hook = strategy.register_forward_hook(lambda _, __, output: seen.append(output))
-        try:
-            with autocast():
-                seen.append(strategy.train().loss(task))
-                strategy.eval()
-                with torch.no_grad():
-                    seen.append(strategy(task) if strategy.episodic else strategy.loss(task))
-                    encoder = getattr(strategy, "encoder", None)  # it may be used by itself
-                    if isinstance(encoder, nn.Module):
-                        seen.append(encoded(encoder, task.query.inputs[0]))
-        finally:
-            hook.remove()
+        with autocast():
+            seen = [*loss_and_logits(strategy, strategy.train().loss(task))]
+            strategy.eval()
+            with torch.no_grad():
+                if strategy.episodic:
+                    seen.append(strategy(task))
+                else:
+                    seen += loss_and_logits(strategy, strategy.loss(task))
+                encoder = getattr(strategy, "encoder", None)  # it may be used by itself
+                if isinstance(encoder, nn.Module):
+                    seen.append(encoded(encoder, task.query.inputs[0]))
         return [each for each in seen if isinstance(each, Tensor)]
 
     return answers

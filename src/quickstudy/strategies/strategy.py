@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
@@ -21,6 +22,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 Theta = dict[str, Tensor]
 """The parameters of the learners of T tasks: tensors whose first axis is the task."""
+
+LossAndLogits = tuple[Tensor, Tensor | None]
 
 ENCODING = frozenset({"condition", "encode", "adapt", "predict"})
 """The methods by which an :class:`EmbeddingStrategy` uses its encoder."""
@@ -138,12 +141,41 @@ class Strategy(nn.Module, ABC):
         theta = self.adapt(episode.support, episode.ways)
         return self.predict(theta, episode.query.inputs)
 
-    def loss(self, episode: Episode) -> Tensor:
-        """What meta-training makes small, unless a paper differs.
+    def loss(self, episode: Episode) -> LossAndLogits:
+        """What meta-training minimises, and the logits ``[T, Q, ways]`` that it comes from.
 
-        The query's cross-entropy, in regression its squared error; the mean over the tasks.
+        Unless a paper differs, the loss is the cross-entropy of the query, or its squared error in
+        regression, averaged over the tasks. The logits are None where a strategy has none.
         """
-        return task_loss(self(episode), episode.query.targets)
+        logits = self(episode)
+        return task_loss(logits, episode.query.targets), logits
+
+
+def loss_and_logits(strategy: Strategy, found: object) -> LossAndLogits:
+    """What a strategy's ``loss`` returned, as loss and logits.
+
+    Args:
+        strategy: of any class.
+        found: what its method returned. A loss alone is accepted with a DeprecationWarning.
+
+    Raises:
+        InputError: when it is neither.
+    """
+    if isinstance(found, tuple) and len(found) == 2:
+        return found
+    name = type(strategy).__name__
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"{name}.loss returned a {type(found).__name__}; it must return the loss and the "
+            "logits, as in `return loss, logits`."
+        )
+    warnings.warn(
+        f"{name}.loss returned the loss alone, which is accepted until version 1.0. Return the "
+        "loss and the logits (`return loss, logits`), so that training accuracy is known.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return found, None
 
 
 class EmbeddingStrategy(Strategy):
@@ -236,12 +268,15 @@ class EmbeddingStrategy(Strategy):
         features = self.embed(episode, theta) if features is None else features
         return self.solve(episode, features, theta)
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
-        """What meta-training makes small; ``features`` as in :meth:`forward`."""
-        return task_loss(self(episode, features), episode.query.targets)
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
+        """The loss and the logits of :meth:`Strategy.loss`; ``features`` as in :meth:`forward`."""
+        logits = self(episode, features)
+        return task_loss(logits, episode.query.targets), logits
 
-    def loss_of_turns(self, episode: Episode, turns: int) -> Tensor:
+    def loss_of_turns(self, episode: Episode, turns: int) -> LossAndLogits:
         """The mean loss of an episode whose examples take turns at being the support.
+
+        The logits are those of the episode as it was given.
 
         All are embedded once; what follows sees the turns (:meth:`Episode.in_turns`) as so many
         tasks more, which is cheap where the encoder is deep. :meth:`loss` then gets an episode
@@ -262,4 +297,6 @@ class EmbeddingStrategy(Strategy):
         support = Examples(vectors[:, :shots], episode.support.targets)
         query = Examples(vectors[:, shots:], episode.query.targets)
         turned = unchecked_episode(support, query, episode.ways).in_turns(turns)
-        return self.loss(turned, torch.cat([turned.support.inputs, turned.query.inputs], dim=1))
+        both = torch.cat([turned.support.inputs, turned.query.inputs], dim=1)
+        loss, logits = self.loss(turned, both)
+        return loss, None if logits is None else logits[: episode.tasks]

@@ -54,7 +54,7 @@ def held_bytes(strategy: Strategy, task: Episode) -> int:
         return held
 
     with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
-        loss = strategy.loss(task)
+        loss = strategy.loss(task)  # and its logits
     storages = [held.tensor.untyped_storage() for held in alive]
     del loss
     return sum({each.data_ptr(): each.nbytes() for each in storages}.values())

@@ -22,6 +22,7 @@ from quickstudy.strategies import EmbeddingStrategy, Strategy
 from quickstudy.strategies.foreign import alike, is_known, random_state, untouched
 from quickstudy.strategies.functional import is_small
 from quickstudy.strategies.state import StrategyState
+from quickstudy.strategies.strategy import LossAndLogits, loss_and_logits
 from quickstudy.training.compiling import CompiledForward
 from quickstudy.training.task_memory import free_memory, peak_memory
 
@@ -362,13 +363,8 @@ class _Worker:
 
     def __call__(self, task: Episode, weight: float, start: StrategyState) -> _Result:
         start.restore(self.strategy)
-        seen: list[Any] = []  # the outputs of the strategy's forward passes
-        hook = self.strategy.register_forward_hook(lambda _, __, output: seen.append(output))
-        try:
-            with self.autocast(), self.compiled.lent() if self.compiled else nullcontext():
-                loss = self._loss(task)
-        finally:
-            hook.remove()
+        with self.autocast(), self.compiled.lent() if self.compiled else nullcontext():
+            loss, logits = loss_and_logits(self.strategy, self._loss(task))
         if not loss.requires_grad:
             encoder = getattr(self.strategy, "encoder", self.strategy)
             raise InputError(
@@ -381,26 +377,20 @@ class _Worker:
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             weight * number * loss, self.parameters, allow_unused=True
         )
-        accuracy = number * _accuracy(seen[-1] if seen else None, task.query.targets)
+        accuracy = number * _accuracy(logits, task.query.targets)
         after = StrategyState(self.strategy)
         return _Result(number, number * loss.item(), accuracy, gradients, after)
 
-    def _loss(self, task: Episode) -> Tensor:
+    def _loss(self, task: Episode) -> LossAndLogits:
         if self.turns == 1:
             return self.strategy.loss(task)
         assert isinstance(self.strategy, EmbeddingStrategy)  # see check_turns
         return self.strategy.loss_of_turns(task, self.turns)
 
 
-def _accuracy(logits: Any, targets: Tensor) -> float:
-    """The share of right answers; not a number if there are no logits.
-
-    Of tasks that were turned, those that come first are as they were.
-    """
-    if not isinstance(logits, Tensor) or targets.is_floating_point():
-        return float("nan")
-    logits = logits[: len(targets)]
-    if logits.shape[:2] != targets.shape:
+def _accuracy(logits: Tensor | None, targets: Tensor) -> float:
+    """The share of right answers; not a number if there are no logits of the targets."""
+    if logits is None or targets.is_floating_point() or logits.shape[:2] != targets.shape:
         return float("nan")
     return float((logits.argmax(-1) == targets).float().mean())
 

@@ -13,7 +13,7 @@ from quickstudy.strategies.amortized.neural_process import NeuralProcess
 from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.functional import class_means, in_full_precision
 from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.strategy import Theta
+from quickstudy.strategies.strategy import LossAndLogits, Theta
 
 LEAST_DEVIATION = 0.1
 """Of the latent's distribution, in the authors' code; its largest is 1."""
@@ -125,20 +125,21 @@ class AttentiveNeuralProcess(NeuralProcess):
         latent = theta["latent"][:, None].expand_as(attended)
         return torch.cat([attended, latent], dim=-1)
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         if not self.latent:
             return super().loss(episode, features)
         features = self.embed(episode, {}) if features is None else features
         support, everything = self.embedded(episode, features)
         theta = self.adapt_features(support, episode.ways)
         posterior = self.latent_distribution(everything, episode.ways)
-        judged = everything
+        judged, logits = everything, None
         if self.target_size is None:
             judged = Examples(features[:, support.inputs.shape[1] :], episode.query.targets)
             with torch.no_grad():
-                self(episode, features)  # training reads its accuracy here, without the posterior
+                logits = self(episode, features)  # from the support alone
         surprise = self.surprise(theta | self.drawn(posterior), judged)
-        return surprise + divergence(posterior, theta).mean() / judged.inputs.shape[1]
+        distance = divergence(posterior, theta).mean() / judged.inputs.shape[1]
+        return surprise + distance, logits
 
 
 @in_full_precision

@@ -16,7 +16,7 @@ from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, in_full_precision, task_loss
 from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 
 
 class Adaptation(NamedTuple):
@@ -156,18 +156,20 @@ class LEO(EmbeddingStrategy):
             found.append(adaptation)
         return self.predict_features({"weight": adaptation.weight}, features[:, shots:])
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         found: list[Adaptation] = []
-        entropy = task_loss(self(episode, features, found), episode.query.targets)
+        logits = self(episode, features, found)
+        entropy = task_loss(logits, episode.query.targets)
         mean, log_deviation, start, end, _ = found[0]
         learned = [*self.relation.parameters(), self.decoder.weight]
-        return (
+        loss = (
             entropy
             + self.divergence * divergence_from_standard(mean, log_deviation).mean()
             + self.encoder_penalty * (end.detach() - start).square().mean()
             + self.weight_penalty * torch.stack([each.square().sum() for each in learned]).sum()
             + self.orthogonality * correlation_penalty(self.decoder.weight)
         )
+        return loss, logits
 
     @in_full_precision
     def adapted(self, features: Tensor, targets: Tensor, ways: int) -> Adaptation:

@@ -15,7 +15,7 @@ from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.functional import in_full_precision, task_loss
 from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 
 
 class NeuralProcess(EmbeddingStrategy):
@@ -157,12 +157,12 @@ class NeuralProcess(EmbeddingStrategy):
             return self.decode(theta, features)[..., 0]
         return self.distribution(theta, features)[0]
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         if self.target_size is None:
             return super().loss(episode, features)
         features = self.embed(episode, {}) if features is None else features
         support, everything = self.embedded(episode, features)
-        return self.surprise(self.adapt_features(support, episode.ways), everything)
+        return self.surprise(self.adapt_features(support, episode.ways), everything), None
 
     def embedded(self, episode: Episode, features: Tensor) -> tuple[Examples, Examples]:
         """The support, and support and query together, with what :meth:`embed` made of both."""

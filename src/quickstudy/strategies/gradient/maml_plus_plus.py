@@ -15,7 +15,7 @@ from quickstudy.strategies.functional import task_loss
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.gradient.step_norm import StepNorm
-from quickstudy.strategies.strategy import Theta
+from quickstudy.strategies.strategy import LossAndLogits, Theta
 
 
 class MAMLPlusPlus(GradientStrategy):
@@ -211,13 +211,14 @@ class MAMLPlusPlus(GradientStrategy):
         each = (1 - moved) / steps
         return [each] * (steps - 1) + [each + moved]
 
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode) -> LossAndLogits:
         self.first_order = self.passes < self.first_order_passes
         weights = self.loss_weights()
         self.passes += self.training
         if weights[-1] == 1:
             return super().loss(episode)
         outputs: list[Tensor] = []
-        self(episode, outputs)
+        logits = self(episode, outputs)
         losses = [task_loss(each, episode.query.targets) for each in outputs]
-        return torch.stack([v * loss for v, loss in zip(weights, losses, strict=True)]).sum()
+        loss = torch.stack([v * loss for v, loss in zip(weights, losses, strict=True)]).sum()
+        return loss, logits

@@ -13,7 +13,7 @@ from quickstudy.episodes import Episode
 from quickstudy.errors import InputError
 from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.gradient.inner_loop import gradient
-from quickstudy.strategies.strategy import Theta
+from quickstudy.strategies.strategy import LossAndLogits, Theta
 
 InnerOptimizer = Literal["adam", "sgd"]
 SQUARES_DECAY, EPSILON = 0.999, 1e-8  # Adam's β2 and ε
@@ -112,7 +112,7 @@ class Reptile(GradientStrategy):
     def descend(self, inputs: Tensor, targets: Tensor) -> Theta:
         return self.with_statistics(self.train_on(inputs, targets, len(inputs)), inputs)
 
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode) -> LossAndLogits:
         self.check_ways(episode.ways)
         inputs = torch.cat([episode.support.inputs, episode.query.inputs], dim=1)
         targets = torch.cat([episode.support.targets, episode.query.targets], dim=1)
@@ -123,7 +123,8 @@ class Reptile(GradientStrategy):
         train_on = partial(self.train_on, batch_size=self.inner_batch_size)
         arrived: Theta = self.map_tasks(train_on, inputs, targets)
         moves = [phi - arrived[name] for name, phi in self.start().items()]  # [T, *shape] each
-        return torch.stack([move.square().sum() for move in moves]).sum() / (2 * episode.tasks)
+        squares = torch.stack([move.square().sum() for move in moves]).sum()
+        return squares / (2 * episode.tasks), None
 
 
 def taking_turns(targets: Tensor, ways: int) -> Tensor:

@@ -11,7 +11,7 @@ from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.strategies.functional import class_means, similarity, task_loss
 from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 
 
 class FEAT(EmbeddingStrategy):
@@ -79,13 +79,14 @@ class FEAT(EmbeddingStrategy):
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return similarity(features, theta["prototypes"], "euclidean") / self.temperature
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         features = self.embed(episode, {}) if features is None else features
-        entropy = task_loss(self(episode, features), episode.query.targets)
+        entropy, logits = super().loss(episode, features)
         if not self.contrast:
-            return entropy
+            return entropy, logits
         targets = torch.cat([episode.support.targets, episode.query.targets], dim=1)
-        return entropy + self.contrast * self.contrastive_loss(features, targets, episode.ways)
+        contrast = self.contrastive_loss(features, targets, episode.ways)
+        return entropy + self.contrast * contrast, logits
 
     def contrastive_loss(self, features: Tensor, targets: Tensor, ways: int) -> Tensor:
         """Of instances ``[T, M, D]`` of known classes ``[T, M]``, each class a set of its own."""

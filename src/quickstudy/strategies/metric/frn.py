@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_maps
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import in_full_precision, task_loss
+from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import check_positive, ridge, solve_positive
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 
 
 class FRN(EmbeddingStrategy):
@@ -81,12 +81,12 @@ class FRN(EmbeddingStrategy):
         chain = [theta["map"]] if "map" in theta else [theta["rows"].mT, theta["weights"]]
         return -self.gamma * reconstruction_errors(features, self.beta.exp(), *chain)
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         features = self.embed(episode, {}) if features is None else features
         support = episode.support.targets
         likeness = class_likeness(features[:, : support.shape[1]], support)
-        entropy = task_loss(self(episode, features), episode.query.targets)
-        return entropy + self.auxiliary_weight * likeness
+        entropy, logits = super().loss(episode, features)
+        return entropy + self.auxiliary_weight * likeness, logits
 
 
 def rows_of_classes(places: Tensor, targets: Tensor, ways: int) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_maps, map_shape
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import class_means, in_full_precision, task_loss
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.functional import class_means, in_full_precision
+from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 
 Objective = Literal["squared error", "cross-entropy"]
 
@@ -84,11 +84,11 @@ class RelationNetwork(EmbeddingStrategy):
         )
         return logits
 
-    def loss(self, episode: Episode, features: Tensor | None = None) -> Tensor:
-        logits, targets = self(episode, features), episode.query.targets
+    def loss(self, episode: Episode, features: Tensor | None = None) -> LossAndLogits:
         if self.objective == "cross-entropy":
-            return task_loss(logits, targets)
-        return squared_error(logits, targets)
+            return super().loss(episode, features)
+        logits = self(episode, features)
+        return squared_error(logits, episode.query.targets), logits
 
 
 @in_full_precision
