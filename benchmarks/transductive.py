@@ -36,7 +36,7 @@ from quickstudy.runs.run import Run, checkpoint_file
 from quickstudy.saving.description import described_class
 from quickstudy.saving.files import write_text_atomically
 from quickstudy.strategies import Strategy, TransductiveFineTuning
-from quickstudy.strategies.finetune.pretrained import CentredStrategy
+from quickstudy.strategies.bases.pretrained import CentredStrategy
 
 CONFIGS = ROOT / "configs" / "cifar-fs"
 NAMES = (

@@ -11,7 +11,7 @@ import quickstudy
 from quickstudy.encoders import MLP
 from quickstudy.episodes import Episode, Examples, Sinusoids
 from quickstudy.strategies import ConditionalNeuralProcess
-from quickstudy.strategies.amortized.neural_process import log_likelihood
+from quickstudy.strategies.bases.neural_process import log_likelihood
 
 from .meta_gradients import finite_differences, gradients_of
 

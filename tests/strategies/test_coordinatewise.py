@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy.strategies.recurrent.coordinatewise import SharedLSTM, preprocessed
+from quickstudy.strategies.bases.coordinatewise import SharedLSTM, preprocessed
 
 from .coordinatewise_by_hand import lstm_by_hand, preprocessed_by_hand, zeros_by_hand
 

@@ -268,9 +268,9 @@ def test_in_regression_the_last_layer_is_emitted_like_the_others(kind):
     # Targets are read with their inputs: given to others they say something else.
     other = strategy.adapt(Examples(x, y[:, order]), 1)
     assert (other["head.weight"] - theta["head.weight"]).abs().max() > 1e-6
-    strategy.loss(
-        Episode(Examples(x, y), Examples(queries, episode.query.targets.double()), 1)
-    )[0].backward()
+    strategy.loss(Episode(Examples(x, y), Examples(queries, episode.query.targets.double()), 1))[
+        0
+    ].backward()
     for name, parameter in strategy.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

@@ -9,7 +9,7 @@ from quickstudy.episodes import Sinusoids
 from quickstudy.runs import load
 from quickstudy.runs.run import RunDirectory
 from quickstudy.strategies import MAML, TIM, PrototypicalNetwork, SimpleShot
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
 
 from .test_trainer import SETTINGS, make

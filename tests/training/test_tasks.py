@@ -74,7 +74,7 @@ def test_a_loss_without_logits_is_accepted_for_now(tasks):
     assert found.loss == expected.loss
     assert expected.accuracy >= 0
     assert found.accuracy != found.accuracy
-    with pytest.raises(ValueError, match="NoLoss.loss returned a NoneType"):
+    with pytest.raises(ValueError, match=r"NoLoss\.loss returned a NoneType"):
         MetaGradient(NoLoss(strategy.encoder)).sums(tasks, 1.0)
 
 

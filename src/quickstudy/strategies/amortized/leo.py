@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
+from quickstudy.strategies.bases.inner_loop import descend
 from quickstudy.strategies.functional import class_means, in_full_precision, task_loss
-from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta
 

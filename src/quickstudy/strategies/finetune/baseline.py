@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import check_positive, linear, target_matrix
 from quickstudy.strategies.strategy import Theta

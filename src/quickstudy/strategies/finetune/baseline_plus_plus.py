@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
+from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.finetune.baseline import (
     check_head,
     combined,
     inner_products,
     usual_steps,
 )
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import in_full_precision, similarity
 from quickstudy.strategies.solvers import check_positive, target_matrix
 from quickstudy.strategies.strategy import Theta

@@ -14,7 +14,8 @@ from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.normalization import transformed
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.bases.inner_loop import descend
+from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.foreign import is_known, running, writes_inputs
 from quickstudy.strategies.functional import (
     call_with,
@@ -23,7 +24,6 @@ from quickstudy.strategies.functional import (
     similarity,
     task_loss,
 )
-from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import Strategy, Theta
 

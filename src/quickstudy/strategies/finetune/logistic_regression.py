@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
-from quickstudy.strategies.finetune.pretrained import PretrainedStrategy
+from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import (
     check_positive,

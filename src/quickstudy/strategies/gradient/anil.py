@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Unpack
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.encoders.task_normalization import recorded_statistics
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, SecondOrderLoop
+from quickstudy.strategies.bases.inner_loop import descend
 from quickstudy.strategies.functional import task_loss
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Theta
 
 
@@ -31,15 +32,12 @@ class ANIL(GradientStrategy):
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
-            ``out_features``. In the strategy, its batch normalisation uses each task's statistics
-            (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the head has a linear
-            output for each.
+            ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
         first_order: leave out second derivatives; the encoder then learns from the query alone.
-        transductive: normalise queries by their own batch, as the paper's experiments do.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Raghu, Raghu, Bengio, Vinyals, 2020"
@@ -49,20 +47,10 @@ class ANIL(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 5,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.1,
-        first_order: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[SecondOrderLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
 
     def start(self) -> Theta:
         return {name: each for name, each in super().start().items() if name.startswith("head.")}

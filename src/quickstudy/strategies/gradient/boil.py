@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
 from quickstudy.strategies.strategy import Theta
 
 
@@ -26,17 +27,11 @@ class BOIL(GradientStrategy):
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
-            ``out_features``. In the strategy, its batch normalisation uses each task's statistics
-            (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the head has a linear
-            output for each.
+            ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α_b of the body.
-        first_order: leave out second derivatives.
-        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
-            loops.
-        transductive: normalise queries by their own batch, as the paper's experiments do.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Oh, Yoo, Kim, Yun, 2021"
@@ -46,22 +41,10 @@ class BOIL(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.5,
-        first_order: bool = False,
-        recompute: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[RecomputableLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            recompute,
-            transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
 
     def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
         moved = super().update(theta, gradients, step, learned)

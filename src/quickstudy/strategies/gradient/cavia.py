@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import Modulation, feature_size
 from quickstudy.errors import InputError
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, SecondOrderLoop
 from quickstudy.strategies.strategy import Theta
 
 Conditioning = Literal["film", "concatenation"]
@@ -40,19 +40,15 @@ class CAVIA(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            layers are conditioned where it states ``modulated_channels`` and takes a modulation
-            (``Conv4``, ``ResNet12``, ``MLP``), else its vectors are. In the strategy, its batch
-            normalisation uses each task's statistics (``TaskBatchNorm``).
+            layers are conditioned if it states ``modulated_channels`` and takes a modulation
+            (``Conv4``, ``ResNet12``, ``MLP``), otherwise its vectors are.
         ways: classes in a task (the length of a target in regression).
-        context: how many context parameters there are.
+        context: number of context parameters.
         conditioning: "film" or "concatenation".
         layers: the layers to condition, counted from 0; all by default.
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
-        first_order: leave out second derivatives.
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support, which belong to θ.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson, 2019"
@@ -65,20 +61,10 @@ class CAVIA(GradientStrategy):
         conditioning: Conditioning = "film",
         layers: Sequence[int] | None = None,
         inner_steps: int = 2,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 1.0,
-        first_order: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[SecondOrderLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
         channels = getattr(encoder, "modulated_channels", (feature_size(encoder),))
         known = range(len(channels))
         if context < 1 or conditioning not in get_args(Conditioning):

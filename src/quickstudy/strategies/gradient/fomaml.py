@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import nn
 
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, InnerLoop
 
 
 class FOMAML(GradientStrategy):
@@ -21,14 +23,11 @@ class FOMAML(GradientStrategy):
     θ_S, through which the gradient flows too.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
-        transductive: normalise queries by their own batch, as the paper's experiments do.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Finn, Abbeel, Levine, 2017"
@@ -38,16 +37,9 @@ class FOMAML(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.4,
-        transductive: bool = False,
+        **inner_loop: Unpack[InnerLoop],
     ) -> None:
         super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order=True,
-            transductive=transductive,
+            encoder, ways, inner_steps, inner_learning_rate, first_order=True, **inner_loop
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import descend, unflattened
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, InnerLoop
+from quickstudy.strategies.bases.inner_loop import descend, unflattened
 from quickstudy.strategies.strategy import Theta
 
 
@@ -28,17 +28,13 @@ class IMAML(GradientStrategy):
     inner problem is not convex there, conjugate gradients end before it.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
-        inner_steps: gradient steps in meta-training; so many that θ hardly moves any more.
-        test_inner_steps: gradient steps in use; as many as in training by default.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
+        inner_steps: gradient steps in meta-training; enough that θ hardly moves any more.
         inner_learning_rate: the step size α; below 2 / (λ + the largest curvature of L).
         proximity: λ, how strongly θ is held at φ.
-        solver_steps: of conjugate gradients; without any, the meta-gradient is ∇L(query; θ*).
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support, which belong to θ.
+        solver_steps: steps of conjugate gradients; with 0 the meta-gradient is ∇L(query; θ*).
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Rajeswaran, Finn, Kakade, Levine, 2019"
@@ -48,20 +44,18 @@ class IMAML(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 16,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.1,
         proximity: float = 2.0,
         solver_steps: int = 5,
-        transductive: bool = False,
+        **inner_loop: Unpack[InnerLoop],
     ) -> None:
         super().__init__(
             encoder,
             ways,
             inner_steps,
-            test_inner_steps,
             inner_learning_rate,
-            recompute=True,  # tasks one by one: the implicit gradient is no function to vmap
-            transductive=transductive,
+            recompute=True,  # tasks one by one: vmap does not know the implicit gradient
+            **inner_loop,
         )
         if not proximity > 0 or solver_steps < 0:
             raise InputError(

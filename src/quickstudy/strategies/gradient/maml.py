@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
 from quickstudy.strategies.strategy import Theta
 
 
@@ -25,19 +26,13 @@ class MAML(GradientStrategy):
     normalised by the statistics of the support, which belong to θ.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
         learn_inner_rates: learn an α for each parameter tensor, starting at
             ``inner_learning_rate``.
-        first_order: leave out second derivatives.
-        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
-            loops.
-        transductive: normalise queries by their own batch, as the paper's experiments do.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Finn, Abbeel, Levine, 2017"
@@ -47,23 +42,11 @@ class MAML(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.4,
         learn_inner_rates: bool = False,
-        first_order: bool = False,
-        recompute: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[RecomputableLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            recompute,
-            transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
         self.learn_inner_rates = learn_inner_rates
         rates = torch.full((len(self.start()),), inner_learning_rate)
         self.rates = nn.Parameter(rates) if learn_inner_rates else None

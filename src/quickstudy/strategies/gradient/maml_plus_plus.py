@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from quickstudy.encoders.task_normalization import recorded_statistics, task_batch_norms
 from quickstudy.episodes import Episode
 from quickstudy.errors import InputError
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, InnerLoop
+from quickstudy.strategies.bases.inner_loop import gradient
 from quickstudy.strategies.functional import task_loss
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.gradient.step_norm import StepNorm
 from quickstudy.strategies.strategy import LossAndLogits, Theta
 
@@ -41,13 +42,10 @@ class MAMLPlusPlus(GradientStrategy):
     too, which is ``step_statistics=False, transductive=True``.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
-        inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default. Steps beyond S
-            use what belongs to the last.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
+        inner_steps: gradient steps S in meta-training. In use, steps beyond S have the rates and
+            the normalisation of the last.
         inner_learning_rate: the step size that every α starts from.
         multi_step_passes: training passes in which v moves to the last step; 0 for the loss of the
             last step alone.
@@ -57,6 +55,7 @@ class MAMLPlusPlus(GradientStrategy):
         step_statistics: keep running averages for each step; without them queries are normalised
             by the statistics of the support.
         transductive: normalise queries by their own batch; only without ``step_statistics``.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Antoniou, Edwards, Storkey, 2019"
@@ -66,29 +65,21 @@ class MAMLPlusPlus(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 5,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.1,
         multi_step_passes: int = 5000,
         first_order_passes: int = 25000,
         learn_inner_rates: bool = True,
         step_weights: bool = True,
         step_statistics: bool = True,
-        transductive: bool = False,
+        **inner_loop: Unpack[InnerLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
         if min(multi_step_passes, first_order_passes) < 0:
             raise InputError(
                 f"multi_step_passes is {multi_step_passes} and first_order_passes "
                 f"{first_order_passes}; neither may be negative."
             )
-        if step_statistics and transductive:
+        if step_statistics and self.transductive:
             raise InputError(
                 "Queries cannot be normalised both by running averages and by their own batch: "
                 "for transductive predictions set step_statistics to false."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
 from quickstudy.strategies.functional import in_full_precision
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
 MODES = ("out", "in", "filter")
@@ -27,17 +28,11 @@ class MetaCurvature(GradientStrategy):
     Park, Oliva, "Meta-Curvature", NeurIPS 2019, section 3.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
-        first_order: leave out second derivatives.
-        recompute: hold no inner step in memory; compute each again on the way back.
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support, which belong to θ.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Park, Oliva, 2019"
@@ -47,22 +42,10 @@ class MetaCurvature(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.1,
-        first_order: bool = False,
-        recompute: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[RecomputableLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            recompute,
-            transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
         self.curvature = nn.ParameterDict()
         for name, parameter in self.start().items():
             for mode, size in zip(MODES, as_modes(parameter).shape, strict=False):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
 from quickstudy.strategies.strategy import Theta
 
 
@@ -25,19 +26,13 @@ class MetaSGD(GradientStrategy):
     between ``least_inner_rate`` and ``most_inner_rate``.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
-        least_inner_rate: the least rate at the start.
-        most_inner_rate: the greatest rate at the start.
+        least_inner_rate: the lowest rate at the start.
+        most_inner_rate: the highest rate at the start.
         first_order: leave out second derivatives; the rates are learned all the same.
-        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
-            loops.
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Li, Zhou, Chen, Li, 2017"
@@ -47,22 +42,11 @@ class MetaSGD(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         least_inner_rate: float = 0.005,
         most_inner_rate: float = 0.1,
-        first_order: bool = False,
-        recompute: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[RecomputableLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            first_order=first_order,
-            recompute=recompute,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, **inner_loop)
         if not 0 <= least_inner_rate <= most_inner_rate:
             raise InputError(
                 f"Rates cannot start between {least_inner_rate} and {most_inner_rate}; give a "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode, unchecked_examples
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
 from quickstudy.strategies.functional import class_means
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
 
@@ -29,15 +31,11 @@ class ProtoMAML(GradientStrategy):
     2020, section 3.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
-        inner_learning_rate: the step size α; less than MAML's, for prototypes are long.
-        first_order: leave out second derivatives; what flows through the prototypes remains.
-        recompute: hold no inner step in memory; compute each again on the way back.
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support, which belong to θ.
+        inner_learning_rate: the step size α; less than MAML's, because prototypes are long.
+        first_order: leave out second derivatives; gradients still flow through the prototypes.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Triantafillou and others, 2020"
@@ -47,22 +45,10 @@ class ProtoMAML(GradientStrategy):
         self,
         encoder: nn.Module,
         inner_steps: int = 5,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.01,
-        first_order: bool = False,
-        recompute: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[RecomputableLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            1,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            recompute,
-            transductive,
-        )
+        super().__init__(encoder, 1, inner_steps, inner_learning_rate, **inner_loop)
         self.ways = None
         self.head = HeadOfTask(feature_size(encoder))  # type: ignore[assignment]
 

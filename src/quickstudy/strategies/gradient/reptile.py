@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from quickstudy.episodes import Episode
 from quickstudy.errors import InputError
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import gradient
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.inner_loop import gradient
 from quickstudy.strategies.strategy import LossAndLogits, Theta
 
 InnerOptimizer = Literal["adam", "sgd"]
@@ -41,14 +41,12 @@ class Reptile(GradientStrategy):
     Transduction".
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: steps S in meta-training.
-        test_inner_steps: steps in use; as many as in training if None.
         inner_learning_rate: the step size α; Adam needs about a hundredth of what plain gradient
             descent does.
+        test_inner_steps: steps in use; as many as in training if None.
         inner_batch_size: examples in a mini-batch.
         inner_optimizer: "adam" (with β1 = 0) or "sgd" (plain gradient descent).
         transductive: normalise queries by their own batch.
@@ -61,8 +59,8 @@ class Reptile(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 8,
-        test_inner_steps: int | None = 50,
         inner_learning_rate: float = 0.001,
+        test_inner_steps: int | None = 50,
         inner_batch_size: int = 10,
         inner_optimizer: InnerOptimizer = "adam",
         transductive: bool = False,
@@ -71,8 +69,8 @@ class Reptile(GradientStrategy):
             encoder,
             ways,
             inner_steps,
-            test_inner_steps,
             inner_learning_rate,
+            test_inner_steps=test_inner_steps,
             first_order=True,
             transductive=transductive,
         )

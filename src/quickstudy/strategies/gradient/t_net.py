@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, SecondOrderLoop
 from quickstudy.strategies.functional import in_full_precision
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
 from quickstudy.strategies.strategy import Theta
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -28,16 +30,11 @@ class TNet(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
-            linear and convolution layers get a T; what else it learns adapts as in MAML. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+            linear and convolution layers get a T; its other parameters adapt as in MAML.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
-        first_order: leave out second derivatives.
-        transductive: normalise queries by their own batch; by default they are normalised by the
-            statistics of the support, which belong to θ.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Lee, Choi, 2018"
@@ -47,20 +44,10 @@ class TNet(GradientStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.4,
-        first_order: bool = False,
-        transductive: bool = False,
+        **inner_loop: Unpack[SecondOrderLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, inner_learning_rate, **inner_loop)
         layers = {
             name: layer
             for name, layer in self.network().named_modules()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.finetune.pretrained import CentredStrategy
+from quickstudy.strategies.bases.pretrained import CentredStrategy
 from quickstudy.strategies.functional import class_means, in_full_precision, similarity
 from quickstudy.strategies.strategy import Theta
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import in_full_precision
-from quickstudy.strategies.recurrent.coordinatewise import (
+from quickstudy.strategies.bases.coordinatewise import (
     CoordinatewiseStrategy,
     Memory,
     SharedLSTM,
     preprocessed,
 )
+from quickstudy.strategies.bases.gradient_strategy import InnerLoop
+from quickstudy.strategies.functional import in_full_precision
 
 
 class CoordinatewiseLSTM(nn.Module):
@@ -69,16 +72,13 @@ class LearnedOptimizer(CoordinatewiseStrategy):
     (``transductive=True``).
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: steps in meta-training.
-        test_inner_steps: steps in use; as many as in training by default.
         hidden: units of each layer of m.
-        layers: of m.
-        scale: multiplies what m says.
-        transductive: normalise queries by their own batch.
+        layers: number of layers of m.
+        scale: multiplies the outputs of m.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Andrychowicz and others, 2016"
@@ -88,20 +88,12 @@ class LearnedOptimizer(CoordinatewiseStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 5,
-        test_inner_steps: int | None = None,
         hidden: int = 20,
         layers: int = 2,
         scale: float = 0.1,
-        transductive: bool = False,
+        **inner_loop: Unpack[InnerLoop],
     ) -> None:
-        super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            first_order=True,
-            transductive=transductive,
-        )
+        super().__init__(encoder, ways, inner_steps, first_order=True, **inner_loop)
         self.hidden = hidden
         self.layers = layers
         self.scale = scale

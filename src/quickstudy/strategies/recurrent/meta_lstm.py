@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import in_full_precision
-from quickstudy.strategies.recurrent.coordinatewise import (
+from quickstudy.strategies.bases.coordinatewise import (
     CoordinatewiseStrategy,
     Memory,
     SharedLSTM,
     preprocessed,
 )
+from quickstudy.strategies.bases.gradient_strategy import InnerLoop
+from quickstudy.strategies.functional import in_full_precision
 
 
 class MetaLSTM(CoordinatewiseStrategy):
@@ -40,16 +41,13 @@ class MetaLSTM(CoordinatewiseStrategy):
     support as one batch is, or by their own batch (``transductive=True``).
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. In the
-            strategy, its batch normalisation uses each task's statistics (``TaskBatchNorm``).
-        ways: classes in a task (the length of a target in regression); the start has a linear
-            output for each.
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
+        ways: classes in a task (the length of a target in regression).
         inner_steps: steps T in meta-training.
-        test_inner_steps: steps in use; as many as in training by default.
         inner_learning_rate: i at the start of meta-training, between 0 and 1.
         remembering: f at the start of meta-training, between 0 and 1.
         hidden: units of the LSTM.
-        transductive: normalise queries by their own batch.
+        **inner_loop: the other arguments of :class:`GradientStrategy`.
     """
 
     paper = "Ravi, Larochelle, 2017"
@@ -59,20 +57,13 @@ class MetaLSTM(CoordinatewiseStrategy):
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 5,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.1,
         remembering: float = 0.995,
         hidden: int = 20,
-        transductive: bool = False,
+        **inner_loop: Unpack[InnerLoop],
     ) -> None:
         super().__init__(
-            encoder,
-            ways,
-            inner_steps,
-            test_inner_steps,
-            inner_learning_rate,
-            first_order=True,
-            transductive=transductive,
+            encoder, ways, inner_steps, inner_learning_rate, first_order=True, **inner_loop
         )
         if not (0 < inner_learning_rate < 1 and 0 < remembering < 1):
             raise InputError(

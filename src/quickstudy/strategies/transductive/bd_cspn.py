@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import similarity
-from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.transductive.transductive_strategy import (
+from quickstudy.strategies.bases.transductive_strategy import (
     TransductiveStrategy,
     weighted_means,
 )
+from quickstudy.strategies.functional import similarity
+from quickstudy.strategies.solvers import check_positive
 
 
 class BDCSPN(TransductiveStrategy):

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.finetune.pretrained import CentredStrategy
-from quickstudy.strategies.functional import similarity
-from quickstudy.strategies.transductive.bd_cspn import aligned, check_rectification, rectified
-from quickstudy.strategies.transductive.transductive_strategy import (
+from quickstudy.strategies.bases.pretrained import CentredStrategy
+from quickstudy.strategies.bases.transductive_strategy import (
     TransductiveStrategy,
     check_steps,
     weighted_means,
 )
+from quickstudy.strategies.functional import similarity
+from quickstudy.strategies.transductive.bd_cspn import aligned, check_rectification, rectified
 
 
 class LaplacianShot(TransductiveStrategy, CentredStrategy):

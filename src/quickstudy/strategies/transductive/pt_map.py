@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.functional import similarity
-from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.transductive.transductive_strategy import (
+from quickstudy.strategies.bases.transductive_strategy import (
     TransductiveStrategy,
     check_steps,
     weighted_means,
 )
+from quickstudy.strategies.functional import similarity
+from quickstudy.strategies.solvers import check_positive
 
 SMALLEST = 1e-6
 """Added to features before they are raised to a power, as in the paper."""

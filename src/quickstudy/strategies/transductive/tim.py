@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.solvers import check_positive
-from quickstudy.strategies.transductive.transductive_strategy import (
+from quickstudy.strategies.bases.transductive_strategy import (
     TransductiveStrategy,
     check_steps,
 )
+from quickstudy.strategies.solvers import check_positive
 
 
 class TIM(TransductiveStrategy):

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.episodes import Examples
+from quickstudy.strategies.bases.inner_loop import gradient
 from quickstudy.strategies.finetune.fine_tuning import HEAD, Depth, FineTuning
 from quickstudy.strategies.functional import (
     class_means,
     in_full_precision,
     task_loss,
 )
-from quickstudy.strategies.gradient.inner_loop import gradient
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 SUPPORT = ("support.inputs", "support.targets")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from torch import Tensor, nn
 
@@ -21,10 +22,48 @@ from quickstudy.encoders.task_normalization import (
 )
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
+from quickstudy.strategies.bases.inner_loop import descend
 from quickstudy.strategies.foreign import KERNELS, is_known, running, writes_inputs
 from quickstudy.strategies.functional import call_with, map_tasks, task_loss
-from quickstudy.strategies.gradient.inner_loop import descend
 from quickstudy.strategies.strategy import Strategy, Theta
+
+
+class InnerLoop(TypedDict, total=False):
+    """The arguments of :class:`GradientStrategy` that subclasses pass on unchanged."""
+
+    test_inner_steps: int | None
+    transductive: bool
+
+
+class SecondOrderLoop(InnerLoop, total=False):
+    """:class:`InnerLoop` of a strategy that can leave out second derivatives."""
+
+    first_order: bool
+
+
+class RecomputableLoop(SecondOrderLoop, total=False):
+    """:class:`SecondOrderLoop` of a strategy that can recompute its inner steps."""
+
+    recompute: bool
+
+
+def spell_out(constructor: Callable[..., None], of: Callable[..., None]) -> None:
+    """Writes arguments that a constructor passes on, ``**some: Unpack[...]``, into its signature.
+
+    The command line, saved descriptions and ``help`` read there which arguments a class takes.
+
+    Args:
+        constructor: changed; left as it is if it passes on nothing of this form.
+        of: the constructor that gets the arguments, whose types and defaults they have.
+    """
+    signature = inspect.signature(constructor)
+    *own, last = signature.parameters.values()
+    if last.kind is not last.VAR_KEYWORD or "Unpack[" not in str(last.annotation):
+        return
+    (passed,) = get_type_hints(constructor)[last.name].__args__
+    known = inspect.signature(of, eval_str=True).parameters
+    spelt = [known[name].replace(kind=last.KEYWORD_ONLY) for name in passed.__annotations__]
+    constructor.__signature__ = signature.replace(parameters=[*own, *spelt])  # type: ignore[attr-defined]
 
 
 class _Network(nn.Sequential):
@@ -53,8 +92,8 @@ class GradientStrategy(Strategy):
             its structure in which that is ``TaskBatchNorm``; the encoder keeps its own.
         ways: classes in a task (the length of a target in regression): the linear outputs.
         inner_steps: gradient steps S in meta-training.
-        test_inner_steps: gradient steps in use; as many as in training by default.
         inner_learning_rate: the step size α.
+        test_inner_steps: gradient steps in use; as many as in training by default.
         first_order: leave out second derivatives.
         recompute: hold no inner step in memory; compute each again on the way back. For deep inner
             loops.
@@ -68,13 +107,19 @@ class GradientStrategy(Strategy):
         None  # whether the network changes its inputs; None until it has been tried
     )
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "__init__" in vars(cls):
+            spell_out(cls.__init__, GradientStrategy.__init__)
+
     def __init__(
         self,
         encoder: nn.Module,
         ways: int = 5,
         inner_steps: int = 1,
-        test_inner_steps: int | None = None,
         inner_learning_rate: float = 0.4,
+        *,
+        test_inner_steps: int | None = None,
         first_order: bool = False,
         recompute: bool = False,
         transductive: bool = False,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.strategies.gradient.gradient_strategy import GradientStrategy
-from quickstudy.strategies.gradient.inner_loop import gradient_and_value, unflattened
+from quickstudy.strategies.bases.gradient_strategy import GradientStrategy
+from quickstudy.strategies.bases.inner_loop import gradient_and_value, unflattened
 from quickstudy.strategies.strategy import Theta
 
 Memory = tuple[tuple[Tensor, Tensor], ...]
