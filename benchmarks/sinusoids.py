@@ -23,7 +23,7 @@ import quickstudy as qs
 from quickstudy.episodes import Episode, Sinusoids
 from quickstudy.evaluation.outcomes import mean_and_interval
 from quickstudy.strategies import Strategy
-from quickstudy.strategies.amortized.set_networks import StrategyNetwork
+from quickstudy.strategies.bases.set_networks import StrategyNetwork
 
 PATH = RESULTS / "sinusoids.json"
 PAGE = ROOT / "docs" / "sinusoids.md"

@@ -7,7 +7,7 @@ from torch import nn
 from quickstudy.encoders import MLP
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import MANN
-from quickstudy.strategies.amortized.set_networks import reading_order
+from quickstudy.strategies.bases.set_networks import reading_order
 from quickstudy.strategies.recurrent.mann import EMPTY, Memory, attention, least_used
 
 from .toy_tasks import accuracy_after_training

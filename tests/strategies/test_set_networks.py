@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from quickstudy.strategies.amortized.set_networks import SetNetwork, reading_order
+from quickstudy.strategies.bases.set_networks import SetNetwork, reading_order
 
 KINDS = ["cnn", "rnn", "transformer"]
 # Reordering a set changes the order of sums, so only the last of 16 digits.

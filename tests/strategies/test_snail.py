@@ -8,7 +8,7 @@ from torch import nn
 from quickstudy.encoders import MLP
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import SNAIL
-from quickstudy.strategies.amortized.set_networks import reading_order
+from quickstudy.strategies.bases.set_networks import reading_order
 from quickstudy.strategies.recurrent.snail import LABEL_SIZE, AttentionBlock, DenseBlock
 
 from .toy_tasks import accuracy_after_training

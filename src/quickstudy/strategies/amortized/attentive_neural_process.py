@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.bases.neural_process import NeuralProcess
+from quickstudy.strategies.bases.perceptron import perceptron
 from quickstudy.strategies.functional import class_means, in_full_precision
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import LossAndLogits, Theta

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
-from quickstudy.strategies.amortized.modulation import (
+from quickstudy.strategies.bases.modulation import (
     Modulations,
     modulated_channels,
     modulated_features,
 )
-from quickstudy.strategies.amortized.perceptron import perceptron
+from quickstudy.strategies.bases.perceptron import perceptron
 from quickstudy.strategies.functional import class_means
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
-from quickstudy.strategies.amortized.perceptron import perceptron
 from quickstudy.strategies.bases.neural_process import NeuralProcess
+from quickstudy.strategies.bases.perceptron import perceptron
 from quickstudy.strategies.functional import class_means
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import Theta

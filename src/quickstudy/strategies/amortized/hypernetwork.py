@@ -13,12 +13,12 @@ from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
-from quickstudy.strategies.amortized.modulation import (
+from quickstudy.strategies.bases.modulation import (
     Modulations,
     modulated_channels,
     modulated_features,
 )
-from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
+from quickstudy.strategies.bases.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.functional import class_means
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 

@@ -12,7 +12,7 @@ from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.members import MEMBERS, MemberName
-from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
+from quickstudy.strategies.bases.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.functional import mean_feature, root_mean_square
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.perceptron import perceptron
-from quickstudy.strategies.amortized.set_networks import ranks
+from quickstudy.strategies.bases.perceptron import perceptron
+from quickstudy.strategies.bases.set_networks import ranks
 from quickstudy.strategies.functional import class_means, in_full_precision
 from quickstudy.strategies.solvers import check_positive, linear
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta

@@ -21,8 +21,8 @@ from quickstudy.encoders.task_normalization import (
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
 from quickstudy.strategies.amortized.learners import LinearLearner
-from quickstudy.strategies.amortized.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.amortized.weight_decoder import WeightDecoder
+from quickstudy.strategies.bases.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.foreign import running
 from quickstudy.strategies.functional import call_with, class_means, map_tasks
 from quickstudy.strategies.solvers import check_positive, linear

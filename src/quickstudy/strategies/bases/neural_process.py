@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.perceptron import perceptron
+from quickstudy.strategies.bases.perceptron import perceptron
 from quickstudy.strategies.functional import in_full_precision, task_loss
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, Theta

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.set_networks import reading_order
+from quickstudy.strategies.bases.set_networks import reading_order
 from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import check_positive
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
