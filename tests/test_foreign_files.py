@@ -66,9 +66,9 @@ def test_pickles_are_never_unpickled(tmp_path):
         qs.load(tmp_path / "bomb.pt")
 
 
-@pytest.mark.parametrize("kind", ["image", "text", "audio"])
-def test_without_a_network_the_way_to_an_encoder_is_shown(kind):
-    said = how_to_get(kind)
-    assert f"hf download {ENCODERS[kind]}" in said
+@pytest.mark.parametrize("modality", ["image", "text", "audio"])
+def test_without_a_network_the_way_to_an_encoder_is_shown(modality):
+    said = how_to_get(modality)
+    assert f"hf download {ENCODERS[modality]}" in said
     assert "PyPI" in said
     assert "--encoder" in said

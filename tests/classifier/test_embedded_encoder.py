@@ -22,11 +22,11 @@ TEXTS = ["open an account", "how do i open an account", "the cat sleeps", "a cat
 Y = ["bank", "bank", "cat", "cat"]
 
 
-def examples(kind):
+def examples(modality):
     draw = np.random.default_rng(0)
-    if kind == "text":
+    if modality == "text":
         return TEXTS
-    if kind == "image":
+    if modality == "image":
         return list(draw.integers(0, 256, (4, 20, 20, 3), dtype=np.uint8))
     return [(draw.normal(size=4000).astype("f4") / 9, 8000) for _ in range(4)]
 
@@ -71,12 +71,12 @@ def as_bytes(text):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "modality"),
     [("vit", "image"), ("bert", "text"), ("clip", "image"), ("clip", "text"), ("whisper", "audio")],
 )
-def test_the_file_is_all_that_is_needed(folders, tmp_path, elsewhere, name, kind):
+def test_the_file_is_all_that_is_needed(folders, tmp_path, elsewhere, name, modality):
     folder = shutil.copytree(folders[name], tmp_path / "model")
-    X = examples(kind)
+    X = examples(modality)
     one = FewShotClassifier(encoder=folder).fit(X, Y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -43,9 +43,9 @@ def test_a_run_gives_its_encoder_and_inputs(run, data):
     assert torch.equal(encoder(x), trained(x))
     checkpoint, _ = load_encoder(run / "checkpoints" / "last.safetensors")
     assert torch.equal(checkpoint(x), trained(x))
-    assert isinstance(load_encoder(str(run), kind="image")[0], qs.encoders.MLP)
-    with pytest.raises(ValueError, match="of kind 'image', not 'text'"):
-        load_encoder(run, kind="text")
+    assert isinstance(load_encoder(str(run), modality="image")[0], qs.encoders.MLP)
+    with pytest.raises(ValueError, match="of modality 'image', not 'text'"):
+        load_encoder(run, modality="text")
 
 
 def test_a_run_without_an_encoder(data, tmp_path):
@@ -75,7 +75,7 @@ def test_what_is_neither_a_run_nor_a_model(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="not a run"):
         load_encoder(empty)
     with pytest.raises(ValueError, match="choose image, text, audio"):
-        load_encoder(run, kind="smell")
+        load_encoder(run, modality="smell")
 
 
 def test_an_unknown_architecture(tmp_path):
@@ -96,7 +96,7 @@ needs_transformers = pytest.mark.skipif(
 
 @needs_transformers
 @pytest.mark.parametrize(
-    ("name", "kind", "expected"),
+    ("name", "modality", "expected"),
     [
         ("vit", None, "PretrainedImageEncoder"),
         ("vit", "image", "PretrainedImageEncoder"),
@@ -108,19 +108,19 @@ needs_transformers = pytest.mark.skipif(
         ("clap", "text", "PretrainedTextEncoder"),
     ],
 )
-def test_the_kind_of_a_model_is_found_out(folders, name, kind, expected):
-    encoder, inputs = load_encoder(folders[name], kind=kind)
+def test_the_kind_of_a_model_is_found_out(folders, name, modality, expected):
+    encoder, inputs = load_encoder(folders[name], modality=modality)
     assert type(encoder).__name__ == expected
     assert inputs is encoder.inputs
-    assert expected.lower() == f"pretrained{inputs.kind}encoder"
+    assert expected.lower() == f"pretrained{inputs.modality}encoder"
 
 
 @needs_transformers
 def test_a_model_of_two_kinds_needs_to_be_told(folders):
-    with pytest.raises(ValueError, match="kinds image and text; say which"):
+    with pytest.raises(ValueError, match="modalities image and text; choose one"):
         load_encoder(folders["clip"])
-    with pytest.raises(ValueError, match="of kind image, not 'audio'"):
-        load_encoder(folders["vit"], kind="audio")
+    with pytest.raises(ValueError, match="of modality image, not 'audio'"):
+        load_encoder(folders["vit"], modality="audio")
 
 
 @needs_transformers

@@ -395,7 +395,7 @@ def test_an_encoder_of_another_kind_is_named(quickstudy, run, tmp_path):
     table.write_text("text,label\nwhere is it,card\nno cash,cash\n")
     code, _, err = quickstudy("learn", table, "-o", tmp_path / "t.qs", "--encoder", run)
     assert code == 1
-    assert "was trained on inputs of kind 'image', not 'text'" in err
+    assert "was trained on inputs of modality 'image', not 'text'" in err
 
 
 def test_warnings_are_sentences_without_code(ten_classes, run, tmp_path):

@@ -139,7 +139,9 @@ def task(kind: str) -> Episode:
 
 def logits(run) -> torch.Tensor:
     """What a run answers to :func:`task`."""
-    kind = {"image": "images", "text": "texts", "audio": "sounds"}.get(run.inputs.kind, "vectors")
+    kind = {"image": "images", "text": "texts", "audio": "sounds"}.get(
+        run.inputs.modality, "vectors"
+    )
     episode = task(kind)
     theta = run.strategy.eval().adapt(episode.support, episode.ways)
     return run.strategy.predict(theta, episode.query.inputs).detach()

@@ -271,7 +271,7 @@ def test_a_folder_of_sounds(tmp_path):
 def test_a_folder_that_mixes_kinds_is_refused_unless_it_is_said_which(animals):
     sound(animals / "cat" / "meow.wav", 5)
     sound(animals / "dog" / "bark.wav", 7)
-    with pytest.raises(ValueError, match=r"mixes kinds of files: 3 images, 2 sounds.*`inputs`"):
+    with pytest.raises(ValueError, match=r"mixes modalities: 3 images, 2 sounds.*`inputs`"):
         load_dataset(animals)
     assert greys(load_dataset(animals, inputs=INPUTS)) == {"cat": [1, 2], "dog": [3]}
     sounds = load_dataset(animals, inputs=AudioInputs(seconds=0.5))
@@ -285,7 +285,9 @@ def test_what_is_few_beside_the_others_is_left_out_with_a_warning(animals):
 
 
 def test_inputs_of_no_kind_that_files_hold_are_refused(animals):
-    with pytest.raises(ValueError, match=r"data of kind 'image'; inputs of kind 'features'"):
+    with pytest.raises(
+        ValueError, match=r"data of modality 'image'; inputs of modality 'features'"
+    ):
         load_dataset(animals, inputs=FeatureInputs(3))
 
 

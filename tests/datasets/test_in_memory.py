@@ -338,7 +338,7 @@ def test_dictionaries_of_an_example_and_its_label():
 class Own:
     """Somebody's own inputs, which fail as own code does."""
 
-    kind = "own"
+    modality = "own"
 
     def __init__(self, decode):
         self.decode = decode

@@ -29,7 +29,7 @@ def test_the_catalogue_knows_what_the_files_say(name, monkeypatch):
         each if isinstance(each, tuple) else (each, each)
     )
     assert tuple(dataset.published_splits) == benchmark.splits
-    assert dataset.inputs.kind == benchmark.kind
+    assert dataset.inputs.modality == benchmark.modality
     monkeypatch.delattr("datasets.load_dataset")  # the second time nothing is read but the cache
     again = load_dataset(name)
     assert torch.equal(again.examples, dataset.examples)
@@ -131,5 +131,5 @@ def test_repositories_by_their_paths_are_read_by_what_their_columns_hold(data):
 
 
 def test_inputs_of_another_kind_are_refused():
-    with pytest.raises(ValueError, match="data of kind 'text'; inputs of kind 'image'"):
+    with pytest.raises(ValueError, match="data of modality 'text'; inputs of modality 'image'"):
         load_dataset("banking77", inputs=ImageInputs())

@@ -296,7 +296,7 @@ def test_texts_of_about_one_length_go_together():
             return (x > 0).sum(1, keepdim=True).float()
 
     class Words(FeatureInputs):
-        kind = "text"
+        modality = "text"
 
     stored = torch.zeros(9, 9)
     for row, length in enumerate((9, 1, 8, 2, 7, 3, 6, 4, 5)):

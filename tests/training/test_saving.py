@@ -196,7 +196,7 @@ def test_looking_changes_nothing(tmp_path):
 class SquareRoots:
     """Inputs of somebody's own."""
 
-    kind = "roots"
+    modality = "roots"
 
     def decode(self, raw):
         return torch.as_tensor(raw, dtype=torch.float32)
@@ -205,7 +205,7 @@ class SquareRoots:
         return stored.abs().sqrt()
 
     def to_dict(self):
-        return {"kind": self.kind}
+        return {"kind": self.modality}
 
 
 class OwnFeatures(FeatureInputs):

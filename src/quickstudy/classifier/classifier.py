@@ -76,7 +76,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         encoder: a name (a run trained here, a local folder or a model of the Hugging Face hub), a
             module that maps ``[N, *shape]`` to ``[N, D]`` (with an attribute ``inputs`` unless
             arrays are given to it as they are), or None: vectors are used as they are, and other
-            inputs get the usual encoder of their kind (``quickstudy.classifier.defaults``).
+            inputs get the default encoder of their modality (``quickstudy.classifier.defaults``).
         strategy: a strategy's name ("PrototypicalNetwork"), its class or an object, or a run
             (``quickstudy.load(...)``, or its directory), which is used as it was meta-trained,
             with its own encoder and inputs. By default logistic regression.
@@ -153,7 +153,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with _lock_of(self):
             # Predictions made meanwhile, or after a failure, use the complete old state.
             learned = copy.copy(self)
-            X, y = inputs_and_labels(X, y, self._kind(reset=True))
+            X, y = inputs_and_labels(X, y, self._modality(reset=True))
             X, y = learned._checked(X, reset=True), as_labels(y)
             seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
             parts = assembled(self.encoder, self.strategy, self.inputs, X, self.device, self.cache)
@@ -174,7 +174,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classes: accepted for scikit-learn's sake: labels outside them are refused, and a class
                 begins to exist with its first example.
         """
-        X, y = inputs_and_labels(X, y, self._kind())
+        X, y = inputs_and_labels(X, y, self._modality())
         y = as_labels(y)
         if classes is not None:
             named = as_labels(list(classes))
@@ -220,7 +220,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from sklearn.metrics import accuracy_score
 
         check_is_fitted(self)
-        X, y = inputs_and_labels(X, y, self._kind())
+        X, y = inputs_and_labels(X, y, self._modality())
         model, X = self._asked(X)
         labels = as_labels(y)
         check_same_type(model.classes, labels)
@@ -384,19 +384,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The current model and X checked for it; a fit that runs meanwhile changes neither."""
         check_is_fitted(self)
         now = copy.copy(self)
-        return now.model_, now._checked(inputs_alone(X, now._kind()), reset=False)
+        return now.model_, now._checked(inputs_alone(X, now._modality()), reset=False)
 
-    def _kind(self, reset: bool = False) -> str | None:
-        """Of the inputs, as ``Inputs.kind`` has it; None where nothing says it yet."""
+    def _modality(self, reset: bool = False) -> str | None:
+        """The modality of the inputs, as in ``Inputs.modality``; None while it is unknown."""
         if hasattr(self, "model_") and not reset:
             inputs = self.model_.parts.reader.inputs
-            return FeatureInputs.kind if inputs is None else inputs.kind
+            return FeatureInputs.modality if inputs is None else inputs.modality
         own = self.inputs or getattr(self.encoder, "inputs", None)
-        return getattr(own, "kind", None)
+        return getattr(own, "modality", None)
 
     def _reads_vectors(self) -> bool:
         inputs = self.model_.parts.reader.inputs
-        return inputs is None or inputs.kind == FeatureInputs.kind
+        return inputs is None or inputs.modality == FeatureInputs.modality
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """X; tables of numbers as scikit-learn checks them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.classifier.reader import Reader
-from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.finding import find_source
 from quickstudy.datasets.sources.folder import ClassFolders
@@ -86,8 +86,8 @@ def labelled(
     place, _ = find_source(source, None, columns)
     if isinstance(place, ClassFolders) and (input_column or label_column):
         raise InputError(f"{source} is a folder of files, which has no columns to choose.")
-    kind = place.kind()
-    parts = place.parts(kind)
+    modality = place.modality()
+    parts = place.parts(modality)
     used = training_parts(parts)
     if data_split is not None:
         place = place.chosen(data_split)
@@ -95,9 +95,9 @@ def labelled(
         place = place.chosen("+".join(used))
         left = [part for part in parts if part not in used]
         warnings.warn(learning_note(str(source), used, left), stacklevel=2)
-    for note in place.notes(kind):
+    for note in place.notes(modality):
         warnings.warn(note, stacklevel=2)
-    with place.read(kind) as found:
+    with place.read(modality) as found:
         for note in [*found.notes, found.pooling]:
             if note:
                 warnings.warn(note, stacklevel=2)
@@ -116,7 +116,7 @@ def labelled(
         rows = [row for row, is_empty in zip(rows, empty, strict=True) if not is_empty]
         labels = [label for label, is_empty in zip(labels, empty, strict=True) if not is_empty]
     names = [_name(called, raw, source) for called, raw in rows]
-    raws = [Path(raw) if kind != "text" and isinstance(raw, str) else raw for _, raw in rows]
+    raws = [Path(raw) if modality != "text" and isinstance(raw, str) else raw for _, raw in rows]
     return Collected(raws, names, labels)
 
 
@@ -127,12 +127,12 @@ def _name(called: str, raw: Any, source: Path) -> str:
     return raw if isinstance(raw, str) else called
 
 
-def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Collected:
+def new_inputs(words: Sequence[str], modality: str, lines: Iterable[str] = ()) -> Collected:
     """Inputs to be classified.
 
     Args:
         words: paths of files and folders; of texts also the texts themselves; "-" for ``lines``.
-        kind: of the inputs that the classifier reads.
+        modality: of the inputs that the classifier reads.
         lines: each a text, or else a path.
 
     Raises:
@@ -144,22 +144,24 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
     for word in words:
         if word == "-":
             some: list[Any] = [line.rstrip("\r\n") for line in lines if line.strip()]
-            if kind != "text":
+            if modality != "text":
                 some = [Path(each) for each in some]
         elif not word.strip():
             raise InputError("One of the inputs is empty; leave it out or write something.")
-        elif kind == "text" and not _is_path(word):
+        elif modality == "text" and not _is_path(word):
             some = [word]
         elif Path(word).is_dir():
-            some, left = _files_of_kind(Path(word), kind)
+            some, left = _files_of_modality(Path(word), modality)
             holds = f" It holds {counted_endings(left)}.{what_to_do_about(left)}" if left else ""
             if not some:
-                raise InputError(f"The folder {word} holds no files of kind {kind!r}.{holds}")
+                raise InputError(
+                    f"The folder {word} holds no files of modality {modality!r}.{holds}"
+                )
             if left:
                 warnings.warn(
-                    f"{len(left)} files in the folder {word} cannot be read as {KINDS[kind].nouns} "
-                    f"and are left out ({counted_endings(left)}): {left[0]!r} is the "
-                    f"first.{what_to_do_about(left)}",
+                    f"{len(left)} files in the folder {word} cannot be read as "
+                    f"{MODALITIES[modality].nouns} and are left out ({counted_endings(left)}): "
+                    f"{left[0]!r} is the first.{what_to_do_about(left)}",
                     stacklevel=2,
                 )
         else:
@@ -168,7 +170,7 @@ def new_inputs(words: Sequence[str], kind: str, lines: Iterable[str] = ()) -> Co
             if isinstance(each, Path) and not each.is_file():
                 hint = " A text that ends as files do is read from standard input: give -."
                 raise MissingFileError(
-                    f"There is no file {str(each)!r}.{hint if kind == 'text' else ''}"
+                    f"There is no file {str(each)!r}.{hint if modality == 'text' else ''}"
                 )
             if isinstance(each, Path) and each.suffix.lower() in TABLE_ENDINGS:
                 raise InputError(
@@ -190,15 +192,15 @@ def _is_path(word: str) -> bool:
             return True
     except OSError:  # too long for a path
         return False
-    ends_so = kind_of_file(word) is not None or path.suffix.lower() in TABLE_ENDINGS
+    ends_so = modality_of_file(word) is not None or path.suffix.lower() in TABLE_ENDINGS
     return ends_so and len(word.split()) == 1
 
 
-def _files_of_kind(folder: Path, kind: str) -> tuple[list[Path], list[str]]:
-    """The files of one kind in a folder, and the paths of all other files in it."""
+def _files_of_modality(folder: Path, modality: str) -> tuple[list[Path], list[str]]:
+    """The files of one modality in a folder, and the paths of all other files in it."""
     found, left = [], []
     for file in list_folder(folder).files:
-        if kind_of_file(file.path) == kind:
+        if modality_of_file(file.path) == modality:
             found.append(folder / file.path)
         elif not is_about_the_data(file.path):
             left.append(file.path)

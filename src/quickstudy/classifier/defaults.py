@@ -11,7 +11,7 @@ ENCODERS = {
     "text": "sentence-transformers/all-MiniLM-L6-v2",
     "audio": "laion/clap-htsat-unfused",
 }
-"""The encoder of each kind of input."""
+"""The default encoder for each modality."""
 
 
 _SHIPPED = {
@@ -42,19 +42,19 @@ and type: quickstudy learn ... --encoder my_encoder.Net""",
     "audio": """The package resemblyzer brings a network for voices from PyPI, which a class of \
 your own can use (--encoder my_encoder.Net).""",
 }
-"""How to get pretrained weights without the hub, by kind of input."""
+"""How to get pretrained weights without the hub, by modality."""
 
 
-def how_to_get(kind: str) -> str:
-    """Instructions for when the encoder for inputs of this kind cannot be downloaded."""
-    name = ENCODERS[kind]
+def how_to_get(modality: str) -> str:
+    """Instructions for when the default encoder for this modality cannot be downloaded."""
+    name = ENCODERS[modality]
     return (
-        f"It is the default encoder for inputs of kind {kind!r}; no other was named. To choose "
-        "one, set encoder= (on the command line --encoder) to a run trained here, a local folder "
-        "laid out like a model of the hub, another model's id, or your own class.\nTo use the "
-        "default encoder, download it on a machine with a network connection, copy its folder here "
-        f"and name that folder:\n\n    hf download {name} --local-dir "
-        f"{name.rpartition('/')[2]}\n\n{_SHIPPED[kind]}"
+        f"It is the default encoder for inputs of modality {modality!r}; no other was named. To "
+        "choose one, set encoder= (on the command line --encoder) to a run trained here, a local "
+        "folder laid out like a model of the hub, another model's id, or your own class.\nTo use "
+        "the default encoder, download it on a machine with a network connection, copy its folder "
+        f"here and name that folder:\n\n    hf download {name} --local-dir "
+        f"{name.rpartition('/')[2]}\n\n{_SHIPPED[modality]}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 import quickstudy.encoders
+from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 from quickstudy.saving.foreign_files import explanation
@@ -19,11 +20,12 @@ CLASSES = {
     "text": "PretrainedTextEncoder",
     "audio": "PretrainedAudioEncoder",
 }
-"""The pretrained encoder of each kind of input."""
+"""The pretrained encoder for each modality."""
 
 
+@renamed_arguments(kind="modality")
 def load_encoder(
-    name: str | Path, revision: str | None = None, kind: str | None = None
+    name: str | Path, revision: str | None = None, modality: str | None = None
 ) -> tuple[nn.Module, Inputs]:
     """An encoder in evaluation mode, and what makes raw things into its inputs.
 
@@ -31,19 +33,19 @@ def load_encoder(
         name: the directory of a run or one of its checkpoints, whose strategy's encoder is taken;
             a local folder laid out like a repository of the Hugging Face hub; or a hub id.
         revision: a branch, tag or commit of the hub.
-        kind: "image", "text" or "audio". It decides which part of a model of two kinds is taken,
-            such as CLIP; of any other model it is found out.
+        modality: "image", "text" or "audio"; needed only for a model with encoders for two
+            modalities, such as CLIP.
 
     Raises:
         FileNotFoundError: there is no such run, folder or model, or the hub cannot be reached.
-        ValueError: it is neither a run nor a model that can be used, or it is of another kind.
+        ValueError: it is neither a run nor a model that can be used, or it is of another modality.
         ImportError: the extra "pretrained" is not installed.
     """
-    if kind is not None and kind not in CLASSES:
-        raise InputError(f"The kind {kind!r} is unknown; choose {', '.join(CLASSES)}.")
+    if modality is not None and modality not in CLASSES:
+        raise InputError(f"The modality {modality!r} is unknown; choose {', '.join(CLASSES)}.")
     path = Path(name).expanduser()
     if path.is_file() or (path.is_dir() and (path / "checkpoints").is_dir()):
-        return _of_run(path, kind)
+        return _of_run(path, modality)
     if path.is_dir() and not describes_a_model(path):
         raise InputError(
             f"The folder {name} is neither a run (it has no checkpoints) nor a pretrained model "
@@ -55,10 +57,10 @@ def load_encoder(
             f"that trained one (quickstudy train --encoder {name}), or a pretrained model's id or "
             "folder."
         )
-    return _pretrained(str(name), revision, kind)
+    return _pretrained(str(name), revision, modality)
 
 
-def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
+def _of_run(path: Path, modality: str | None) -> tuple[nn.Module, Inputs]:
     from quickstudy.runs.run import load
 
     if path.is_file() and path.suffix != ".safetensors":
@@ -75,43 +77,46 @@ def _of_run(path: Path, kind: str | None) -> tuple[nn.Module, Inputs]:
         raise InputError(
             f"The strategy of the run {path}, {type(run.strategy).__name__}, has no encoder."
         )
-    if kind is not None and run.inputs.kind != kind:
+    if modality is not None and run.inputs.modality != modality:
         raise InputError(
-            f"The run {path} was trained on inputs of kind {run.inputs.kind!r}, not {kind!r}."
+            f"The run {path} was trained on inputs of modality {run.inputs.modality!r}, not "
+            f"{modality!r}."
         )
     return encoder.eval(), run.inputs
 
 
-def _pretrained(name: str, revision: str | None, kind: str | None) -> tuple[nn.Module, Inputs]:
-    kinds = _kinds(name, revision)
-    if kind is None:
-        if len(kinds) > 1:
+def _pretrained(name: str, revision: str | None, modality: str | None) -> tuple[nn.Module, Inputs]:
+    modalities = _modalities(name, revision)
+    if modality is None:
+        if len(modalities) > 1:
             raise InputError(
-                f"{name} encodes inputs of the kinds {' and '.join(kinds)}; say which is wanted: "
-                f"kind={kinds[0]!r}."
+                f"{name} encodes inputs of the modalities {' and '.join(modalities)}; "
+                f"choose one: modality={modalities[0]!r}."
             )
-        kind = kinds[0]
-    elif kind not in kinds:
-        raise InputError(f"{name} encodes inputs of kind {' and '.join(kinds)}, not {kind!r}.")
-    encoder: Any = getattr(quickstudy.encoders, CLASSES[kind])(name, revision)
+        modality = modalities[0]
+    elif modality not in modalities:
+        raise InputError(
+            f"{name} encodes inputs of modality {' and '.join(modalities)}, not {modality!r}."
+        )
+    encoder: Any = getattr(quickstudy.encoders, CLASSES[modality])(name, revision)
     return encoder, encoder.inputs
 
 
-def _kinds(name: str, revision: str | None) -> list[str]:
-    """The kinds of input that a model encodes, found out from its settings."""
+def _modalities(name: str, revision: str | None) -> list[str]:
+    """The modalities that a model encodes, according to its configuration."""
     from quickstudy.encoders.pretrained.audio import AUDIO_TOWERS
     from quickstudy.encoders.pretrained.images import IMAGE_TOWERS
     from quickstudy.encoders.pretrained.text import TEXT_TOWERS
 
     folder = model_folder(name, revision)
-    by_kind: dict[str, Collection[str]] = {
+    by_modality: dict[str, Collection[str]] = {
         "image": IMAGE_TOWERS,
         "text": TEXT_TOWERS,
         "audio": AUDIO_TOWERS,
     }
-    kinds = [kind for kind, towers in by_kind.items() if folder.model_type in towers]
-    if kinds:
-        return kinds
+    modalities = [each for each, towers in by_modality.items() if folder.model_type in towers]
+    if modalities:
+        return modalities
     reads_texts = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", MODULES)
     if any((folder.path / file).exists() for file in reads_texts):
         return ["text"]

@@ -211,8 +211,8 @@ def _reader(
         return Reader(inputs, device=place)
     if "name" in encoder:
         name, revision = encoder["name"], encoder["revision"]
-        kind = inputs.kind if inputs is not None else None
-        reader = named_reader(name, revision, kind, place, header["cached"], inputs)
+        modality = inputs.modality if inputs is not None else None
+        reader = named_reader(name, revision, modality, place, header["cached"], inputs)
         found = reader.encoder
         identity = embedded_identity if is_unpacked(reader.name or "") else encoder_identity
         if found is None or identity(found) != encoder["identity"]:

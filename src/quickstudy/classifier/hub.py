@@ -11,7 +11,7 @@ from pathlib import Path
 from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unpacked
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
-from quickstudy.datasets.kinds import TEXT_ENDINGS
+from quickstudy.datasets.modalities import TEXT_ENDINGS
 from quickstudy.errors import MissingFileError
 from quickstudy.saving.hub import is_hub_id, looking_up
 
@@ -73,7 +73,7 @@ def _save(model: Model, path: Path) -> None:
     reader, support = model.parts.reader, model.support
     folders = folders_of(reader.inputs, reader.encoder, model.learner.strategy)
     local = {name: each for name, each in folders.items() if each.revision is None}
-    is_text = reader.inputs is not None and reader.inputs.kind == "text"
+    is_text = reader.inputs is not None and reader.inputs.modality == "text"
     # A text may begin with a slash too.
     names = [
         name if is_text and Path(name).suffix.lower() not in TEXT_ENDINGS else file_name(name)
@@ -93,7 +93,7 @@ def _save(model: Model, path: Path) -> None:
 def card(model: Model, repo_id: str) -> str:
     """The model card."""
     reader = model.parts.reader
-    kind = reader.inputs.kind if reader.inputs is not None else "features"
+    modality = reader.inputs.modality if reader.inputs is not None else "features"
     # A local path reveals whose machine it was, and is of no use to anyone else.
     local = reader.name is not None and reader.revision is None
     named = Path(reader.name).name if reader.name and local else reader.name
@@ -106,14 +106,14 @@ def card(model: Model, repo_id: str) -> str:
 library_name: quickstudy
 tags:
 - few-shot-learning
-- {kind}-classification
+- {modality}-classification
 ---
 
 # {repo_id}
 
 A few-shot classifier of {len(sizes)} classes, learned from {count} examples with quickstudy.
 
-- Inputs: {kind}
+- Inputs: {modality}
 - Encoder: {encoder}
 - Strategy: {type(model.learner.strategy).__name__}
 

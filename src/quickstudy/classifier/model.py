@@ -335,7 +335,7 @@ def _read(
 
 
 def _of_texts(parts: Parts) -> bool:
-    return parts.reader.inputs is not None and parts.reader.inputs.kind == "text"
+    return parts.reader.inputs is not None and parts.reader.inputs.modality == "text"
 
 
 def _given(text: str | Path) -> int:
@@ -392,7 +392,7 @@ def _named(
 ) -> Tensor | None:
     """What a strategy reads of the classes' names, where they shall count as examples."""
     reader = parts.reader
-    of_texts = reader.inputs is not None and reader.inputs.kind == "text"
+    of_texts = reader.inputs is not None and reader.inputs.modality == "text"
     names = spoken(classes) if of_texts and settings.class_names is not False else None
     if names is None:
         if settings.class_names:

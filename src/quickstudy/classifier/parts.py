@@ -17,7 +17,7 @@ import quickstudy.strategies
 from quickstudy.classifier.defaults import ENCODERS, default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
-from quickstudy.classifier.raw import is_array, is_guess, kind_of, things
+from quickstudy.classifier.raw import is_array, is_guess, modality_of, things
 from quickstudy.classifier.reader import Reader
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import in_use
@@ -132,26 +132,26 @@ def assembled(
     if isinstance(chosen, Run):
         if encoder is None:
             return _of_strategy(chosen.strategy, inputs or chosen.inputs, device)
-        if chosen.inputs.kind != FeatureInputs.kind:
+        if chosen.inputs.modality != FeatureInputs.modality:
             raise InputError(
                 f"The run {chosen.path or ''} was trained with an encoder of its own, on inputs of "
-                f"kind {chosen.inputs.kind!r}: leave `encoder` out."
+                f"modality {chosen.inputs.modality!r}: leave `encoder` out."
             )
         chosen = chosen.strategy
     if encoder is None and isinstance(chosen, Strategy):
         return _of_strategy(chosen, inputs or _inputs_of(chosen), device)
-    kind, guessed = None, False
-    by_kind = encoder is None and inputs is None
-    if (by_kind or isinstance(encoder, str | Path)) and not _are_vectors(raw):
+    modality, guessed = None, False
+    by_modality = encoder is None and inputs is None
+    if (by_modality or isinstance(encoder, str | Path)) and not _are_vectors(raw):
         single = things(raw)
-        kind, guessed = kind_of(single), is_guess(single)
-        encoder = ENCODERS[kind] if by_kind else encoder
+        modality, guessed = modality_of(single), is_guess(single)
+        encoder = ENCODERS[modality] if by_modality else encoder
     try:
-        return Parts(_reader(encoder, inputs, device, cached, kind, guessed), chosen)
+        return Parts(_reader(encoder, inputs, device, cached, modality, guessed), chosen)
     except FileNotFoundError as error:
-        if not by_kind:
+        if not by_modality:
             raise
-        raise MissingFileError(f"{error} {how_to_get(str(kind))}") from error
+        raise MissingFileError(f"{error} {how_to_get(str(modality))}") from error
 
 
 def _of_strategy(
@@ -169,7 +169,7 @@ def _reader(
     inputs: Inputs | None,
     device: torch.device | str | None,
     cached: bool,
-    kind: str | None,
+    modality: str | None,
     guessed: bool,
 ) -> Reader:
     if encoder is None:
@@ -185,7 +185,7 @@ def _reader(
         return Reader(inputs or _inputs_of(encoder), in_use(encoder), device=place)
     if not isinstance(encoder, str | Path):
         raise InputError(_no_encoder(encoder))
-    return named_reader(str(encoder), None, kind, device, cached, inputs, guessed)
+    return named_reader(str(encoder), None, modality, device, cached, inputs, guessed)
 
 
 def _no_encoder(given: Any) -> str:
@@ -207,7 +207,7 @@ def _no_encoder(given: Any) -> str:
 def named_reader(
     name: str,
     revision: str | None,
-    kind: str | None,
+    modality: str | None,
     device: torch.device | str | None,
     cached: bool,
     inputs: Inputs | None = None,
@@ -218,16 +218,16 @@ def named_reader(
     Args:
         name: of the encoder.
         revision: of a model of the hub.
-        kind: of the inputs, for a model that has encoders of two kinds.
+        modality: of the inputs, for a model with encoders for two modalities.
         device: where to compute.
         cached: whether the vectors of a model that was not trained here are kept on the disk.
         inputs: what makes raw things into its inputs; its own by default.
-        guessed: whether the kind may be wrong, and the encoder's own kind is right.
+        guessed: whether the modality may be wrong; then the encoder's own is right.
     """
     try:
-        encoder, own = load_encoder(name, revision, kind)
+        encoder, own = load_encoder(name, revision, modality)
     except ValueError:
-        if kind is None or not guessed:
+        if modality is None or not guessed:
             raise
         encoder, own = load_encoder(name, revision)  # texts can look like paths of images
     check_keeps_statistics(encoder, f"The encoder of {name}")

@@ -1,4 +1,4 @@
-"""What kind of things somebody gives, and each of them by itself."""
+"""The modality of given inputs, and their single items."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from quickstudy.datasets.kinds import kind_of_file
 from quickstudy.datasets.labels import named_labels
+from quickstudy.datasets.modalities import modality_of_file
 from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
@@ -45,7 +45,7 @@ def _is_row(raw: Any) -> bool:
     return isinstance(raw, int | float | np.number)
 
 
-def inputs_and_labels(raw: Any, labels: Any, kind: str | None) -> tuple[Any, Any]:
+def inputs_and_labels(raw: Any, labels: Any, modality: str | None) -> tuple[Any, Any]:
     """Inputs and their labels, out of the data set that holds both where no labels are given.
 
     What is an array, a list of inputs or a column stays as it is.
@@ -55,13 +55,13 @@ def inputs_and_labels(raw: Any, labels: Any, kind: str | None) -> tuple[Any, Any
     """
     if _is_read_elsewhere(raw):
         return raw, labels
-    single, found = unpacked(raw, kind, labels)
+    single, found = unpacked(raw, modality, labels)
     return single, labels if found is None else named_labels(found)
 
 
-def inputs_alone(raw: Any, kind: str | None) -> Any:
+def inputs_alone(raw: Any, modality: str | None) -> Any:
     """Inputs as :func:`inputs_and_labels` has them, without the labels that came with them."""
-    return raw if _is_read_elsewhere(raw) else unpacked(raw, kind, one_by_one=True)[0]
+    return raw if _is_read_elsewhere(raw) else unpacked(raw, modality, one_by_one=True)[0]
 
 
 def _is_read_elsewhere(raw: Any) -> bool:
@@ -119,7 +119,7 @@ def check_columns(raw: Any) -> None:
             )
 
 
-def kind_of(raw: Sequence[Any]) -> str:
+def modality_of(raw: Sequence[Any]) -> str:
     """Whether things are "image", "text" or "audio", by the first of them.
 
     A string that names a file, or ends as files of images and sounds do, is a path; any other is a
@@ -134,7 +134,7 @@ def kind_of(raw: Sequence[Any]) -> str:
     if isinstance(first, str) and not _is_path(first):
         return "text"
     if isinstance(first, str | Path):
-        return kind_of_file(str(first)) or "image"
+        return modality_of_file(str(first)) or "image"
     if isinstance(first, bytes):
         return "audio" if first.startswith(_SOUND_BEGINNINGS) else "image"
     if isinstance(first, tuple) or is_recording(first):  # samples with their sampling rate
@@ -150,14 +150,14 @@ def kind_of(raw: Sequence[Any]) -> str:
 
 
 def is_guess(raw: Sequence[Any]) -> bool:
-    """Whether :func:`kind_of` may be wrong.
+    """Whether :func:`modality_of` may be wrong.
 
-    A string can be a text that ends as files do; bytes, arrays and files may be of any kind unless
-    the name of a file says which.
+    A string can be a text that ends as files do; bytes, arrays and files may be of any modality
+    unless the name of a file says which.
     """
     first = raw[0]
     if isinstance(first, Path):
-        return kind_of_file(str(first)) is None
+        return modality_of_file(str(first)) is None
     if isinstance(first, str):
         return _is_path(first)
     return isinstance(first, bytes | np.ndarray | Tensor)
@@ -209,6 +209,6 @@ def _is_path(text: str) -> bool:
     if len(text) >= _LONGEST_PATH:
         return False
     try:
-        return kind_of_file(text) in ("image", "audio") or Path(text).is_file()
+        return modality_of_file(text) in ("image", "audio") or Path(text).is_file()
     except (OSError, ValueError):
         return False

@@ -88,9 +88,9 @@ class Reader:
         Raises:
             ValueError: as :meth:`decode`.
         """
-        if self.inputs is None or (self.encoder is None and self.inputs.kind != "text"):
+        if self.inputs is None or (self.encoder is None and self.inputs.modality != "text"):
             return self.keep(self.decode(raw))
-        if self.inputs.kind == "image":
+        if self.inputs.modality == "image":
             _check_several(raw)
         single = things(raw)
         starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
@@ -100,7 +100,7 @@ class Reader:
         return torch.cat(parts)
 
     def _part(self, single: list[Any], first: int, like: Tensor) -> Tensor:
-        if self.inputs is None or self.inputs.kind != "text" or not single:
+        if self.inputs is None or self.inputs.modality != "text" or not single:
             return self.keep(self.decode(single, first))
         some: list[Any] = []
         places: list[int] = []
@@ -137,7 +137,7 @@ class Reader:
             first: what messages call the first of them.
 
         Raises:
-            ValueError: when they are of another kind, or one is empty or not finite.
+            ValueError: when they are of another modality, or one is empty or not finite.
             UnreadableError: when one cannot be decoded (a ValueError too).
         """
         if self.inputs is None or (is_array(raw) and isinstance(self.inputs, FeatureInputs)):
@@ -145,9 +145,9 @@ class Reader:
         single = things(raw)
         if not single:
             raise InputError("There are no inputs: give at least one.")
-        if self.inputs.kind == "image" and isinstance(raw, Tensor | np.ndarray):
+        if self.inputs.modality == "image" and isinstance(raw, Tensor | np.ndarray):
             check_brightness(raw)
-        if self.inputs.kind == "text":
+        if self.inputs.modality == "text":
             single = [_text(each, number) for number, each in enumerate(single, first)]
         return torch.stack(_decoded(single, self.inputs, first))
 
@@ -155,7 +155,7 @@ class Reader:
         """What is wrong with those of N raw things that cannot be read, by their numbers."""
         assert self.inputs is not None
         found: dict[int, str] = {}
-        if self.inputs.kind == "text":
+        if self.inputs.modality == "text":
             for number, each in enumerate(raw):
                 try:
                     _text(each, number)

@@ -12,7 +12,7 @@ from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.labels import as_typed
 from quickstudy.cli.output import lines_of_input, say
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
-from quickstudy.cli.predict import kind
+from quickstudy.cli.predict import modality
 from quickstudy.errors import MissingFileError
 from quickstudy.saving.file_lock import changing
 from quickstudy.saving.files import check_writable
@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     lines = [*lines_of_input()] if "-" in options.inputs else []  # not read otherwise
     with changing(path):
         model = load_model(path)
-        examples = new_inputs(options.inputs, kind(model), lines)
+        examples = new_inputs(options.inputs, modality(model), lines)
         if options.unreadable == "skip":
             examples = examples.readable(model.parts.reader)
         typed = options.label if options.label in model.sizes else options.label.strip()

@@ -54,7 +54,7 @@ def _summary(entry: Availability) -> dict[str, Any]:
     benchmark = entry.benchmark
     return {
         "name": benchmark.name,
-        "modality": benchmark.kind,
+        "modality": benchmark.modality,
         "classes": benchmark.classes,
         "ready": entry.found,
         "description": benchmark.description,

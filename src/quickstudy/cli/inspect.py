@@ -75,7 +75,7 @@ def facts(model: Model) -> dict[str, Any]:
     elif reader.name:
         encoder = f"{reader.name}{f' at {reader.revision}' if reader.revision else ''} ({encoder})"
     found: dict[str, Any] = {
-        "inputs": reader.inputs.kind if reader.inputs is not None else "arrays",
+        "inputs": reader.inputs.modality if reader.inputs is not None else "arrays",
         "encoder": encoder,
         "strategy": type(model.learner.strategy).__name__,
         "kept of each example": "x".join(map(str, model.support.kept.shape[1:])) + " numbers",

@@ -37,7 +37,7 @@ DEFAULT_ENCODERS = {
     "text": "quickstudy.encoders.TextEncoder",
     "audio": "quickstudy.encoders.AudioCNN",
 }
-"""For data of each kind, where none is named."""
+"""The encoder for data of each modality, unless one is named."""
 
 WHICH_DATA = (
     "data",
@@ -197,10 +197,10 @@ def measured_on(
     return text
 
 
-def encoder_for(options: Namespace, kind: str = "image") -> Description:
-    """The encoder that the options name, else the usual one for inputs of this kind."""
+def encoder_for(options: Namespace, modality: str = "image") -> Description:
+    """The encoder that the options name, else the default for this modality."""
     named: Description | None = plain(options.encoder)
-    return named or {"class_path": DEFAULT_ENCODERS[kind]}
+    return named or {"class_path": DEFAULT_ENCODERS[modality]}
 
 
 def build_strategy(
@@ -219,8 +219,8 @@ def build_strategy(
         classes: in all of the training data, for strategies that classify them.
         inputs: of the data, from which an encoder's vocabulary or rate follow; images by default.
     """
-    kind = inputs.kind if inputs else "image"
-    encoder, strategy = encoder_for(options, kind), plain(options.strategy)
+    modality = inputs.modality if inputs else "image"
+    encoder, strategy = encoder_for(options, modality), plain(options.strategy)
     arguments = strategy.setdefault("init_args", {})
     accepted = inspect.signature(described_class(strategy)).parameters
     if "encoder" in accepted:
@@ -258,7 +258,7 @@ def _show_one_batch(module: nn.Module, input_shape: Sequence[int], inputs: Input
     Raises:
         ValueError: when the module cannot read such a batch.
     """
-    is_text = inputs is not None and inputs.kind == "text"
+    is_text = inputs is not None and inputs.modality == "text"
     batch = torch.zeros(2, *input_shape, dtype=torch.int64 if is_text else torch.float32)
     try:
         with evaluating(module):

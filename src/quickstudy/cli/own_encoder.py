@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.classifier.encoders import load_encoder
-from quickstudy.classifier.raw import kind_of
+from quickstudy.classifier.raw import modality_of
 from quickstudy.cli.options import DERIVED_FOR_ENCODER, check_given, fit_to_inputs, plain
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.compute.evaluation_mode import evaluating
@@ -82,10 +82,10 @@ def own_encoder(
 
 
 def _usual_inputs(raw: Sequence[Any]) -> Inputs:
-    kind = kind_of(raw)
-    if kind == "image":
+    modality = modality_of(raw)
+    if modality == "image":
         return PHOTOGRAPHS
-    if kind == "audio":
+    if modality == "audio":
         return SOUNDS
     return TextInputs.learned(
         read_text_file(each) if isinstance(each, Path) else each for each in raw
@@ -97,7 +97,7 @@ def _first_stored(raw: Sequence[Any], inputs: Inputs) -> Tensor:
     problem = None
     for each in raw:
         try:
-            is_text_file = inputs.kind == "text" and isinstance(each, Path)
+            is_text_file = inputs.modality == "text" and isinstance(each, Path)
             return inputs.decode(read_text_file(each) if is_text_file else each)
         except UnreadableError as error:
             problem = problem or error
@@ -112,7 +112,7 @@ def _check(module: nn.Module, inputs: Inputs, stored: Tensor) -> None:
             vectors: Any = module(inputs.prepare(stored))
     except Exception as error:  # third-party code may raise anything
         raise InputError(
-            f"The encoder {name} cannot read {inputs.kind} inputs [B, "
+            f"The encoder {name} cannot read {inputs.modality} inputs [B, "
             f"{', '.join(map(str, stored.shape[1:]))}] ({reason(error)}) State what it reads in an "
             "attribute; for images: self.inputs = quickstudy.inputs.ImageInputs(size=32)."
         ) from error

@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
 
     with printing_to_stderr():
         model = load_model(downloaded(options.file), device=options.device)
-        examples = new_inputs(options.inputs, kind(model), lines_of_input())
+        examples = new_inputs(options.inputs, modality(model), lines_of_input())
         if options.unreadable == "skip":
             examples = examples.readable(model.parts.reader)
         reject = options.reject if options.keep is None else options.keep
@@ -81,12 +81,12 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def kind(model: Model) -> str:
-    """The kind of input that a classifier reads; refused if it is arrays alone (ValueError)."""
+def modality(model: Model) -> str:
+    """The modality of what a classifier reads; refused if it is arrays alone (ValueError)."""
     inputs = model.parts.reader.inputs
-    if inputs is None or inputs.kind == "features":
+    if inputs is None or inputs.modality == "features":
         raise InputError("This classifier reads arrays of numbers, so it is for use from Python.")
-    return inputs.kind
+    return inputs.modality
 
 
 def answers(

@@ -68,7 +68,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
     parts = load_split(options, inputs)
     training = choose_part(parts, options.train_part)
-    options.encoder = encoder_for(options, training.inputs.kind)
+    options.encoder = encoder_for(options, training.inputs.modality)
     known = training_parser("train", "").get_defaults()
     config = {key: value for key, value in plain(options).items() if key in known}
     for name in ("config", "trust"):  # what somebody trusts is not for others to read

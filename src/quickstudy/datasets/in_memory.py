@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.datasets.decoded.decoding import decoded_batches
-from quickstudy.datasets.kinds import KINDS
 from quickstudy.datasets.labels import LABELS_HOW
+from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
@@ -36,7 +36,7 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
     """
     check_inputs(inputs)
     rate = None
-    if inputs.kind == "audio" and _is_pair_of_array_and_rate(examples):
+    if inputs.modality == "audio" and _is_pair_of_array_and_rate(examples):
         examples, rate = examples
     array = _as_array(examples)
     if array is not None:
@@ -45,7 +45,7 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
         if not len(array):
             raise InputError("There are no examples: give at least one.")
         return _stored(array, inputs, rate), labels
-    things, found = unpacked(examples, inputs.kind, labels)
+    things, found = unpacked(examples, inputs.modality, labels)
     labels = found if labels is None else labels
     if labels is None:
         raise InputError(f"There are no labels for the {len(things)} examples. {LABELS_HOW}")
@@ -70,10 +70,10 @@ def as_stored(examples: Any, inputs: Inputs) -> Tensor:
             f"The examples are a {type(examples).__name__}; an array [N, ...] is needed. Single "
             "things are taken by ClassDataset.from_arrays."
         )
-    if not len(array) or inputs.kind not in ("image", "audio"):
+    if not len(array) or inputs.modality not in ("image", "audio"):
         return array
     is_stored = not array.is_floating_point()
-    if inputs.kind == "image":
+    if inputs.modality == "image":
         if array.ndim < 3:
             return array  # of images that were embedded, say
         is_stored &= array.ndim == 4 and array.shape[1] == getattr(inputs, "channels", 3)
@@ -117,14 +117,14 @@ def _as_array(given: Any) -> Tensor | None:
 
 def _stored(array: Tensor, inputs: Inputs, rate: Any) -> Tensor:
     """The stored form of an array of all examples: the array itself if its shape and type fit."""
-    if inputs.kind == FeatureInputs.kind:
+    if inputs.modality == FeatureInputs.modality:
         return _vectors(array, inputs)
-    if inputs.kind == "text":
+    if inputs.modality == "text":
         return _tokens(array, inputs)
-    if inputs.kind not in KINDS:
+    if inputs.modality not in MODALITIES:
         return array  # the shape that custom inputs store is not known
     things = [*array.cpu()] if rate is None else [(each, rate) for each in array.cpu()]
-    if inputs.kind == "image":
+    if inputs.modality == "image":
         check_brightness(array)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning comes with those of the other examples

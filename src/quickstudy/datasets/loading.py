@@ -14,7 +14,7 @@ import numpy as np
 from quickstudy.datasets.dataset import ClassDataset
 from quickstudy.datasets.decoded.cache import load_or_decode
 from quickstudy.datasets.decoded.decoding import RawExamples, Splits, Unreadable, read_text_file
-from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.catalogue import (
     ALIASES,
     BENCHMARKS,
@@ -77,13 +77,13 @@ def load_dataset(
             data's published splits. A folder with the name of a benchmark is written ``"./name"``.
         rotations: whether to make four classes of each by quarter turns (images only); by default
             as the benchmark's protocol has it (Omniglot: yes), else no.
-        inputs: how raw things become tensors, and which kind of things is read where there are
-            several. By default the benchmark's own; else images are read as 84x84 RGB with
-            ImageNet's channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords,
-            of a vocabulary learned from the texts themselves (``TextInputs.learned``): from those
-            of the training classes of ``division``, or from all texts where there is none. Labels
-            are used for nothing else. Give the inputs of a trained run to evaluate it
-            on other data, and those of the first part to load another part of the same data.
+        inputs: how raw things become tensors, and which modality is read where there are several.
+            By default the benchmark's own; else images are read as 84x84 RGB with ImageNet's
+            channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords, of a
+            vocabulary learned from the texts themselves (``TextInputs.learned``): from those of the
+            training classes of ``division``, or from all texts where there is none. Labels are used
+            for nothing else. Give the inputs of a trained run to evaluate it on other data, and
+            those of the first part to load another part of the same data.
         unreadable: whether an example that cannot be decoded is an error ("refuse") or is left out
             with a warning ("skip").
         input_column: the column of images, texts or sounds, where it cannot be told.
@@ -117,7 +117,7 @@ def load_dataset(
     if unreadable not in ("refuse", "skip"):
         raise InputError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')
     _check_source(source)
-    if isinstance(inputs, type) or not (inputs is None or hasattr(inputs, "kind")):
+    if inputs is not None:
         check_inputs(inputs)
     columns = Columns(input_column, label_column, configuration)
     name, default_split = ALIASES.get(str(source), (str(source), None))
@@ -133,18 +133,20 @@ def load_dataset(
     own_name = benchmark.name if benchmark else _short_name(source)
     if inputs is None:
         inputs = _usual_inputs(place, benchmark, published)
-    elif inputs.kind not in KINDS or (benchmark and inputs.kind != benchmark.kind):
-        held = benchmark.kind if benchmark else place.kind()
+    elif inputs.modality not in MODALITIES or (benchmark and inputs.modality != benchmark.modality):
+        held = benchmark.modality if benchmark else place.modality()
         raise InputError(
-            f"{source} is data of kind {held!r}; inputs of kind {inputs.kind!r} cannot read it."
+            f"{source} is data of modality {held!r}; inputs of modality {inputs.modality!r} "
+            "cannot read it."
         )
-    kind = inputs.kind
-    for note in place.notes(kind):
+    modality = inputs.modality
+    for note in place.notes(modality):
         warnings.warn(note, stacklevel=2)
     identity = dict(place.identity())
-    if kind == "audio" or not benchmark:  # decoding of benchmarks' images and texts has not changed
+    # The decoding of benchmarks' images and texts has not changed.
+    if modality == "audio" or not benchmark:
         identity["decoding"] = DECODING_VERSION
-    decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(kind), unreadable)
+    decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(modality), unreadable)
     # Where there is a published split of the classes, pooling their examples is part of it.
     pooling = "" if benchmark or written else decoded.pooling
     for note in [*decoded.notes, pooling]:
@@ -250,10 +252,10 @@ class _Published:
 def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Published) -> Inputs:
     if benchmark and benchmark.inputs:
         return benchmark.inputs
-    kind = benchmark.kind if benchmark else place.kind()
-    if kind == "image":
+    modality = benchmark.modality if benchmark else place.modality()
+    if modality == "image":
         return PHOTOGRAPHS
-    if kind == "audio":
+    if modality == "audio":
         return SOUNDS
     about = {"subwords of": place.identity(), "splits": published.about()}
     learn: Callable[[], Any] = lambda: _learned_inputs(place, published).to_dict()  # noqa: E731

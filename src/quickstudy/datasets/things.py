@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.columns import LABEL_COLUMNS
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
 
 _CLASSES_OF_THE_LIBRARY = {"image": "Image", "audio": "Audio"}
-"""What the library ``datasets`` calls the kinds of columns that it decodes itself."""
+"""Names in the library ``datasets`` of the column types that it decodes itself."""
 
 
 def unpacked(
-    given: Any, kind: str | None, labels: Any = None, one_by_one: bool = False
+    given: Any, modality: str | None, labels: Any = None, one_by_one: bool = False
 ) -> tuple[list[Any], Any]:
     """The single things, and their labels if these came with them (else None).
 
     Args:
         given: things in a list, a column or an iterator; or a data set of torch or of the library
             ``datasets``, of things alone or with their labels.
-        kind: of the things, as ``Inputs.kind`` has it; None where it is not known yet.
+        modality: of the things, as ``Inputs.modality`` has it; None where it is not known yet.
         labels: those that were given beside them, if there are any.
         one_by_one: whether labels that came with the things are passed over, as nobody asks for
             any.
@@ -52,7 +52,7 @@ def unpacked(
             "or an array."
         )
     if _is_of_library(given):
-        return _of_library(given, kind, labels, one_by_one)
+        return _of_library(given, modality, labels, one_by_one)
     if isinstance(given, Mapping):
         keys = ", ".join(map(repr, list(given)[:5]))
         raise InputError(
@@ -67,9 +67,9 @@ def unpacked(
         )
     most = None if labels is None or not hasattr(labels, "__len__") else len(labels) + 1
     things = [_raw(each) for each in _listed(given, most)]
-    if things and _is_record(things[0], kind):
-        return _of_records(things, kind, labels, one_by_one)
-    return _unpaired(things, _names_of_classes(given), kind, labels, one_by_one)
+    if things and _is_record(things[0], modality):
+        return _of_records(things, modality, labels, one_by_one)
+    return _unpaired(things, _names_of_classes(given), modality, labels, one_by_one)
 
 
 def _listed(given: Any, most: int | None) -> list[Any]:
@@ -93,12 +93,12 @@ def _listed(given: Any, most: int | None) -> list[Any]:
 
 
 def _unpaired(
-    things: list[Any], names: Any, kind: str | None, labels: Any, one_by_one: bool
+    things: list[Any], names: Any, modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     """Splits pairs of an example and its label, as torch data sets return them."""
     first: Any = things[0] if things else None
     is_row = isinstance(first, tuple | list) and not _is_numbers(first)
-    if _is_sound_and_rate(first, kind, is_thing=labels is not None or one_by_one):
+    if _is_sound_and_rate(first, modality, is_thing=labels is not None or one_by_one):
         return things, None
     if is_row and len(first) == 1:
         things, is_row = [each[0] for each in things], False
@@ -118,19 +118,19 @@ def _unpaired(
     return [each[0] for each in things], found
 
 
-def _is_sound_and_rate(pair: Any, kind: str | None, is_thing: bool) -> bool:
+def _is_sound_and_rate(pair: Any, modality: str | None, is_thing: bool) -> bool:
     """Whether a pair is of samples and their rate, and not of an example and its label.
 
     Args:
         pair: the first example.
-        kind: of the examples, if that is known.
+        modality: of the examples, if that is known.
         is_thing: whether examples are to come alone, as their labels were given or none are needed.
     """
     if not isinstance(pair, tuple) or len(pair) != 2 or not is_thing:
         return False
     has_samples = isinstance(pair[0], list) or getattr(pair[0], "ndim", 0) in (1, 2)
     is_rate = isinstance(pair[1], int | float | np.number)
-    return kind == "audio" or (kind is None and has_samples and is_rate)
+    return modality == "audio" or (modality is None and has_samples and is_rate)
 
 
 def _is_numbers(row: Any) -> bool:
@@ -144,17 +144,19 @@ def _names_of_classes(given: Any) -> Any:
     return own if own is not None or inner is None else _names_of_classes(inner)
 
 
-def _is_record(thing: Any, kind: str | None) -> bool:
+def _is_record(thing: Any, modality: str | None) -> bool:
     """Whether an example is a dictionary of it and its label, perhaps."""
-    known = kind is None or kind in KINDS
+    known = modality is None or modality in MODALITIES
     return known and isinstance(thing, Mapping) and not is_recording(thing)
 
 
 def _of_records(
-    records: list[Any], kind: str | None, labels: Any, one_by_one: bool
+    records: list[Any], modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     first = records[0]
-    things = _by_usual_names(first, [name for each in _kinds(kind) for name in KINDS[each].columns])
+    things = _by_usual_names(
+        first, [name for each in _modalities(modality) for name in MODALITIES[each].columns]
+    )
     classes = _by_usual_names(first, LABEL_COLUMNS)
     lacking = "example" if not things else "label"
     if not things or (not classes and labels is None and not one_by_one):
@@ -168,8 +170,8 @@ def _of_records(
     return [_raw(each[things[0]]) for each in records], found
 
 
-def _kinds(kind: str | None) -> list[str]:
-    return [*KINDS] if kind is None else [each for each in KINDS if each == kind]
+def _modalities(modality: str | None) -> list[str]:
+    return [*MODALITIES] if modality is None else [each for each in MODALITIES if each == modality]
 
 
 def _by_usual_names(names: Iterable[str], usual: Iterable[str]) -> list[str]:
@@ -200,23 +202,23 @@ def _is_of_library(given: Any) -> bool:
 
 
 def _of_library(
-    table: Any, kind: str | None, labels: Any, one_by_one: bool
+    table: Any, modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     if not hasattr(table, "__len__"):
         raise InputError(
             f"The examples are a {type(table).__name__}, which is streamed; load it without "
             "streaming, or give a list of some of its examples."
         )
-    chosen = _column_of_things(table.features, kind)
+    chosen = _column_of_things(table.features, modality)
     found = None if one_by_one or labels is not None else _labels_of_library(table)
     return [_raw(each) for each in table[chosen]], found
 
 
-def _column_of_things(features: Mapping[str, Any], kind: str | None) -> str:
-    of_kind = {_CLASSES_OF_THE_LIBRARY.get(each) for each in _kinds(kind)}
-    chosen = [name for name, each in features.items() if type(each).__name__ in of_kind]
+def _column_of_things(features: Mapping[str, Any], modality: str | None) -> str:
+    of_modality = {_CLASSES_OF_THE_LIBRARY.get(each) for each in _modalities(modality)}
+    chosen = [name for name, each in features.items() if type(each).__name__ in of_modality]
     if len(chosen) != 1:
-        usual = [name for each in _kinds(kind) for name in KINDS[each].columns]
+        usual = [name for each in _modalities(modality) for name in MODALITIES[each].columns]
         chosen = _by_usual_names(chosen or features, usual)
     if not chosen:
         raise InputError(

@@ -83,7 +83,7 @@ def embed_stored(
             feed(digest, each)
             by_content.setdefault(digest.digest(), []).append(position)
     places = list(by_content.values())
-    if inputs.kind == "text":
+    if inputs.modality == "text":
         places.sort(key=lambda same: int((stored[same[0]] > 0).sum()))
     done = len(stored) - sum(map(len, places))
     if embedded is not None and done:

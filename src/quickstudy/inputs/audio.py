@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.remarks import remark
 from quickstudy.inputs.sound_frames import (
@@ -67,7 +68,8 @@ class AudioInputs:
         ValueError: when a setting makes no sense.
     """
 
-    kind: ClassVar[str] = "audio"
+    modality: ClassVar[str] = "audio"
+    kind = RenamedAttribute("modality")
 
     rate: int = 16000
     seconds: float = 2.0
@@ -141,7 +143,7 @@ class AudioInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.kind} | asdict(self)
+        return {"kind": self.modality} | asdict(self)
 
     def _of(self, file: Frames, raw: Any) -> Waveform:
         """The stored form of an opened sound; ``raw`` is the sound that remarks name."""

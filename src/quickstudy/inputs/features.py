@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.inputs.unreadable import UnreadableError
 
 
@@ -19,7 +20,8 @@ class FeatureInputs:
         size: D, the length of a vector.
     """
 
-    kind: ClassVar[str] = "features"
+    modality: ClassVar[str] = "features"
+    kind = RenamedAttribute("modality")
 
     size: int
 
@@ -45,4 +47,4 @@ class FeatureInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.kind, "size": self.size}
+        return {"kind": self.modality, "size": self.size}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.depth import colour_depth, from_numbers, full_colour, remark_if_black
 from quickstudy.inputs.remarks import remark
@@ -62,7 +63,8 @@ class ImageInputs:
         ValueError: when a setting makes no sense.
     """
 
-    kind: ClassVar[str] = "image"
+    modality: ClassVar[str] = "image"
+    kind = RenamedAttribute("modality")
 
     size: int = 84
     channels: int = 3
@@ -129,7 +131,7 @@ class ImageInputs:
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
         settings = asdict(self)
-        return {"kind": self.kind} | settings | {"mean": [*self.mean], "std": [*self.std]}
+        return {"kind": self.modality} | settings | {"mean": [*self.mean], "std": [*self.std]}
 
 
 def read_image(raw: Any, mode: Mode, enough: tuple[int, int] | None = None) -> Image.Image:

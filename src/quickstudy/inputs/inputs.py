@@ -1,4 +1,4 @@
-"""What every kind of input can do."""
+"""The contract of inputs of every modality."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from quickstudy.deprecated import warn_renamed
 from quickstudy.errors import InputError
 
 
@@ -15,8 +16,8 @@ from quickstudy.errors import InputError
 class Inputs(Protocol):
     """How a raw thing becomes a tensor that is stored, and that one what a network reads."""
 
-    kind: ClassVar[str]
-    """"image" and so on: data of one kind can be exchanged for other data of that kind."""
+    modality: ClassVar[str]
+    """"image", "text" and so on: data of one modality can replace other data of that modality."""
 
     def decode(self, raw: Any) -> Tensor:
         """The stored tensor ``[*shape]`` of one raw thing."""
@@ -33,6 +34,10 @@ class Inputs(Protocol):
 
 def check_inputs(given: Any) -> None:
     """Refuses what are no inputs, such as a class of them or its name (ValueError)."""
+    of_class = type(given)
+    if not hasattr(of_class, "modality") and isinstance(getattr(of_class, "kind", None), str):
+        warn_renamed(f"the attribute kind of {of_class.__name__}", "modality", stacklevel=3)
+        of_class.modality = of_class.kind
     if isinstance(given, type) or not isinstance(given, Inputs):
         called = repr(given) if isinstance(given, str) else type(given).__name__
         called = f"the class {given.__name__}" if isinstance(given, type) else called
@@ -80,7 +85,7 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
     from quickstudy.inputs.text import TextInputs
 
-    kinds: dict[str, Callable[..., Inputs]] = {
+    modalities: dict[str, Callable[..., Inputs]] = {
         "image": ImageInputs,
         "features": FeatureInputs,
         "text": TextInputs,
@@ -89,15 +94,17 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     if not isinstance(description, Mapping):
         raise InputError(f"A description of inputs is needed, not {str(description)[:60]!r}.")
     settings = dict(description)
-    kind = str(settings.pop("kind", None))
-    if kind not in kinds:
-        raise InputError(f"Inputs of kind {kind!r} are unknown; known kinds: {', '.join(kinds)}.")
+    modality = str(settings.pop("kind", None))
+    if modality not in modalities:
+        raise InputError(
+            f"Inputs of modality {modality!r} are unknown; choose {', '.join(modalities)}."
+        )
     if "pretrained" in settings:  # described by the model whose inputs they are
-        kinds |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
+        modalities |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
         settings["name"] = settings.pop("pretrained")
     try:
-        return kinds[kind](**settings)
+        return modalities[modality](**settings)
     except (TypeError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"Inputs of kind {kind!r} cannot be made from {str(settings)[:200]}: {error}."
+            f"Inputs of modality {modality!r} cannot be made from {str(settings)[:200]}: {error}."
         ) from error

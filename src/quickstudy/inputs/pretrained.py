@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.depth import remark_if_black
 from quickstudy.inputs.images import read_image
@@ -36,7 +37,8 @@ class PretrainedImageInputs:
         ImportError: the extra "pretrained" is not installed.
     """
 
-    kind: ClassVar[str] = "image"
+    modality: ClassVar[str] = "image"
+    kind = RenamedAttribute("modality")
 
     name: str
     revision: str | None = None
@@ -82,7 +84,7 @@ class PretrainedImageInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.kind, "pretrained": self.name, "revision": self.revision}
+        return {"kind": self.modality, "pretrained": self.name, "revision": self.revision}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class PretrainedTextInputs:
         ImportError: the extra "pretrained" is not installed.
     """
 
-    kind: ClassVar[str] = "text"
+    modality: ClassVar[str] = "text"
+    kind = RenamedAttribute("modality")
 
     name: str
     revision: str | None = None
@@ -145,7 +148,7 @@ class PretrainedTextInputs:
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
         return {
-            "kind": self.kind,
+            "kind": self.modality,
             "pretrained": self.name,
             "revision": self.revision,
             "length": self.length,

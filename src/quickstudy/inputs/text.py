@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs.unreadable import EmptyError, UnreadableError
 
@@ -49,7 +50,8 @@ class TextInputs:
         ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is not from 1 to 2**20.
     """
 
-    kind: ClassVar[str] = "text"
+    modality: ClassVar[str] = "text"
+    kind = RenamedAttribute("modality")
 
     tokenizer: str = field(repr=False)
     length: int = 64
@@ -140,7 +142,7 @@ class TextInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to make this object again, as JSON-ready values."""
-        return {"kind": self.kind} | asdict(self)
+        return {"kind": self.modality} | asdict(self)
 
     @cached_property
     def _parsed(self) -> Tokenizer:

@@ -67,10 +67,10 @@ def _source_name(source: TaskSource) -> str:
 
 def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
     """Refuses to rotate, move or mirror what is no image."""
-    if augmentation.changes and inputs.kind != "image":
+    if augmentation.changes and inputs.modality != "image":
         raise InputError(
-            f"Augmentation changes images, and the training data are of kind {inputs.kind!r}. "
-            "Leave the settings of `augmentation` as they are by default."
+            "Augmentation changes images, and the training data are of modality "
+            f"{inputs.modality!r}. Leave the settings of `augmentation` as they are by default."
         )
 
 

@@ -164,7 +164,7 @@ def test_inputs_survive_json(encoders):
     assert isinstance(inputs, PretrainedImageInputs)
     again = inputs_from_dict(inputs.to_dict())
     assert again == inputs
-    assert again.kind == "image"
+    assert again.modality == "image"
     assert torch.equal(again.decode(picture()), inputs.decode(picture()))
 
 

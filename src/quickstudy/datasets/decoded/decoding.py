@@ -85,7 +85,7 @@ def decoded_batches(
             for called, raw in part:
                 result: Tensor | UnreadableError
                 try:
-                    is_text_file = inputs.kind == "text" and isinstance(raw, Path)
+                    is_text_file = inputs.modality == "text" and isinstance(raw, Path)
                     thing = read_text_file(raw) if is_text_file else raw
                     result = inputs.decode(thing)
                     if not isinstance(result, Tensor):

@@ -32,7 +32,7 @@ class Benchmark:
     Args:
         name: what ``load_dataset`` takes.
         description: one line on what it is.
-        kind: of its things: "image", "text" or "audio".
+        modality: "image", "text" or "audio".
         classes: the number of classes, before rotation.
         examples_per_class: the number of examples of each class, or the least and the most; None
             where this depends on the release.
@@ -51,7 +51,7 @@ class Benchmark:
 
     name: str
     description: str
-    kind: str
+    modality: str
     classes: int
     examples_per_class: int | tuple[int, int] | None
     splits: tuple[str, ...]
@@ -189,7 +189,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="glyphs",
             description="letters of 15 scripts drawn in many hands from fonts",
-            kind="image",
+            modality="image",
             inputs=_INK_ON_PAPER,
             classes=680,
             examples_per_class=20,
@@ -200,7 +200,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="omniglot",
             description="handwritten characters of 50 alphabets",
-            kind="image",
+            modality="image",
             inputs=_INK_ON_PAPER,
             classes=1623,
             examples_per_class=20,
@@ -215,7 +215,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="cifar100",
             description="colour photographs of 100 kinds of things",
-            kind="image",
+            modality="image",
             inputs=ImageInputs(
                 size=32,
                 channels=3,
@@ -238,7 +238,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             name="clinc150",
             description="what people ask an assistant for, in 10 domains; configuration "
             "out_of_scope holds questions of no intent",
-            kind="text",
+            modality="text",
             classes=150,
             examples_per_class=150,
             splits=PROTAUGMENT,
@@ -252,7 +252,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="banking77",
             description="what customers ask a bank",
-            kind="text",
+            modality="text",
             classes=77,
             examples_per_class=(75, 227),
             splits=PROTAUGMENT,
@@ -265,7 +265,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="fsdd",
             description="English digits spoken by 6 people",
-            kind="audio",
+            modality="audio",
             classes=10,
             examples_per_class=300,
             splits=("halves",),
@@ -280,7 +280,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="dspspeech20",
             description="Mandarin and English words, each spoken by 34 people",
-            kind="audio",
+            modality="audio",
             classes=20,
             examples_per_class=68,
             splits=("words",),
@@ -294,7 +294,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="speech_commands",
             description="English words spoken by many people, and silence",
-            kind="audio",
+            modality="audio",
             classes=36,
             examples_per_class=None,
             splits=("digits",),
@@ -310,7 +310,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(
             name="esc50",
             description="sounds of nature, animals, people, homes and cities",
-            kind="audio",
+            modality="audio",
             classes=50,
             examples_per_class=40,
             splits=("families",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.datasets.sources.parts import training_parts
 from quickstudy.datasets.sources.table import Table, codes, first_values
@@ -91,9 +91,9 @@ class Tables:
 
 @dataclass(frozen=True)
 class Held:
-    """What a column holds: things of a kind, or paths of files of that kind."""
+    """What a column holds: items of one modality, or the paths of their files."""
 
-    kind: str
+    modality: str
     are_paths: bool = False
 
 
@@ -106,34 +106,34 @@ class Found:
     held: Held
 
 
-def find_columns(tables: Tables, columns: Columns, kind: str | None) -> Found:
+def find_columns(tables: Tables, columns: Columns, modality: str | None) -> Found:
     """The columns of inputs and of classes.
 
     Args:
         tables: to look into.
         columns: what is known already.
-        kind: of inputs that is wanted; None to take what there is.
+        modality: of inputs that is wanted; None to take what there is.
 
     Raises:
         ValueError: it is not clear which they are, or those named do not hold such things.
     """
-    held = held_by_columns(tables, kind)
-    found = columns.input or _input_column(tables, columns, held, kind)
+    held = held_by_columns(tables, modality)
+    found = columns.input or _input_column(tables, columns, held, modality)
     for column in (found, columns.label):
         if column is not None and column not in tables.features:
             raise InputError(
                 f"{tables.name} has no column {column!r}. {described(tables.features)}"
             )
-    if found not in held or kind not in (None, held[found].kind):
+    if found not in held or modality not in (None, held[found].modality):
         raise InputError(
-            f"The column {found!r} of {tables.name} cannot be read as {_plural(kind)}. "
+            f"The column {found!r} of {tables.name} cannot be read as {_plural(modality)}. "
             f"{described(tables.features)}"
         )
     return Found(found, columns.label or _label_column(tables, found), held[found])
 
 
-def held_by_columns(tables: Tables, kind: str | None = None) -> dict[str, Held]:
-    """What each column holds that can hold inputs; ``kind`` is what doubtful ones are taken for."""
+def held_by_columns(tables: Tables, modality: str | None = None) -> dict[str, Held]:
+    """What each column holds that can hold inputs; doubtful ones are taken for ``modality``."""
     import datasets
 
     held = {}
@@ -144,13 +144,13 @@ def held_by_columns(tables: Tables, kind: str | None = None) -> dict[str, Held]:
         elif isinstance(feature, datasets.Audio):
             held[key] = Held("audio")
         elif dtype in ("string", "large_string"):
-            of_files = _kind_of_paths(tables, key) if tables.strings_are_paths else None
-            use_files = of_files is not None and kind in (None, of_files)
+            of_files = _modality_of_paths(tables, key) if tables.strings_are_paths else None
+            use_files = of_files is not None and modality in (None, of_files)
             held[key] = Held(of_files, True) if of_files and use_files else Held("text")
         elif dtype in ("binary", "large_binary") or _is_encoded(feature):
-            media = [each.name for each in KINDS.values() if each.name != "text"]
-            usual = [each for each in media if key.lower() in KINDS[each].columns]
-            likely = kind if kind in media else usual[0] if len(usual) == 1 else None
+            media = [each.name for each in MODALITIES.values() if each.name != "text"]
+            usual = [each for each in media if key.lower() in MODALITIES[each].columns]
+            likely = modality if modality in media else usual[0] if len(usual) == 1 else None
             if likely is not None:
                 held[key] = Held(likely)
     return held
@@ -161,13 +161,13 @@ def _is_encoded(feature: Any) -> bool:
     return isinstance(feature, dict) and "bytes" in feature
 
 
-def _kind_of_paths(tables: Tables, column: str) -> str | None:
+def _modality_of_paths(tables: Tables, column: str) -> str | None:
     values = first_values(tables.main, column, _LOOKED_AT)
     paths = [value for value in values if value and isinstance(value, str)]
-    kinds = {kind_of_file(path) for path in paths}
-    kind = kinds.pop() if len(kinds) == 1 else None
+    modalities = {modality_of_file(path) for path in paths}
+    modality = modalities.pop() if len(modalities) == 1 else None
     # A text may happen to end as a file does.
-    return None if kind == "text" and not _is_file(tables.roots[0], paths[0]) else kind
+    return None if modality == "text" and not _is_file(tables.roots[0], paths[0]) else modality
 
 
 def _is_file(root: Path, path: str) -> bool:
@@ -178,25 +178,26 @@ def _is_file(root: Path, path: str) -> bool:
 
 
 def _input_column(
-    tables: Tables, columns: Columns, held: Mapping[str, Held], kind: str | None
+    tables: Tables, columns: Columns, held: Mapping[str, Held], modality: str | None
 ) -> str:
     usable = {
         key: each
         for key, each in held.items()
-        if key != columns.label and kind in (None, each.kind)
+        if key != columns.label and modality in (None, each.modality)
     }
     # Where there are images or sounds, the strings beside them are about them.
-    media = {key: each for key, each in usable.items() if each.kind != "text"}
+    media = {key: each for key, each in usable.items() if each.modality != "text"}
     stored = {key: each for key, each in media.items() if not each.are_paths}
     unlike_labels = {k: each for k, each in usable.items() if k.lower() not in LABEL_COLUMNS}
     candidates = stored or media or unlike_labels or usable
-    kinds = {each.kind for each in candidates.values()}
+    modalities = {each.modality for each in candidates.values()}
     found = None
-    if len(kinds) == 1:
-        found = _the_only_or_usual([*candidates], KINDS[next(iter(kinds))].columns)
+    if len(modalities) == 1:
+        found = _the_only_or_usual([*candidates], MODALITIES[next(iter(modalities))].columns)
     if found is None:
-        what = " and of ".join(KINDS[each].nouns for each in sorted(kinds)) or _plural(kind)
-        several = f"columns of {what}" if len(kinds) > 1 else f"several columns of {what}"
+        nouns = [MODALITIES[each].nouns for each in sorted(modalities)]
+        what = " and of ".join(nouns) or _plural(modality)
+        several = f"columns of {what}" if len(modalities) > 1 else f"several columns of {what}"
         raise InputError(
             f"{tables.name} has {several if candidates else f'no column of {what}'}. "
             f"{described(tables.features)} If one of them holds the inputs to be used, name it "
@@ -240,8 +241,8 @@ def _the_only_or_usual(
     return next((known[name] for name in usual if name in known), None)
 
 
-def _plural(kind: str | None) -> str:
-    return "images, texts or sounds" if kind is None else KINDS[kind].nouns
+def _plural(modality: str | None) -> str:
+    return "images, texts or sounds" if modality is None else MODALITIES[modality].nouns
 
 
 def described(features: Mapping[str, Any]) -> str:

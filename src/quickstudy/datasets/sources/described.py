@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.columns import Tables, find_columns
 from quickstudy.datasets.sources.listing import Listing
 from quickstudy.datasets.sources.notes import remembered
@@ -77,18 +77,18 @@ class DescribedFolder(TableSource):
             parts |= _by_part(table, inside if inside != "." else PurePosixPath(path).stem)
         yield Tables(parts, str(self.folder), self.folder, [self.folder])
 
-    def notes(self, kind: str) -> Sequence[str]:
+    def notes(self, modality: str) -> Sequence[str]:
         """How many files beside the tables have no row in them."""
         named = set(remembered({"named by": self.identity(), "for": "notes"}, self._named))
         without = [
             file.path
             for file in self.listing.files
-            if kind_of_file(file.path) == kind and file.path not in named
+            if modality_of_file(file.path) == modality and file.path not in named
         ]
-        if not without or kind == "text":
+        if not without or modality == "text":
             return []
         return [
-            f"{len(without)} {KINDS[kind].nouns} in {self.folder} have no row in "
+            f"{len(without)} {MODALITIES[modality].nouns} in {self.folder} have no row in "
             f"{' or '.join(self.files)} and are left out: {without[0]!r} is the first."
         ]
 

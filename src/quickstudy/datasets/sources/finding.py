@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quickstudy.datasets.decoded.decoding import RawExamples
-from quickstudy.datasets.kinds import kind_of_file
+from quickstudy.datasets.modalities import modality_of_file
 from quickstudy.datasets.sources.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, Benchmark
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.described import DescribedFolder, described_files
@@ -34,19 +34,19 @@ GLYPHS_PER_CLASS = 20
 class Source(Protocol):
     """Where raw examples come from."""
 
-    def kind(self) -> str:
-        """The kind of inputs that they are; quick to find out, at least the second time."""
+    def modality(self) -> str:
+        """Their modality; quick to find out, at least the second time."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
         """What the raw examples follow from; quick to find out."""
         ...
 
-    def notes(self, kind: str) -> Sequence[str]:
+    def notes(self, modality: str) -> Sequence[str]:
         """Warnings for every time they are read, cached or not; quick to compute."""
         ...
 
-    def parts(self, kind: str) -> Sequence[str]:
+    def parts(self, modality: str) -> Sequence[str]:
         """The names of the parts, such as train and test, that hold labelled examples."""
         ...
 
@@ -58,15 +58,15 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, kind: str) -> AbstractContextManager[RawExamples]:
-        """Opens the raw examples, taken for inputs of this kind."""
+    def read(self, modality: str) -> AbstractContextManager[RawExamples]:
+        """Opens the raw examples, taken for inputs of this modality."""
         ...
 
 
 class DrawnGlyphs:
     """The built-in letters, as a source."""
 
-    def kind(self) -> str:
+    def modality(self) -> str:
         """Images."""
         return "image"
 
@@ -82,11 +82,11 @@ class DrawnGlyphs:
             "fonts": version("matplotlib"),
         }
 
-    def notes(self, kind: str) -> Sequence[str]:
+    def notes(self, modality: str) -> Sequence[str]:
         """None."""
         return ()
 
-    def parts(self, kind: str) -> Sequence[str]:
+    def parts(self, modality: str) -> Sequence[str]:
         """None; the alphabets make a split."""
         return ()
 
@@ -95,7 +95,7 @@ class DrawnGlyphs:
         raise InputError(f"glyphs has no data split {data_split!r}; it has no data splits at all.")
 
     @contextmanager
-    def read(self, kind: str) -> Iterator[RawExamples]:
+    def read(self, modality: str) -> Iterator[RawExamples]:
         """Draws them."""
         from quickstudy.datasets.sources.glyphs import draw_glyphs
 
@@ -217,7 +217,7 @@ def _without_wrapping(listing: Listing) -> Listing:
             return listing
         inner = listing.inside(*tops)
         directly = [file.path for file in inner.files if "/" not in file.path]
-        is_class = any(kind_of_file(path) and not is_about_the_data(path) for path in directly)
+        is_class = any(modality_of_file(path) and not is_about_the_data(path) for path in directly)
         if is_class and not described_files(inner):
             return listing
         listing = inner
@@ -226,7 +226,7 @@ def _without_wrapping(listing: Listing) -> Listing:
 def _is_data(path: str) -> bool:
     if path.lower().endswith(TABLE_ENDINGS):
         return "/" not in path or not path.lower().endswith(".json")
-    return kind_of_file(path) is not None and not ("/" not in path and is_about_the_data(path))
+    return modality_of_file(path) is not None and not ("/" not in path and is_about_the_data(path))
 
 
 def _is_repository(listing: Listing) -> bool:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from quickstudy.datasets.decoded.decoding import RawExamples
-from quickstudy.datasets.kinds import KINDS, kind_of_file
+from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.layout import Layout, lay_out
 from quickstudy.datasets.sources.listing import (
     FoundFile,
@@ -27,7 +27,7 @@ FOLDERS_SPLIT = "folders"
 """The published split of a folder whose classes lie in train, validation and test folders."""
 
 CLEAR_MAJORITY = 3
-"""A folder holds things of a kind when they outnumber those of all others so many times."""
+"""A folder holds a modality whose files outnumber all others by this factor."""
 
 _LAYOUT_VERSION = 2
 
@@ -57,60 +57,61 @@ class ClassFolders:
             return about
         return about | {"layout": _LAYOUT_VERSION, "data_split": self.data_split}
 
-    def kind(self) -> str:
-        """The kind of thing that clearly most files in class folders hold.
+    def modality(self) -> str:
+        """The modality of the clear majority of files in class folders.
 
         Raises:
-            ValueError: there are no such files, or none of the kinds is in a clear majority.
+            ValueError: there are no such files, or no modality is in a clear majority.
         """
         folder = self.listing.folder
         if not self._folders(None):
-            loose = Counter(kind_of_file(f.path) for f in self._files).most_common(1)
-            return str(loose[0][0]) if loose else next(iter(KINDS))  # reading will refuse it
-        counts = self._kinds_in(self._classes(None))
-        kind, most = next(iter(counts.items()))
+            loose = Counter(modality_of_file(f.path) for f in self._files).most_common(1)
+            return str(loose[0][0]) if loose else next(iter(MODALITIES))  # reading will refuse it
+        counts = self._counts_in(self._classes(None))
+        modality, most = next(iter(counts.items()))
         rest = sum(counts.values()) - most
         if not rest:
-            return kind
+            return modality
         if most < CLEAR_MAJORITY * rest:
             raise InputError(
-                f"The folder {folder} mixes kinds of files: {_listed(counts)}. Take out what are "
+                f"The folder {folder} mixes modalities: {_listed(counts)}. Take out what are "
                 "no examples, or say by `inputs` which are meant (ImageInputs, TextInputs, "
                 "AudioInputs)."
             )
-        return kind
+        return modality
 
-    def _kinds_in(self, folders: Collection[str]) -> dict[str, int]:
-        """How many files of each kind lie in folders, most frequent first."""
+    def _counts_in(self, folders: Collection[str]) -> dict[str, int]:
+        """How many files of each modality lie in folders, most frequent first."""
         within = [file.path for file in self._files if file.folder in folders]
-        found = Counter(kind_of_file(path) for path in within if not is_about_the_data(path))
-        return {str(kind): count for kind, count in found.most_common()}
+        found = Counter(modality_of_file(path) for path in within if not is_about_the_data(path))
+        return {str(modality): count for modality, count in found.most_common()}
 
-    def parts(self, kind: str) -> Sequence[str]:
+    def parts(self, modality: str) -> Sequence[str]:
         """The names of the folders that are parts of the data; empty if there are none."""
-        return self._layout(kind).parts
+        return self._layout(modality).parts
 
-    def notes(self, kind: str) -> list[str]:
-        """Warnings for every time the files of a kind are read.
+    def notes(self, modality: str) -> list[str]:
+        """Warnings for every time the files of a modality are read.
 
         Raises:
             ValueError: as :meth:`read`.
         """
-        folder, nouns, layout = self.listing.folder, KINDS[kind].nouns, self._layout(kind)
-        classes = self._classes(kind)
-        notes = [*layout.notes, *self._empty_folders(kind)]
-        counts = self._kinds_in(classes)
-        if {*counts} - {kind}:
+        folder, layout = self.listing.folder, self._layout(modality)
+        nouns = MODALITIES[modality].nouns
+        classes = self._classes(modality)
+        notes = [*layout.notes, *self._empty_folders(modality)]
+        counts = self._counts_in(classes)
+        if {*counts} - {modality}:
             notes.append(
                 f"The class folders of {folder} hold {_listed(counts)}: only the {nouns} are read."
             )
         loose = [
             file.path
             for file in self._files
-            if kind_of_file(file.path) == kind and file.folder not in layout.places
+            if modality_of_file(file.path) == modality and file.folder not in layout.places
         ]
         if layout.parts and self.data_split is None:
-            notes.append(pooling_note(f"the folder {folder}", self._classes_of_parts(kind)))
+            notes.append(pooling_note(f"the folder {folder}", self._classes_of_parts(modality)))
         without = [folder for folder, (_, part) in layout.places.items() if not part]
         if without and self.data_split is not None:
             notes.append(
@@ -128,7 +129,7 @@ class ClassFolders:
         unknown = [
             file.path
             for file in self.listing.files
-            if kind_of_file(file.path) is None
+            if modality_of_file(file.path) is None
             and not is_about_the_data(file.path)
             and any(path in classes for path in _with_parents(file.folder))
         ]
@@ -142,8 +143,8 @@ class ClassFolders:
 
     @property
     def has_parts(self) -> bool:
-        """Whether the folder has parts, for files of any kind."""
-        return any(self._layout(kind).parts for kind in KINDS if self._folders(kind))
+        """Whether the folder has parts, for files of any modality."""
+        return any(self._layout(each).parts for each in MODALITIES if self._folders(each))
 
     def chosen(self, data_split: str) -> ClassFolders:
         """The same folder with only the examples of some of its parts.
@@ -154,40 +155,40 @@ class ClassFolders:
         return ClassFolders(self.listing, data_split)
 
     @contextmanager
-    def read(self, kind: str) -> Iterator[RawExamples]:
-        """The files of a kind by class, both in alphabetical order.
+    def read(self, modality: str) -> Iterator[RawExamples]:
+        """The files of a modality by class, both in alphabetical order.
 
         Raises:
             ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
                 requested part does not exist.
         """
         folder = self.listing.folder
-        self._empty_folders(kind)
-        class_of = self._classes(kind)
+        self._empty_folders(modality)
+        class_of = self._classes(modality)
         classes: dict[str, list[str]] = {}
         for file in self._files:
-            if file.folder in class_of and kind_of_file(file.path) == kind:
+            if file.folder in class_of and modality_of_file(file.path) == modality:
                 classes.setdefault(class_of[file.folder], []).append(file.path)
         names = sorted(classes)
         paths = [path for name in names for path in classes[name]]
-        noun = KINDS[kind].noun
+        noun = MODALITIES[modality].noun
 
         def rows(start: int) -> Iterator[tuple[str, Any]]:
             for path in paths[start:]:
                 yield f"The {noun} {str(folder / path)!r}", folder / path
 
-        splits = split_by_parts(FOLDERS_SPLIT, self._classes_of_parts(kind))
+        splits = split_by_parts(FOLDERS_SPLIT, self._classes_of_parts(modality))
         yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
 
     @property
     def looks_right(self) -> bool:
-        """Whether there are files of some kind in two folders or more that may be classes."""
+        """Whether there are files of some modality in two folders or more that may be classes."""
         tops = {f.path.partition("/")[0] for f in self._files if "/" in f.path}
         return len(tops) > 1 and not all(map(part_of, tops))
 
     @property
     def holds_classes(self) -> bool:
-        """Whether two class folders or more hold files of one kind."""
+        """Whether two class folders or more hold files of one modality."""
         try:
             return len(self._layout(None).class_names) > 1
         except ValueError:
@@ -195,38 +196,40 @@ class ClassFolders:
 
     @cached_property
     def _files(self) -> list[FoundFile]:
-        return [file for file in self.listing.files if kind_of_file(file.path)]
+        return [file for file in self.listing.files if modality_of_file(file.path)]
 
-    def _folders(self, kind: str | None) -> list[str]:
-        """The folders below the top one with files of a kind, or of any kind if it is None."""
+    def _folders(self, modality: str | None) -> list[str]:
+        """The folders below the top one with files of a modality, or of any if it is None."""
         return sorted(
             {
                 file.folder
                 for file in self._files
-                if file.folder and kind in (None, kind_of_file(file.path))
+                if file.folder and modality in (None, modality_of_file(file.path))
             }
         )
 
-    def _layout(self, kind: str | None) -> Layout:
-        """The layout of the folders with files of one kind, or of all kinds together."""
-        if kind not in self._layouts:
-            folder, nouns = self.listing.folder, KINDS[kind].nouns if kind else "files"
-            folders = self._folders(kind)
+    def _layout(self, modality: str | None) -> Layout:
+        """The layout of the folders with files of one modality, or of all together."""
+        if modality not in self._layouts:
+            folder, nouns = self.listing.folder, MODALITIES[modality].nouns if modality else "files"
+            folders = self._folders(modality)
             if not folders:
                 raise self._without_folders(nouns)
             layout = lay_out(folders, str(folder), nouns)
-            self._layouts[kind] = layout
-        return self._layouts[kind]
+            self._layouts[modality] = layout
+        return self._layouts[modality]
 
     def _without_folders(self, nouns: str) -> InputError:
         """The message about a folder without sub-folders that hold such files."""
         folder = self.listing.folder
         loose = [f for f in self._files if not f.folder and not is_about_the_data(f.path)]
-        loose = [f for f in loose if KINDS[str(kind_of_file(f.path))].nouns in (nouns, "files")]
+        loose = [
+            f for f in loose if MODALITIES[str(modality_of_file(f.path))].nouns in (nouns, "files")
+        ]
         what, hint = f"{len(loose)} {nouns} but no sub-folder with {nouns}", ""
         if not loose:
             what = f"no {nouns}" if self._files else "no images, texts or sounds"
-            others = [f.path for f in self.listing.files if not kind_of_file(f.path)]
+            others = [f.path for f in self.listing.files if not modality_of_file(f.path)]
             if others and not self._files:
                 hint = f" It holds {counted_endings(others)}.{what_to_do_about(others)}"
         return InputError(
@@ -239,9 +242,9 @@ class ClassFolders:
             return layout.parts
         return chosen_parts(self.data_split, layout.parts, f"The folder {self.listing.folder}")
 
-    def _classes(self, kind: str | None) -> dict[str, str]:
+    def _classes(self, modality: str | None) -> dict[str, str]:
         """The class of each folder with files, in the requested parts."""
-        layout = self._layout(kind)
+        layout = self._layout(modality)
         wanted = {*self._wanted_parts(layout)}
         return {
             folder: name
@@ -249,9 +252,9 @@ class ClassFolders:
             if self.data_split is None or part in wanted
         }
 
-    def _classes_of_parts(self, kind: str) -> dict[str, set[str]]:
+    def _classes_of_parts(self, modality: str) -> dict[str, set[str]]:
         """The classes in each requested part."""
-        layout = self._layout(kind)
+        layout = self._layout(modality)
         classes: dict[str, set[str]] = {part: set() for part in self._wanted_parts(layout)}
         for name, part in layout.places.values():
             if part in classes:
@@ -263,20 +266,20 @@ class ClassFolders:
         try:
             return not self._folders(None) or self._layout(None).is_plain
         except ValueError:
-            return False  # reading refuses it, unless the files of one kind alone are well laid out
+            return False  # reading refuses it, unless the files of one modality are well laid out
 
-    def _empty_folders(self, kind: str) -> list[str]:
+    def _empty_folders(self, modality: str) -> list[str]:
         """Notes on class folders without files whose classes have files elsewhere.
 
         Raises:
-            ValueError: a class folder has no files of this kind, nor has its class elsewhere.
+            ValueError: a class folder has no files of this modality, nor has its class elsewhere.
         """
-        folder, layout = self.listing.folder, self._layout(kind)
-        used = {path for each in self._folders(kind) for path in _with_parents(each)}
+        folder, layout = self.listing.folder, self._layout(modality)
+        used = {path for each in self._folders(modality) for path in _with_parents(each)}
         unused = [path for path in self.listing.folders if path not in used]
         places = {path: layout.place(path) for path in unused}
         empty = [path for path, place in places.items() if place]
-        nouns = KINDS[kind].nouns
+        nouns = MODALITIES[modality].nouns
         known: list[str] = []
         if layout.parts:
             classes = layout.class_names
@@ -284,7 +287,7 @@ class ClassFolders:
             known += [path for path in unused if part_of(path) and not places[path]]
             empty = [path for path in empty if path not in known]
         if empty:
-            endings = sorted(KINDS[kind].endings)
+            endings = sorted(MODALITIES[modality].endings)
             within = [f.path for f in self.listing.files if f.path.startswith(f"{empty[0]}/")]
             is_link = any((folder / path).is_symlink() for path in _with_parents(empty[0]))
             if is_link and not within:
@@ -304,8 +307,8 @@ class ClassFolders:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    """How many files there are of each kind: ``16 images, 2 sounds``."""
-    return ", ".join(f"{count} {KINDS[each].nouns}" for each, count in counts.items())
+    """How many files there are of each modality: ``16 images, 2 sounds``."""
+    return ", ".join(f"{count} {MODALITIES[each].nouns}" for each, count in counts.items())
 
 
 def _with_parents(path: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.datasets.decoded.decoding import RawExamples, Splits
-from quickstudy.datasets.kinds import KINDS
+from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.sources.layout import same_names
 from quickstudy.datasets.sources.parts import known_parts
@@ -77,7 +77,7 @@ def _named_values(column: str, name: str, splits: Splits) -> list[str]:
     )
 
 
-def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> RawExamples:
+def raw_examples(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> RawExamples:
     """Pools the data splits that are wanted and says of which class each of their examples is.
 
     Only the columns of classes and of wanted values are read; the inputs are, piece by piece, when
@@ -87,12 +87,12 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None)
         tables: where the examples are.
         columns: where in them, as far as it is known.
         rows: which of them.
-        kind: of the inputs, where it is known.
+        modality: of the inputs, where it is known.
 
     Raises:
         ValueError: there are no such columns, data splits, values or files.
     """
-    chosen = _choose(tables, columns, rows, kind)
+    chosen = _choose(tables, columns, rows, modality)
     parts, found, numbers = chosen.tables, chosen.found, chosen.numbers
     splits, pooling = split_and_pooling(chosen.classes_of_parts(), tables.name, rows.data_split)
     sizes = np.bincount(chosen.classes, minlength=len(chosen.names)).tolist()
@@ -103,12 +103,12 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, kind: str | None)
     return RawExamples(chosen.names, sizes, some, splits, chosen.classes, chosen.notes, pooling)
 
 
-def labelled_parts(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> list[str]:
+def labelled_parts(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> list[str]:
     """The names of the parts, such as train and test, that have labelled rows; in order.
 
     Args, Raises: as :func:`raw_examples`.
     """
-    return known_parts([*_choose(tables, columns, rows, kind).classes_of_parts()])
+    return known_parts([*_choose(tables, columns, rows, modality).classes_of_parts()])
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ class _Chosen:
         return self.part.classes(self.numbers, self.classes, self.names)
 
 
-def _choose(tables: Tables, columns: Columns, rows: Rows, kind: str | None) -> _Chosen:
+def _choose(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> _Chosen:
     tables = of_data_split(tables, rows.data_split)
-    found = find_columns(tables, columns, kind)
+    found = find_columns(tables, columns, modality)
     needed = list(dict.fromkeys([found.input, found.label, *rows.where]))
     unknown = [column for column in needed if column not in tables.features]
     if unknown:
@@ -299,8 +299,8 @@ def _rows(
 
 def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
     """What messages call an input, and the raw thing itself."""
-    called = f"{KINDS[found.held.kind].noun.capitalize()} {number}"
-    if found.held.kind == "text" and not found.held.are_paths:
+    called = f"{MODALITIES[found.held.modality].noun.capitalize()} {number}"
+    if found.held.modality == "text" and not found.held.are_paths:
         return called, value or ""
     path = value if isinstance(value, str) else None
     content: Any = value if isinstance(value, bytes) else None

@@ -60,8 +60,8 @@ class TableSource(ABC):
         """Which columns and rows, JSON-ready."""
         return {"columns": vars(self.columns), "rows": vars(self.rows)}
 
-    def kind(self) -> str:
-        """The kind of the inputs, as the columns have it.
+    def modality(self) -> str:
+        """The modality of the inputs, according to the columns.
 
         Raises:
             ValueError: it is not clear which column holds them.
@@ -70,35 +70,35 @@ class TableSource(ABC):
         def look() -> str:
             with self.opened() as tables:
                 chosen = of_data_split(tables, self.rows.data_split)
-                return find_columns(chosen, self.columns, None).held.kind
+                return find_columns(chosen, self.columns, None).held.modality
 
         return str(remembered({"kind of": self.identity()}, look))
 
-    def notes(self, kind: str) -> Sequence[str]:
+    def notes(self, modality: str) -> Sequence[str]:
         """None; warnings about tables come with their rows."""
         return ()
 
-    def parts(self, kind: str) -> Sequence[str]:
+    def parts(self, modality: str) -> Sequence[str]:
         """The names of the parts, such as train and test, that have labelled rows.
 
         Raises:
             ValueError: as :func:`raw_examples`.
         """
         with self.opened() as tables:
-            return labelled_parts(tables, self.columns, self.rows, kind)
+            return labelled_parts(tables, self.columns, self.rows, modality)
 
     def chosen(self, data_split: str) -> Self:
         """The same tables with only the rows of some data splits; see :class:`Source`."""
         return replace(self, rows=replace(self.rows, data_split=data_split))
 
     @contextmanager
-    def read(self, kind: str) -> Iterator[RawExamples]:
+    def read(self, modality: str) -> Iterator[RawExamples]:
         """The examples of the data splits that are wanted, together.
 
         Few-shot splits are by class.
         """
         with self.opened() as tables:
-            yield raw_examples(tables, self.columns, self.rows, kind)
+            yield raw_examples(tables, self.columns, self.rows, modality)
 
 
 @dataclass(frozen=True)

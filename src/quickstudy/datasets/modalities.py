@@ -1,4 +1,4 @@
-"""The kinds of things that are read: how their files end, and what their columns are called."""
+"""The modalities: how their files end, and what their columns are called."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SOUND_ENDINGS = frozenset(
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of things.
+class Modality:
+    """What is read: images, texts or sounds.
 
     Args:
-        name: as ``Inputs.kind`` has it.
+        name: as ``Inputs.modality`` has it.
         noun: one of them, in messages.
         endings: of its files, in small letters.
         columns: usual names of a table's column of them, in small letters, the most usual first.
@@ -43,16 +43,16 @@ class Kind:
 
 _FILES = ("file", "path", "file_name", "filename", "file_path", "filepath")
 
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
+MODALITIES: Mapping[str, Modality] = {
+    modality.name: modality
+    for modality in (
+        Modality(
             "image",
             "image",
             IMAGE_ENDINGS,
             ("image", "img", "picture", "photo", "pixels", "image_path", "image_file", *_FILES),
         ),
-        Kind(
+        Modality(
             "text",
             "text",
             TEXT_ENDINGS,
@@ -61,7 +61,7 @@ KINDS: Mapping[str, Kind] = {
                 *("review", "message", "comment", "tweet", "title", "headline", "body", "input"),
             ),
         ),
-        Kind(
+        Modality(
             "audio",
             "sound",
             SOUND_ENDINGS,
@@ -72,10 +72,12 @@ KINDS: Mapping[str, Kind] = {
         ),
     )
 }
-"""By the name that ``Inputs.kind`` has."""
+"""By the name that ``Inputs.modality`` has."""
 
 
-def kind_of_file(path: str) -> str | None:
+def modality_of_file(path: str) -> str | None:
     """The kind of thing that a file holds, by its ending; None for any other file."""
     ending = PurePath(path).suffix.lower()
-    return next((kind.name for kind in KINDS.values() if ending in kind.endings), None)
+    return next(
+        (modality.name for modality in MODALITIES.values() if ending in modality.endings), None
+    )
