@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from quickstudy.classifier.changes import chosen, relabelled, removed
 from quickstudy.classifier.explanation import Explanation
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.hub import downloaded, upload
@@ -189,6 +190,41 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 return self.fit(X, y)
             model, X = self._asked(X)
             return self._learned(model.extended(X, y))
+
+    def remove(self, *, label: Any = None, examples: Sequence[int] | None = None) -> Self:
+        """Forgets a class or single examples: as :meth:`fit` on the others.
+
+        Args:
+            label: of the class to remove.
+            examples: numbers of the examples to remove, counted from 0 in the order in which they
+                were given.
+
+        Raises:
+            InputError: when there is no such class or example, or one class only would be left.
+        """
+        check_is_fitted(self)
+        with _lock_of(self):
+            return self._learned(removed(self.model_, chosen(self.model_, label, examples)))
+
+    def relabel(
+        self, new: Any, *, label: Any = None, examples: Sequence[int] | None = None
+    ) -> Self:
+        """Gives a class, or single examples, another label: as :meth:`fit` with these labels.
+
+        Args:
+            new: the label from now on; that of another class joins the two.
+            label: of the class to rename.
+            examples: numbers of the examples to relabel, counted from 0 in the order in which they
+                were given.
+
+        Raises:
+            InputError: when there is no such class or example, the new label is of another type
+                than the others, or one class only would be left.
+        """
+        check_is_fitted(self)
+        with _lock_of(self):
+            some = chosen(self.model_, label, examples)
+            return self._learned(relabelled(self.model_, some, new))
 
     def predict(self, X: Any, reject: bool | float | None = None) -> Labels:
         """The labels ``[Q]`` of inputs X.

@@ -65,6 +65,18 @@ class Support:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def rows(self, numbers: Sequence[int]) -> Support:
+        """Some of the examples, in the order of their numbers."""
+        chosen = list(numbers)
+        return Support(
+            self.kept[chosen],
+            self.labels[chosen],
+            self.contents[chosen],
+            [self.names[number] for number in chosen],
+            None if self.pictures is None else self.pictures[chosen],
+            [self.given[number] for number in chosen],
+        )
+
     def joined(self, new: Support) -> Support:
         """These examples and then the new ones."""
         if self.kept.shape[1:] != new.kept.shape[1:]:
@@ -155,8 +167,12 @@ class Model:
         labels = as_labels(y)
         check_same_type(self.classes, labels)
         new = _read(self.parts, raw, labels, self.settings, names, self.classes)
-        extended = _adapted(self.parts, self.settings, self.support.joined(new))
-        return replace(extended, extra=dict(self.extra))
+        return self.with_support(self.support.joined(new))
+
+    def with_support(self, support: Support) -> Model:
+        """The same parts and settings, learned from other examples."""
+        learned = _adapted(self.parts, self.settings, support)
+        return replace(learned, extra=dict(self.extra))
 
     @property
     def targets(self) -> Tensor:
