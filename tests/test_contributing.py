@@ -22,5 +22,5 @@ def test_map_lists_every_room() -> None:
 def test_map_is_in_the_order_that_imports_keep() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    rooms = [room for room in reversed(layers) if re.fullmatch(r"\w+", room)]
-    assert _rooms_of_the_map() == rooms
+    rooms = _rooms_of_the_map()
+    assert rooms == [layer for layer in reversed(layers) if layer in rooms]
