@@ -43,8 +43,10 @@ def meta_gradient(
     compute = MetaGradient(strategy, autocast, at_once, compiled)
 
     def run() -> float:
-        strategy.zero_grad()
-        return float(compute(episode, 1 / episode.tasks).loss / episode.tasks)
+        sums = compute.sums(episode, 1 / episode.tasks)
+        for parameter, gradient in zip(compute.parameters, sums.gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
+        return float(sums.loss / episode.tasks)
 
     return run
 

@@ -198,7 +198,7 @@ def test_a_meta_batch_counts_its_tasks_however_they_are_computed(episode):
     together.loss(episode)
     strategy = made().train()
     start = strategy.counts.clone()
-    sums = MetaGradient(strategy, at_once=1)(episode, 1 / 2)
+    sums = MetaGradient(strategy, at_once=1).sums(episode, 1 / 2)
     torch.testing.assert_close(sums.averages[0] / 2, together.counts, **SAME)
     assert (together.counts > start).any()
 

@@ -233,7 +233,7 @@ def test_it_does_not_matter_how_the_tasks_of_a_step_are_computed(make_episode, m
         strategy = plus_plus(multi_step_passes=4, first_order_passes=2).train()
         compute = MetaGradient(strategy, at_once=at_once)
         for _ in range(3):  # into the second order
-            sums = compute(tasks, 1 / 5)
+            sums = compute.sums(tasks, 1 / 5)
             for buffer, total in zip(strategy.buffers(), sums.averages, strict=True):
                 buffer.copy_(total / 5)
         compute.close()

@@ -114,7 +114,7 @@ def test_the_batches_of_a_step_count_as_one_larger_batch(at_once):
     step = batches(4, 6, seed=1)
     compute = MetaGradient(strategy, at_once=at_once)
     try:
-        sums = compute(Episode.joined(step), 1 / 4)
+        sums = compute.sums(Episode.joined(step), 1 / 4)
     finally:
         compute.close()
     [total] = sums.averages  # the trainer writes their mean into the buffers

@@ -24,7 +24,8 @@ from quickstudy.encoders.task_normalization import task_batch_norms
 from quickstudy.episodes import Episode
 from quickstudy.errors import InputError
 from quickstudy.strategies import EmbeddingStrategy, Strategy
-from quickstudy.strategies.foreign import KNOWN, is_hooked, untouched
+from quickstudy.strategies.foreign import KNOWN, is_hooked
+from quickstudy.strategies.state import untouched
 from quickstudy.strategies.strategy import ENCODING
 
 BY_AVERAGES = "batch, running averages of training"

@@ -10,7 +10,6 @@ compares.
 
 from __future__ import annotations
 
-import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -27,6 +25,7 @@ from quickstudy.encoders.encoder import is_own
 from quickstudy.encoders.task_normalization import unrecorded
 from quickstudy.errors import InputError
 from quickstudy.strategies.functional import call_with, map_tasks, maps_at_once
+from quickstudy.strategies.state import random_state, untouched
 
 ROUNDINGS = 1000
 """Differences of so many roundings of the largest number count as rounding; layers that torch maps
@@ -139,34 +138,6 @@ def writes_inputs(module: nn.Module, theta: dict[str, Tensor], inputs: Tensor) -
             "or in an nn.ModuleList, and call them through `self` in methods."
         )
     return given._version > 0
-
-
-@contextmanager
-def untouched(*modules: nn.Module) -> Iterator[None]:
-    """Computations while this is open leave no trace in modules or random numbers."""
-    every = [each for module in modules for each in module.modules()]
-    saved = [
-        (each, dict(each.__dict__), dict(each._buffers))
-        for each in every
-        if not isinstance(each, torch.jit.ScriptModule)
-    ]
-    values = [(buffer, buffer.detach().clone()) for each in modules for buffer in each.buffers()]
-    devices = sorted({p.device.index or 0 for m in modules for p in m.parameters() if p.is_cuda})
-    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])  # noqa: NPY002
-        for module, attributes, buffers in saved:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
-        with torch.no_grad():
-            for buffer, value in values:
-                buffer.copy_(value)
 
 
 def alike(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -386,18 +357,3 @@ def _has_gap(output: Tensor) -> bool:
 
 def _weights(like: Tensor) -> Tensor:
     return torch.arange(1, like.numel() + 1, device=like.device).to(like).cos().view_as(like)
-
-
-def random_state(device: torch.device, *, others: bool = True) -> Tensor:
-    """The state of torch's generators as one tensor; with ``others`` of Python's and NumPy's too.
-
-    Networks of others may draw from those.
-    """
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    if others:
-        _, numbers, place, *_ = np.random.get_state()  # noqa: NPY002
-        own = np.array([*random.getstate()[1], place, *numbers], dtype=np.int64)
-        states.append(torch.from_numpy(own).view(torch.uint8))
-    return torch.cat(states)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -113,3 +116,46 @@ def _same(one: Any, other: Any) -> bool:
             and torch.equal(one, other)
         )
     return one is other or (type(one) is type(other) and bool(one == other or one != one))
+
+
+@contextmanager
+def untouched(*modules: nn.Module) -> Iterator[None]:
+    """Computations while this is open leave no trace in modules or random numbers."""
+    every = [each for module in modules for each in module.modules()]
+    saved = [
+        (each, dict(each.__dict__), dict(each._buffers))
+        for each in every
+        if not isinstance(each, torch.jit.ScriptModule)
+    ]
+    values = [(buffer, buffer.detach().clone()) for each in modules for buffer in each.buffers()]
+    devices = sorted({p.device.index or 0 for m in modules for p in m.parameters() if p.is_cuda})
+    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
+        for module, attributes, buffers in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
+
+
+def random_state(device: torch.device, *, others: bool = True) -> Tensor:
+    """The state of torch's generators as one tensor; with ``others`` of Python's and NumPy's too.
+
+    Networks of others may draw from those.
+    """
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if others:
+        _, numbers, place, *_ = np.random.get_state()  # noqa: NPY002
+        own = np.array([*random.getstate()[1], place, *numbers], dtype=np.int64)
+        states.append(torch.from_numpy(own).view(torch.uint8))
+    return torch.cat(states)
