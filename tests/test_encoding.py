@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import quickstudy as qs
-from quickstudy.compute.encoding import encoded
+from quickstudy.compute.encoding import encode_batches, encoded
 from quickstudy.inputs import FeatureInputs
 
 from .training.test_doors import fit, vectors
@@ -126,3 +126,16 @@ def test_what_is_no_network_is_no_encoder(strategy, encoder, said):
 def test_a_strategy_is_no_encoder():
     with pytest.raises(ValueError, match="a PrototypicalNetwork, which is a strategy"):
         qs.strategies.PrototypicalNetwork(qs.strategies.PrototypicalNetwork(qs.encoders.MLP((16,))))
+
+
+def test_batches_are_encoded_in_evaluation_mode_which_ends_between_them():
+    encoder = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.9)).train()
+    inputs = torch.randn(5, 3)
+    for part, (found, seconds) in zip(
+        inputs.split(2), encode_batches(encoder, inputs.split(2)), strict=True
+    ):
+        assert encoder.training
+        assert torch.is_grad_enabled()
+        assert not found.requires_grad
+        assert torch.equal(found, encoder[0](part))
+        assert seconds >= 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.classifier.raw import as_tensor, is_array, things
-from quickstudy.compute.encoding import UnfitInputsError, encoded
+from quickstudy.compute.encoding import UnfitInputsError, encode_batches
 from quickstudy.compute.evaluation_mode import Answering
 from quickstudy.datasets.decoded.decoding import decoded_batches, read_text_file
 from quickstudy.datasets.in_memory import check_brightness
@@ -222,10 +222,8 @@ class Reader:
                 sample = arrays[:SAMPLED].to(self.device, dtype)
                 check_sees_each_by_itself(encoder, sample)
                 self.sample = sample
-            parts = [
-                encoded(encoder, part.to(self.device, dtype))
-                for part in torch.split(arrays, ENCODED_AT_ONCE)
-            ]
+            batches = (part.to(self.device, dtype) for part in torch.split(arrays, ENCODED_AT_ONCE))
+            parts = [vectors for vectors, _ in encode_batches(encoder, batches)]
         except UnfitInputsError as error:
             raise InputError(
                 f"The encoder {type(encoder).__name__} cannot read inputs of shape "

@@ -1,10 +1,14 @@
-"""Checks of what an encoder returns, made wherever vectors are computed."""
+"""How encoders are called: one loop over batches, and checks of what they return."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.errors import InputError
 
 
@@ -75,6 +79,32 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
         _refuse_features(encoder, found, len(x))
     vectors: Tensor = found.float() if cast else found
     return vectors
+
+
+def encode_batches(encoder: nn.Module, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, float]]:
+    """Encodes batches one by one, in evaluation mode and without gradients.
+
+    Between batches the encoder has its own mode again, so that a caller may stop at any of them.
+
+    Args:
+        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
+        batches: inputs on the encoder's device.
+
+    Yields:
+        The vectors of each batch, and the seconds that the encoder took for them.
+    """
+    for inputs in batches:
+        started = now(inputs.device)
+        with evaluating(encoder):
+            vectors = encoded(encoder, inputs)
+        yield vectors, now(inputs.device) - started
+
+
+def now(device: torch.device | str) -> float:
+    """The time in seconds, when ``device`` has finished all work that it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Encoded(nn.Module):

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import check_finite, encoded
-from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.compute.encoding import check_finite, encode_batches
 from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
 from quickstudy.errors import InputError
@@ -96,9 +95,14 @@ def embed_stored(
             cache.put([each for each, _ in unkept], torch.stack([vector for _, vector in unkept]))
             unkept.clear()
 
-    for start in range(0, len(places), batch_size):
-        some = places[start : start + batch_size]
-        vectors = _encoded(encoder, inputs, torch.stack([stored[same[0]] for same in some]))
+    parts = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    prepared = (
+        inputs.prepare(torch.stack([stored[same[0]] for same in some])).to(device) for some in parts
+    )
+    for some, (found, _) in zip(parts, encode_batches(encoder, prepared), strict=True):
+        check_finite(encoder, found)
+        vectors = found.to("cpu", torch.float32)
         for same, vector in zip(some, vectors, strict=True):
             unkept.append((stored[same[0]], vector))
             for position in same:
@@ -128,12 +132,3 @@ def _decoded(inputs: Inputs, raws: Sequence[Any]) -> Iterator[list[Tensor]]:
             held = []
     if held:
         yield held
-
-
-def _encoded(encoder: nn.Module, inputs: Inputs, stored: Tensor) -> Tensor:
-    parameter = next(encoder.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    with evaluating(encoder):
-        vectors = encoded(encoder, inputs.prepare(stored).to(device))
-    check_finite(encoder, vectors)
-    return vectors.to("cpu", torch.float32)

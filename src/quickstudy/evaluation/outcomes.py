@@ -12,6 +12,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.encoding import now
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.compute.ranks import gathered_rows, rank, ranks, sum_over_ranks
 from quickstudy.counts import Count, as_whole
@@ -21,7 +22,6 @@ from quickstudy.datasets.decoded.features import (
     TooLargeError,
     embed_examples,
     every_example,
-    now,
 )
 from quickstudy.episodes import Episode, EpisodeIndices, EpisodeSampler, Examples, TaskSource
 from quickstudy.episodes.sampler import TASKS_AT_ONCE, ClassSource, QueryBalance

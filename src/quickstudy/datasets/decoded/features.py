@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,8 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import check_finite, encoded
-from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.compute.encoding import check_finite, encode_batches
 from quickstudy.errors import InputError
 
 EXAMPLES_AT_ONCE = 2**8
@@ -73,23 +71,21 @@ def embed_examples(
     """
     features = torch.empty(0)
     seconds = 0.0
-    with evaluating(encoder):
-        for part in batches(len(classes)):
-            inputs = source.gather(classes[part], positions[part]).to(device)
-            started = now(device)
-            vectors = encoded(encoder, inputs)
-            seconds += now(device) - started
-            if part.start == 0:
-                needed = vectors[0].nbytes * len(classes)
-                if most_bytes is not None and needed > most_bytes:
-                    raise TooLargeError(
-                        f"The features of {len(classes)} examples, {vectors.shape[1]} numbers "
-                        f"each, take {needed} bytes; at most {most_bytes} are allowed."
-                    )
-                features = vectors.new_empty(len(classes), vectors.shape[1])
-            features[part] = vectors
-            if embedded is not None:
-                embedded(part.stop, len(classes))
+    parts = list(batches(len(classes)))
+    inputs = (source.gather(classes[part], positions[part]).to(device) for part in parts)
+    for part, (vectors, took) in zip(parts, encode_batches(encoder, inputs), strict=True):
+        seconds += took
+        if part.start == 0:
+            needed = vectors[0].nbytes * len(classes)
+            if most_bytes is not None and needed > most_bytes:
+                raise TooLargeError(
+                    f"The features of {len(classes)} examples, {vectors.shape[1]} numbers "
+                    f"each, take {needed} bytes; at most {most_bytes} are allowed."
+                )
+            features = vectors.new_empty(len(classes), vectors.shape[1])
+        features[part] = vectors
+        if embedded is not None:
+            embedded(part.stop, len(classes))
     if len(classes):
         check_finite(encoder, features)
     return Embedding(features, seconds)
@@ -105,10 +101,3 @@ def batches(examples: int) -> Iterator[slice]:
     while start < examples:
         largest = 1 << ((examples - start).bit_length() - 1)
         yield slice(start, start := start + min(largest, EXAMPLES_AT_ONCE))
-
-
-def now(device: torch.device | str) -> float:
-    """The time in seconds, when ``device`` has done all that it was told to do."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
