@@ -10,7 +10,7 @@ from torch import nn
 from quickstudy.encoders import MLP
 from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import Portfolio
-from quickstudy.strategies.amortized.members import LEAST_PENALTY, MEMBERS, STEPS
+from quickstudy.strategies.amortized.learners import LEAST_PENALTY, MEMBERS, STEPS
 from quickstudy.strategies.amortized.portfolio import LEAST_SCORE
 from quickstudy.strategies.solvers import ridge, ridge_left_out
 

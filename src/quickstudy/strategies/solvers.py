@@ -133,6 +133,11 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return torch.baddbmm(bias[:, None], features, weight.mT)
 
 
+def linear_classifier(solution: Tensor) -> dict[str, Tensor]:
+    """θ of the linear classifier ``[T, D + 1, K]`` of features with a constant after them."""
+    return {"weight": solution[:, :-1].mT, "bias": solution[:, -1]}
+
+
 def check_positive(strategy: str, **numbers: float) -> None:
     """Refuses arguments that must be more than 0 and are not."""
     for name, value in numbers.items():

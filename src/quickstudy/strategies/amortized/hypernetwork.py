@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from quickstudy.compute.encoding import encoded
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName
+from quickstudy.strategies.amortized.learners import LEARNERS, LearnerName, mixture, under
 from quickstudy.strategies.bases.modulation import (
     Modulations,
     modulated_channels,
@@ -105,15 +104,8 @@ class Hypernetwork(EmbeddingStrategy):
         theta = {"log_shares": self.shares(task).log_softmax(-1)}
         for name, emitter in self.emitters.items():
             emitted = emitter.emit(classes, task, means)  # type: ignore[operator]
-            theta |= {f"{name}.{key}": value for key, value in emitted.items()}
+            theta |= under(name, emitted)
         return theta
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
-        shares = theta["log_shares"]  # [T, learners]
-        mixed = []
-        for number, (name, emitter) in enumerate(self.emitters.items()):
-            prefix = f"{name}."
-            own = {k.removeprefix(prefix): v for k, v in theta.items() if k.startswith(prefix)}
-            logits: Tensor = emitter.logits(own, features)  # type: ignore[operator]
-            mixed.append(logits.log_softmax(-1) + shares[:, number, None, None])
-        return torch.stack(mixed).logsumexp(0)
+        return mixture(theta, dict(self.emitters.items()), features)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
-from quickstudy.strategies.amortized.members import MEMBERS, MemberName
+from quickstudy.strategies.amortized.learners import MEMBERS, MemberName, mixture, under
 from quickstudy.strategies.bases.set_networks import SetNetwork, StrategyNetwork
 from quickstudy.strategies.functional import mean_feature, root_mean_square
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
@@ -112,7 +112,7 @@ class Portfolio(EmbeddingStrategy):
             theta["log_shares"] = self.shares(known).to(dtype).log_softmax(-1)
         for name in self.members:
             learned = MEMBERS[name].learn(support, ways, settings[name])
-            theta |= {f"{name}.{key}": value for key, value in learned.items()}
+            theta |= under(name, learned)
         return theta
 
     @torch.no_grad()  # What is observed of the members; they learn from the mixture alone.
@@ -134,12 +134,4 @@ class Portfolio(EmbeddingStrategy):
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         features = (features - theta["centre"]) / theta["length"]
-        mixed = []
-        for number, name in enumerate(self.members):
-            prefix = f"{name}."
-            own = {k.removeprefix(prefix): v for k, v in theta.items() if k.startswith(prefix)}
-            sharpness = theta["sharpness"][:, number, None, None]
-            mixed.append((sharpness * MEMBERS[name].logits(own, features)).log_softmax(-1))
-            if len(self.members) > 1:
-                mixed[-1] = mixed[-1] + theta["log_shares"][:, number, None, None]
-        return torch.stack(mixed).logsumexp(0)
+        return mixture(theta, {name: MEMBERS[name] for name in self.members}, features)

@@ -12,6 +12,7 @@ from quickstudy.strategies.functional import in_full_precision
 from quickstudy.strategies.solvers import (
     check_positive,
     linear,
+    linear_classifier,
     ridge,
     target_matrix,
     with_constant,
@@ -67,7 +68,7 @@ class LRD2(EmbeddingStrategy):
             with_constant(support.inputs), targets, penalty, self.newton_steps
         )
         solution = self.log_scale.exp() * solution
-        return {"weight": solution[:, :-1].mT, "bias": solution[:, -1]}
+        return linear_classifier(solution)
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])

@@ -11,6 +11,7 @@ from quickstudy.episodes import Examples
 from quickstudy.strategies.solvers import (
     check_positive,
     linear,
+    linear_classifier,
     ridge,
     target_matrix,
     with_constant,
@@ -54,7 +55,7 @@ class R2D2(EmbeddingStrategy):
         solution = ridge(with_constant(support.inputs), targets, self.log_penalty.exp())
         if not support.targets.is_floating_point():
             solution = self.log_scale.exp() * solution
-        return {"weight": solution[:, :-1].mT, "bias": solution[:, -1]}
+        return linear_classifier(solution)
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])
