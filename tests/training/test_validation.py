@@ -233,7 +233,7 @@ def test_seconds_include_the_encoder_as_new_tasks_would(monkeypatch):
             clock[0] += len(x)
             return super().forward(x)
 
-    monkeypatch.setattr("quickstudy.datasets.decoded.features.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("quickstudy.compute.encoding.time.perf_counter", lambda: clock[0])
     made = list(outcomes(NearestNeighbor(Slow()), dataset(), episodes=300, **PROTOCOL))
     assert sum(o.adapt_seconds for o in made) == pytest.approx(300 * 4 * 2)
     assert sum(o.predict_seconds for o in made) == pytest.approx(300 * 4 * 3)
