@@ -125,7 +125,7 @@ def ask(
     classifier.save(work / "classifier.qs")
     again = qs.FewShotClassifier.load(work / "classifier.qs")
     again.predict_proba(list(examples))
-    again.predict(list(examples), reject=True)
+    again.predict(list(examples), keep=True)
     again.predict_set(list(examples)[:3], coverage=0.9)
     again.explain(examples[0])
     again.partial_fit([examples[0]], [labels[0]])

@@ -38,7 +38,7 @@ RECALL = 0.95
 TASKS = 200
 CIFAR = "CIFAR-FS, 5-way"
 SCORES = {
-    "distance": "nearest class mean (`reject`)",
+    "distance": "nearest class mean (`keep`)",
     "energy": "energy",
     "maximum probability": "maximum probability",
 }
@@ -51,21 +51,20 @@ def trusted(
 ) -> tuple[Answers, Tensor, Tensor]:
     """How far answers to test inputs can be trusted; and the raw and calibrated probabilities."""
     model = classifier.model_
-    logits = model.learner.logits(prepared)
+    logits = torch.from_numpy(model.logits(prepared))
     found: Answers = {"accuracy": float((logits.argmax(1) == targets).float().mean())}
-    probabilities = {"before": logits.softmax(1), "after": model.probabilities(prepared)}
+    calibrated = torch.from_numpy(model.answers.proba(logits.numpy()))
+    probabilities = {"before": logits.softmax(1), "after": calibrated}
     for when, some in probabilities.items():
         best = some.max(1)
         found[f"ece {when}"] = calibration_error(best.values, (best.indices == targets).float())
     for coverage in COVERAGES:
-        sets = model.prediction_sets(probabilities["after"], coverage)
+        sets = model.answers.sets(logits.numpy(), coverage)
         names = model.classes[targets.numpy()]
         hits = [name in some for name, some in zip(names, sets, strict=True)]
         found[f"covered {coverage}"] = float(np.mean(hits))
         found[f"size {coverage}"] = float(np.mean([len(some) for some in sets]))
-    scores = model.learner.trust.known.scores(model.learner.features(prepared))
-    kept = scores >= model.learner.trust.known.threshold(RECALL)
-    found["kept"] = float(kept.float().mean())
+    found["kept"] = float(model.answers.known(model.features(prepared), RECALL).mean())
     return found, probabilities["before"], probabilities["after"]
 
 
@@ -75,12 +74,12 @@ def rejected(
     """How well unknown classes are told from known ones, by each score."""
     model = classifier.model_
     both = torch.cat([known, unknown])
-    logits = model.learner.logits(both)
-    nearness = model.learner.trust.known
+    logits = torch.from_numpy(model.logits(both))
+    nearness = model.answers.out_of_distribution
     scores = {
-        "distance": nearness.scores(model.learner.features(both)),
+        "distance": torch.from_numpy(nearness.scores(model.learner.features(both).numpy())),
         "energy": logits.logsumexp(1),
-        "maximum probability": model.probabilities(both).max(1).values,
+        "maximum probability": torch.from_numpy(model.answers.proba(logits.numpy()).max(1)),
     }
     right = logits[: len(known)].argmax(1) == targets
     is_known = np.arange(len(both)) < len(known)
@@ -165,7 +164,7 @@ def page(results: dict[str, Any]) -> str:
         "`FewShotClassifier()` measures itself on examples that it holds out: five times it learns",
         "from all but a fifth of them. From their logits comes the temperature that makes",
         "probabilities mean what they say, from their probabilities the prediction sets of",
-        "`predict_set`, and from their distances to their classes' means what `reject` takes for",
+        "`predict_set`, and from their distances to their classes' means what `keep` takes for",
         "unknown. Here that is tested. Texts: all classes at once, official test sets, the encoder",
         f"all-MiniLM-L6-v2, {SEEDS} draws of the examples. Images: {TASKS} tasks of CIFAR-FS's",
         "test classes, Conv4's features. Written by `python benchmarks/trust.py`.",
@@ -220,7 +219,7 @@ def page(results: dict[str, Any]) -> str:
             lines.append(f"| {shots} | {called} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"What `reject=True` keeps of known test inputs, asked for {100 * RECALL:.0f} %:",
+        f"What `keep=True` keeps of known test inputs, asked for {100 * RECALL:.0f} %:",
         "",
         "| data | shots | kept |",
         "| --- | --- | --- |",

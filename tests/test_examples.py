@@ -106,6 +106,6 @@ def test_the_readme_classifies_texts(tmp_path, monkeypatch):
     exec(code, names)
     classifier = names["classifier"]
     assert classifier.predict(["the post brought no card"]).tolist() == ["card_arrival"]
-    assert classifier.predict(["tell me a joke"], reject=0.8).tolist() == [None]
+    assert classifier.predict(["tell me a joke"], keep=0.8).tolist() == [None]
     assert "lost_phone" in classifier.classes_
     assert (tmp_path / "bank.qs").exists()

@@ -19,7 +19,7 @@ def fitted(blobs):
 def test_far_away_is_none_of_the_classes(fitted, blobs):
     X, _ = blobs
     far = np.full((4, 6), 40.0) * np.array([[1, -1, 1, -1, 1, -1]])
-    answers = fitted.predict(np.vstack([X, far]), reject=True)
+    answers = fitted.predict(np.vstack([X, far]), keep=True)
     assert answers.dtype == object
     assert answers[-4:].tolist() == [None] * 4
     kept = answers[:-4] != None  # noqa: E711 - element by element
@@ -31,9 +31,24 @@ def test_a_larger_share_keeps_more(near_blobs):
     X, y = near_blobs
     fitted = FewShotClassifier().fit(X, y)
     some = X + np.random.default_rng(1).normal(size=X.shape)
-    kept = [(fitted.predict(some, reject=share) != None).sum() for share in (0.5, 0.8, 0.99)]  # noqa: E711
+    kept = [(fitted.predict(some, keep=share) != None).sum() for share in (0.5, 0.8, 0.99)]  # noqa: E711
     assert kept == sorted(kept)
     assert kept[0] < kept[-1]
+
+
+def test_the_former_name_of_keep_is_understood(near_blobs):
+    X, y = near_blobs
+    fitted = FewShotClassifier().fit(X, y)
+    with pytest.warns(DeprecationWarning, match="keep.*version 1.0"):
+        former = fitted.predict(X, reject=0.5)
+    assert former.tolist() == fitted.predict(X, keep=0.5).tolist()
+
+
+@pytest.mark.parametrize("keep", [None, False, np.False_])
+def test_without_a_share_to_keep_nothing_is_rejected(fitted, keep):
+    far = [[90.0, -90, 90, -90, 90, -90]]
+    assert None not in fitted.predict(far, keep=keep).tolist()
+    assert fitted.predict(far, keep=True).tolist() == fitted.predict(far, keep=0.95).tolist()
 
 
 def test_numeric_labels_are_rejected_as_none_too(blobs):
@@ -60,22 +75,23 @@ def test_examples_that_are_given_twice_are_measured_once(near_blobs):
     once = FewShotClassifier().fit(X, y)
     twice = FewShotClassifier().fit(X, y).partial_fit(X[:7], y[:7])
     assert twice.temperature_ == once.temperature_
-    trusts = [each.model_.learner.trust for each in (once, twice)]
-    assert torch.equal(trusts[0].held_out, trusts[1].held_out[: len(X)])
-    assert trusts[1].held_out[len(X) :].isnan().all()
-    assert torch.equal(trusts[0].known.of_known, trusts[1].known.of_known)
+    trusts = [each.model_.learner.calibration for each in (once, twice)]
+    assert torch.equal(trusts[0].out_of_fold, trusts[1].out_of_fold[: len(X)])
+    assert trusts[1].out_of_fold[len(X) :].isnan().all()
+    of_known = [each.out_of_distribution.of_known for each in trusts]
+    np.testing.assert_array_equal(*of_known)
     # Under another label it is another example.
     other = np.unique(y)[np.unique(y, return_inverse=True)[1] - 1]
     with pytest.warns(UserWarning, match="under two classes"):
         wrong = FewShotClassifier().fit(np.r_[X, X[:1]], np.r_[y, other[:1]])
-    assert wrong.model_.learner.trust.held_out.isfinite().all()
+    assert wrong.model_.learner.calibration.out_of_fold.isfinite().all()
 
 
 def test_without_calibration_there_is_nothing_to_trust(blobs):
     X, y = blobs
     classifier = FewShotClassifier(calibrate=False).fit(X, y)
     assert classifier.temperature_ == 1
-    for ask in (lambda: classifier.predict(X, reject=True), lambda: classifier.predict_set(X)):
+    for ask in (lambda: classifier.predict(X, keep=True), lambda: classifier.predict_set(X)):
         with pytest.raises(ValueError, match="calibrate=True"):
             ask()
 
@@ -83,7 +99,7 @@ def test_without_calibration_there_is_nothing_to_trust(blobs):
 @pytest.mark.parametrize("share", [0.0, 1.5, -1])
 def test_shares_lie_between_0_and_1(fitted, blobs, share):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        fitted.predict(blobs[0], reject=share)
+        fitted.predict(blobs[0], keep=share)
     with pytest.raises(ValueError, match="between 0"):
         fitted.predict_set(blobs[0], coverage=share)
 

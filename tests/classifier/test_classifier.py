@@ -145,7 +145,7 @@ def test_a_strategy_without_a_fixed_encoder(split_jpegs, maml_run):
     (paths, labels), (asked, answers) = split_jpegs
     classifier = FewShotClassifier(strategy=maml_run).fit(paths[:25], labels[:25])
     assert classifier.score(asked[:25], answers[:25]) >= 0.2  # chance is 0.2
-    assert classifier.predict(asked, reject=True).shape == (50,)
+    assert classifier.predict(asked, keep=True).shape == (50,)
     with pytest.raises(ValueError, match=r"5 ways.*10 ways"):
         FewShotClassifier(strategy=maml_run).fit(paths, labels)
     with pytest.raises(ValueError, match=r"5 ways.*6 ways"):

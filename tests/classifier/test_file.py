@@ -50,7 +50,7 @@ def test_vectors_predict_the_same_in_every_way(blobs, tmp_path):
     other = FewShotClassifier.load(tmp_path / "a.qs")
     assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
     assert np.array_equal(one.decision_function(X), other.decision_function(X))
-    assert (one.predict(X, reject=0.7) == other.predict(X, reject=0.7)).all()
+    assert (one.predict(X, keep=0.7) == other.predict(X, keep=0.7)).all()
     assert all(map(np.array_equal, one.predict_set(X), other.predict_set(X)))
     assert np.array_equal(one.suggest(X, 3), other.suggest(X, 3))
     assert one.explain(X[0]) == other.explain(X[0])
@@ -123,14 +123,16 @@ def test_an_encoder_that_changed_since_is_warned_of(minilm, texts, tmp_path):
 def test_a_file_that_was_written_before_advances_were_measured_is_read(blobs, tmp_path):
     X, y = blobs
     one = FewShotClassifier().fit(X, y)
-    assert one.model_.learner.trust.advance > 0
+    assert one.model_.learner.calibration.advance > 0
     one.save(tmp_path / "a.qs")
     header, tensors = tensor_file.read(tmp_path / "a.qs", FORMAT)
     del header["advance"], tensors["trust.by_fewer"]
     tensor_file.write(tmp_path / "a.qs", FORMAT, header, tensors)
     other = FewShotClassifier.load(tmp_path / "a.qs")
-    assert other.model_.learner.trust.advance == 0
-    one.model_.learner.trust.advance = 0.0
+    assert other.model_.learner.calibration.advance == 0
+    learner = one.model_.learner
+    learner.calibration = replace(learner.calibration, advance=0.0)
+    one.model_ = replace(one.model_)
     assert all(map(np.array_equal, one.predict_set(X, 0.7), other.predict_set(X, 0.7)))
 
 

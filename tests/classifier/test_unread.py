@@ -68,14 +68,14 @@ def test_texts_that_cannot_be_read_are_warned_of_at_fit():
 
 def test_texts_that_cannot_be_read_are_rejected(fitted):
     with pytest.warns(UserWarning, match="cannot read 5 of 6 inputs, such as input 1"):
-        found = fitted.predict([TEXTS[0], *UNREAD, "   "], reject=0.99)
+        found = fitted.predict([TEXTS[0], *UNREAD, "   "], keep=0.99)
     assert found.tolist() == ["card", *[None] * 5]
 
 
 def test_a_real_tokenizer_knows_what_it_cannot_read(minilm):
     classifier = FewShotClassifier(encoder=minilm).fit(TEXTS, LABELS)
     with pytest.warns(UserWarning, match="cannot read 4 of 5 inputs"):
-        found = classifier.predict([*UNREAD, TEXTS[0]], reject=True)
+        found = classifier.predict([*UNREAD, TEXTS[0]], keep=True)
     assert found.tolist() == [None] * 4 + ["card"]
 
 
@@ -127,7 +127,7 @@ def test_one_empty_text_does_not_fail_the_whole_call(fitted):
 
 def test_only_texts_of_nothing(fitted):
     with pytest.warns(UserWarning, match="4 of 4"):
-        assert fitted.predict(NOTHING, reject=True).tolist() == [None] * 4
+        assert fitted.predict(NOTHING, keep=True).tolist() == [None] * 4
 
 
 def test_a_loaded_classifier_answers_alike(fitted, tmp_path):
@@ -171,7 +171,7 @@ def test_vectors_that_are_no_numbers():
     X = np.random.default_rng(0).normal(size=(6, 4))
     classifier = FewShotClassifier(encoder=Dividing()).fit(X, LABELS)
     with pytest.warns(UserWarning, match="cannot read 1 of 2 inputs, such as input 0"):
-        found = classifier.predict(np.stack([np.zeros(4), X[0]]), reject=0.99)
+        found = classifier.predict(np.stack([np.zeros(4), X[0]]), keep=0.99)
     assert found[0] is None
     X[2] = 0
     with pytest.raises(ValueError, match=r"NaN or infinity for input 2 \(1 of 6"):

@@ -95,10 +95,10 @@ def test_a_number_of_suggestions(fitted):
 
 def test_whether_to_reject(fitted):
     far = [[50.0, 50.0]]
-    assert fitted.predict(far, reject=np.True_).tolist() == [None]
-    assert fitted.predict(far, reject=np.False_).tolist() != [None]
-    with pytest.raises(ValueError, match="reject is 'yes'"):
-        fitted.predict(X, reject="yes")
+    assert fitted.predict(far, keep=np.True_).tolist() == [None]
+    assert fitted.predict(far, keep=np.False_).tolist() != [None]
+    with pytest.raises(ValueError, match="keep is 'yes'"):
+        fitted.predict(X, keep="yes")
 
 
 def test_a_table_with_a_column_of_texts(fitted):

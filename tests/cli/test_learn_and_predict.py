@@ -156,7 +156,7 @@ def test_a_smaller_share_is_kept_when_asked(quickstudy, learned, ten_classes):
     less = [row["label"] for row in rows]
     assert less.count(None) > usual.count(None)
     paths = [row["input"] for row in rows]
-    assert less == FewShotClassifier.load(learned).predict(paths, reject=0.1).tolist()
+    assert less == FewShotClassifier.load(learned).predict(paths, keep=0.1).tolist()
 
 
 @pytest.mark.parametrize(

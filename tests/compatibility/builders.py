@@ -182,7 +182,7 @@ def answers(made: FewShotClassifier, kind: str) -> dict:
         "labels": made.predict(queries).tolist(),
         "probabilities": made.predict_proba(queries).tolist(),
         "sets": [sorted(map(str, each)) for each in made.predict_set(queries, coverage=0.8)],
-        "kept": made.predict(queries, reject=True).tolist(),
+        "kept": made.predict(queries, keep=True).tolist(),
     }
 
 

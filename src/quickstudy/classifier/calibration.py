@@ -1,17 +1,41 @@
-"""Probabilities that mean what they say."""
+"""How far the answers of a learner can be trusted, measured on held-out examples."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.classifier.out_of_distribution import OutOfDistributionScore
+
 PRIOR_SPREAD = math.log(2)
 """Standard deviation of log T before any example was held out: a factor of 2 either way."""
 
 MOST_LOG_CHANGE = math.log(1000)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a classifier's file stores of the measurements on held-out examples.
+
+    Args:
+        out_of_fold: logits ``[N, K]`` from learners that had not seen the example; rows of NaN for
+            examples that cannot be held out.
+        temperature: what logits are divided by.
+        out_of_distribution: how surely an input belongs to any of the classes.
+        by_fewer: like ``out_of_fold``, from learners that had also seen fewer examples.
+        advance: how far to extrapolate from the learners of ``out_of_fold`` to the one in use, in
+            steps from those of ``by_fewer`` to those of ``out_of_fold``; 0 if that is unknown.
+    """
+
+    out_of_fold: Tensor
+    temperature: float
+    out_of_distribution: OutOfDistributionScore
+    by_fewer: Tensor
+    advance: float
 
 
 def fit_temperature(logits: Tensor, targets: Tensor, prior: float = 1.0) -> float:
@@ -24,7 +48,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, prior: float = 1.0) -> floa
     keeps T near T₀ where such examples are few.
 
     Args:
-        logits: held out, z, ``[N, K]``; rows of NaN do not count.
+        logits: out of fold, z, ``[N, K]``; rows of NaN do not count.
         targets: classes ``[N]``.
         prior: T₀, which is the answer where no row counts.
     """

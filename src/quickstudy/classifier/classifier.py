@@ -6,7 +6,6 @@ import copy
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -19,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from quickstudy.classifier.changes import chosen, relabelled, removed
 from quickstudy.classifier.explanation import Explanation
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.hub import downloaded, upload
@@ -32,6 +30,7 @@ from quickstudy.classifier.raw import (
     is_array,
 )
 from quickstudy.datasets.given_labels import Labels, as_labels, check_same_type, spelt_as
+from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.runs.run import Run
@@ -67,7 +66,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Texts that are empty, or of which the encoder's tokenizer knows no word, are refused or warned
     of by ``fit``. When the classifier is asked about them a warning counts them. Their
     probabilities are the classes' shares of the examples, their set holds all classes, and
-    ``predict(reject=...)`` answers None.
+    ``predict(keep=...)`` answers None.
 
     An encoder turns inputs into vectors, and a strategy learns from those. The encoder stays as it
     is. A strategy that is transductive predicts all inputs of one call together, so that what it
@@ -83,7 +82,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             with its own encoder and inputs. By default logistic regression.
         inputs: how raw things become the encoder's inputs; the encoder's own by default.
         calibrate: measure on held-out examples how far to trust the answers, so that
-            probabilities mean what they say, and ``predict(reject=...)`` and ``predict_set`` work.
+            probabilities mean what they say, and ``predict(keep=...)`` and ``predict_set`` work.
             For that the strategy adapts up to eight times more, to fewer examples.
         cache: keep the vectors of named encoders on the disk, by content.
         device: where to compute, such as "cuda"; by default where the encoder is. An encoder that
@@ -191,65 +190,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             model, X = self._asked(X)
             return self._learned(model.extended(X, y))
 
-    def remove(self, *, label: Any = None, examples: Sequence[int] | None = None) -> Self:
-        """Forgets a class or single examples: as :meth:`fit` on the others.
-
-        Args:
-            label: of the class to remove.
-            examples: numbers of the examples to remove, counted from 0 in the order in which they
-                were given.
-
-        Raises:
-            InputError: when there is no such class or example, or one class only would be left.
-        """
-        check_is_fitted(self)
-        with _lock_of(self):
-            return self._learned(removed(self.model_, chosen(self.model_, label, examples)))
-
-    def relabel(
-        self, new: Any, *, label: Any = None, examples: Sequence[int] | None = None
-    ) -> Self:
-        """Gives a class, or single examples, another label: as :meth:`fit` with these labels.
-
-        Args:
-            new: the label from now on; that of another class joins the two.
-            label: of the class to rename.
-            examples: numbers of the examples to relabel, counted from 0 in the order in which they
-                were given.
-
-        Raises:
-            InputError: when there is no such class or example, the new label is of another type
-                than the others, or one class only would be left.
-        """
-        check_is_fitted(self)
-        with _lock_of(self):
-            some = chosen(self.model_, label, examples)
-            return self._learned(relabelled(self.model_, some, new))
-
-    def predict(self, X: Any, reject: bool | float | None = None) -> Labels:
+    @renamed_arguments(reject="keep")
+    def predict(self, X: Any, keep: bool | float | None = None) -> Labels:
         """The labels ``[Q]`` of inputs X.
 
         Args:
             X: Q inputs.
-            reject: None for an answer to every input. True makes the answer None to inputs that
-                seem to be of no known class, in an array of objects, whatever the labels' type;
-                95 % of the inputs of known classes keep theirs. A number between 0 and 1 is
-                another share than 0.95: from very few examples the range of what is known is hardly
-                told, and 0.8 rejects more of what is not.
+            keep: the share of inputs of known classes to keep, between 0 and 1; True for 0.95. The
+                label of inputs that seem to belong to no known class is then None, in an array of
+                objects. The smaller the share, the more unknown inputs are rejected; with very few
+                examples per class, 0.8 is a good choice. None or False: every input gets a label.
         """
         model, X = self._asked(X)
-        if isinstance(reject, np.bool_):
-            reject = bool(reject)
-        if not (reject is None or isinstance(reject, Real)):
-            raise InputError(
-                f"reject is {reject!r}; None, True, False or a share between 0 and 1 is needed."
-            )
-        return model.predict(X, reject)
+        return model.predict(X, keep)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[Q, K]`` in the order of ``classes_``."""
         model, X = self._asked(X)
-        return model.probabilities(model.prepared(X)).cpu().numpy()
+        return model.answers.proba(model.logits(model.prepared(X)))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The accuracy on inputs X with labels y, which are given as for :meth:`fit`."""
@@ -268,7 +226,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Calibrated logits ``[Q, K]``; of two classes their difference ``[Q]``, the second's."""
         model, X = self._asked(X)
-        logits = model.logits(model.prepared(X)).cpu().numpy()
+        logits = model.answers.calibrated(model.logits(model.prepared(X)))
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> list[Labels]:
@@ -403,8 +361,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def temperature_(self) -> float:
         """What logits are divided by."""
-        trust = self.model_.learner.trust
-        return trust.temperature if trust else 1.0
+        return self.model_.answers.temperature
 
     def _learned(self, model: Model) -> Self:
         if hasattr(self, "n_features_in_"):

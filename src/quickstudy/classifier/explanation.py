@@ -99,7 +99,7 @@ def weights_for(
         one_task = Examples(support[None], targets[None])
         shares = strategy.evidence(learner.theta, one_task, query, answer)
         if shares is not None:
-            return learner.tempered(shares), EXACT
+            return shares / learner.temperature, EXACT
     examples, one = learner.features(support), learner.features(query)
     distances = -similarity(one[None], examples[None], "euclidean")[0, 0].clamp(max=0)
     weights = (-distances / distances.mean().clamp(min=1e-12)).softmax(0)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quickstudy.classifier.calibration import Calibration
 from quickstudy.classifier.embedded_encoder import (
     GROUP,
     check_same,
@@ -28,11 +29,11 @@ from quickstudy.classifier.embedded_encoder import (
     unpacked,
 )
 from quickstudy.classifier.labels import Labels
-from quickstudy.classifier.learner import Learner, Trust, seeded
+from quickstudy.classifier.learner import Learner, seeded
 from quickstudy.classifier.model import Model, Settings, Support
+from quickstudy.classifier.out_of_distribution import OutOfDistributionScore
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
-from quickstudy.classifier.rejection import KnownScore
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.encoders.feature_cache import encoder_identity
@@ -50,9 +51,6 @@ FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or
 
 _PARTS = ("inputs", "encoder", "strategy")
 """What a file describes by names of classes and models."""
-
-UNDO = "undo"
-"""The entry of the header and the group of tensors that remember changes (``history.py``)."""
 
 MOST_SHOWN = 200
 """Number of examples used to check that a saved strategy loads unchanged."""
@@ -72,13 +70,6 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
         ValueError: when a module or the inputs could not be loaded unchanged, or the labels are
             neither strings, whole numbers nor booleans; or a folder cannot be embedded.
     """
-    write(path, FORMAT, *contents(model, path, embed_encoder))
-
-
-def contents(
-    model: Model, path: Path, embed_encoder: bool = False
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of a model's file; arguments and errors as :func:`save_model`."""
     reader, learner, support = model.parts.reader, model.learner, model.support
     folders = folders_of(reader.inputs, reader.encoder, learner.strategy)
     embedded = {k: each for k, each in folders.items() if embed_encoder or is_unpacked(k)}
@@ -89,7 +80,7 @@ def contents(
                 "another machine it works only where that folder is in the same place. To put "
                 "it into the file, save with embed_encoder=True, or learn with --embed_encoder. "
                 "A model named by its id on the Hugging Face hub is found anywhere.",
-                stacklevel=4,
+                stacklevel=3,
             )
     files, placeholders = packed(embedded)
     if reader.encoder is not None and reader.name in embedded:
@@ -99,7 +90,7 @@ def contents(
         "encoder": _described_encoder(reader, reader.name in embedded),
         "strategy": _described_strategy(model),
     }
-    trust = learner.trust
+    measured = learner.calibration
     header = {
         "classes": _described_labels(model.classes),
         **{part: renamed(each, placeholders) for part, each in described.items()},
@@ -111,8 +102,8 @@ def contents(
         "on_vectors": learner.on_vectors,
         "cached": reader.cache is not None,
         "names": support.names,
-        "temperature": trust.temperature if trust else None,
-        "advance": trust.advance if trust else None,
+        "temperature": measured.temperature if measured else None,
+        "advance": measured.advance if measured else None,
         "extra": model.extra,
     }
     groups = {
@@ -125,13 +116,12 @@ def contents(
             "contents": support.contents,
             **({} if support.pictures is None else {"pictures": support.pictures}),
         },
-        "trust": {"held_out": trust.held_out, "by_fewer": trust.by_fewer} if trust else {},
-        "known": trust.known.state() if trust else {},
+        **_calibration_tensors(measured),
         "named": {} if learner.named is None else {"prepared": learner.named},
         GROUP: files,
     }
     tensors = {f"{group}.{name}": t for group, some in groups.items() for name, t in some.items()}
-    return header, tensors
+    write(path, FORMAT, header, tensors)
 
 
 def load_model(
@@ -156,9 +146,7 @@ def load_model(
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
-            groups.setdefault(group, {})[rest] = (
-                tensor if group in (GROUP, UNDO) else tensor.to(place)
-            )
+            groups.setdefault(group, {})[rest] = tensor if group == GROUP else tensor.to(place)
         places = unpacked(groups.pop(GROUP, {}))
         header |= {part: renamed(header[part], places) for part in _PARTS}
         frozen = dict(header.get("frozen", {}))  # which files of before lack
@@ -177,7 +165,7 @@ def load_model(
             len(classes),
             header["on_vectors"],
             header["settings"]["seed"],
-            _trust(header, groups),
+            _calibration(header, groups),
             groups.get("named", {}).get("prepared"),
         )
         examples = Support(
@@ -300,16 +288,32 @@ def _described_strategy(model: Model) -> dict[str, Any]:
     return verified(learner.strategy, logits)
 
 
-def _trust(header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]) -> Trust | None:
+def _calibration_tensors(calibration: Calibration | None) -> dict[str, dict[str, Tensor]]:
+    """A calibration as groups of tensors, under the names that version 1 of the format has."""
+    if calibration is None:
+        return {}
+    score = calibration.out_of_distribution
+    return {
+        "trust": {"held_out": calibration.out_of_fold, "by_fewer": calibration.by_fewer},
+        "known": {
+            "means": torch.from_numpy(score.means),
+            "of_known": torch.from_numpy(score.of_known),
+        },
+    }
+
+
+def _calibration(
+    header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]]
+) -> Calibration | None:
     if header["temperature"] is None:
         return None
-    held_out = groups["trust"]["held_out"]
-    return Trust(
-        held_out,
+    out_of_fold, known = groups["trust"]["held_out"], groups["known"]
+    return Calibration(
+        out_of_fold,
         float(header["temperature"]),
-        KnownScore.from_state(groups["known"]),
+        OutOfDistributionScore(known["means"].cpu().numpy(), known["of_known"].cpu().numpy()),
         # Files written before these were measured have neither; an advance of 0 makes no use of it.
-        groups["trust"].get("by_fewer", held_out),
+        groups["trust"].get("by_fewer", out_of_fold),
         float(header.get("advance", 0)),
     )
 

@@ -7,43 +7,27 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from quickstudy.classifier.calibration import fit_temperature
-from quickstudy.classifier.held_out import held_out_logits
+from quickstudy.classifier.answering import Answers, Labels, LinearHead
+from quickstudy.classifier.calibration import Calibration, fit_temperature
+from quickstudy.classifier.out_of_distribution import OutOfDistributionScore
+from quickstudy.classifier.out_of_fold import out_of_fold_logits
+from quickstudy.classifier.prediction_sets import SetThreshold
 from quickstudy.classifier.reader import unread
-from quickstudy.classifier.rejection import KnownScore
 from quickstudy.compute.evaluation_mode import Answering
+from quickstudy.encoders.vectors import Vectors
 from quickstudy.episodes import Examples
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 QUERIES_AT_ONCE = 256
-
-
-@dataclass
-class Trust:
-    """What the support says of itself when it is held out.
-
-    Args:
-        held_out: logits ``[N, K]`` by learners that did not see the example; rows of NaN where
-            that is impossible.
-        temperature: what logits are divided by.
-        known: how surely something is of a known class.
-        by_fewer: like ``held_out``, by learners that saw fewer examples.
-        advance: how far it is from the learners of ``held_out`` to the one in use, in steps from
-            those of ``by_fewer`` to those of ``held_out``; 0 where that cannot be told.
-    """
-
-    held_out: Tensor
-    temperature: float
-    known: KnownScore
-    by_fewer: Tensor
-    advance: float
 
 
 @dataclass
@@ -56,10 +40,9 @@ class Learner:
         ways: the number of classes K.
         on_vectors: whether the strategy reads vectors ``[N, D]`` that something else made.
         seed: of strategies that draw random numbers.
-        trust: None where it was not measured.
+        calibration: how far it can be trusted; None if that was not measured.
         named: the classes' names as the strategy reads them, ``[K, *shape]``, each an example of
             its class; None if names are not used.
-        shares: the class probabilities ``[K]`` of inputs that cannot be read; by default all equal.
     """
 
     strategy: Strategy
@@ -67,9 +50,8 @@ class Learner:
     ways: int
     on_vectors: bool
     seed: int = 0
-    trust: Trust | None = None
+    calibration: Calibration | None = None
     named: Tensor | None = None
-    shares: Tensor | None = None
     _strategies: Answering[Strategy] = field(init=False, repr=False)
     _draws: bool | None = field(default=None, init=False, repr=False)
 
@@ -110,7 +92,7 @@ class Learner:
         learner.theta = {name: each.detach() for name, each in theta.items()}
         if calibrate:
             numbers = torch.arange(len(prepared)) if contents is None else contents
-            learner.trust = learner._measured(support, _firsts(numbers, targets))
+            learner.calibration = learner._measured(support, _firsts(numbers, targets))
         if not strategy.transductive:  # for those an answer can take as long as adapting
             learner.logits(prepared[:1])  # finds out whether answering draws random numbers
         return learner
@@ -123,7 +105,7 @@ class Learner:
         labels = torch.arange(self.ways, device=prepared.device)
         return torch.cat([prepared, self.named]), torch.cat([targets, labels])
 
-    def _measured(self, support: Examples, firsts: Tensor) -> Trust:
+    def _measured(self, support: Examples, firsts: Tensor) -> Calibration:
         """What examples say of themselves.
 
         Args:
@@ -140,7 +122,7 @@ class Learner:
         )
         with self._strategies.one() as strategy, seeded(self.seed):
             (logits, seen), (by_fewer, fewer) = (
-                held_out_logits(
+                out_of_fold_logits(
                     strategy,
                     examples,
                     self.ways,
@@ -153,30 +135,55 @@ class Learner:
         targets = different.targets[0]
         is_example = torch.arange(len(places), device=targets.device) < len(firsts)
         features = self.features(different.inputs[0])
-        return Trust(
+        known = (_array(features), _array(targets), self.ways, _array(is_example))
+        return Calibration(
             _spread(logits, firsts, count),
             fit_temperature(logits, examples.targets[0], self.strategy.default_temperature),
-            KnownScore.fitted(features, targets, self.ways, is_example),
+            OutOfDistributionScore.fitted(*known),
             _spread(by_fewer, firsts, count),
             _advance(len(places), seen, fewer),
         )
 
+    def answers(self, classes: Labels, targets: Tensor, on_rows: bool) -> Answers:
+        """What turns logits and features into answers.
+
+        Args:
+            classes: the sorted labels of the K classes.
+            targets: the support's classes ``[N]``.
+            on_rows: whether the strategy reads rows ``[Q, D]``.
+        """
+        counted = _array(targets)
+        sizes = np.bincount(counted, minlength=self.ways)
+        measured = self.calibration
+        answers = Answers(
+            classes, sizes / sizes.sum(), self.temperature, self._head() if on_rows else None
+        )
+        if measured is None:
+            return answers
+        out_of_fold, by_fewer = (
+            answers.proba(_array(logits)) for logits in (measured.out_of_fold, measured.by_fewer)
+        )
+        threshold = SetThreshold.fitted(out_of_fold, by_fewer, counted, measured.advance)
+        return replace(
+            answers, set_threshold=threshold, out_of_distribution=measured.out_of_distribution
+        )
+
+    def _head(self) -> LinearHead | None:
+        """θ as numpy knows it, where the strategy's logits are linear in what it reads."""
+        encoder = getattr(self.strategy, "encoder", None)
+        if not (self.on_vectors and isinstance(encoder, Vectors | nn.Identity)):
+            return None
+        head = self.strategy.linear_head(self.theta)
+        if head is None:
+            return None
+        weight, bias = _array(head.weight[0]), _array(head.bias[0])
+        return LinearHead(weight, bias, head.square, head.normalize)
+
     def logits(self, prepared: Tensor) -> Tensor:
         """Logits ``[Q, K]`` of queries ``[Q, *shape]`` as the strategy reads them.
 
-        Computed in bounded batches, or all at once if the strategy is transductive. Inputs that
-        could not be read get the logarithms of the classes' shares and do not influence the others.
+        Computed in bounded batches, or all at once if the strategy is transductive.
         """
-        if (blank := self.blank(prepared)).any():
-            shares = torch.ones(self.ways) / self.ways if self.shares is None else self.shares
-            temperature = self.trust.temperature if self.trust else 1.0
-            rows = (shares.double().log() * temperature).float().to(prepared.device)
-            logits = rows.expand(len(prepared), -1).clone()
-            if not blank.all():
-                seen = self.logits(prepared[~blank])
-                logits = logits.to(seen.dtype)
-                logits[~blank] = seen
-            return logits
         at_once = len(prepared) if self.strategy.transductive else QUERIES_AT_ONCE
         with self._answering() as strategy:
             parts = [
@@ -191,13 +198,10 @@ class Learner:
             return torch.zeros(len(prepared), dtype=torch.bool, device=prepared.device)
         return unread(prepared)
 
-    def tempered(self, logits: Tensor) -> Tensor:
-        """Logits whose softmax is calibrated."""
-        return logits / self.trust.temperature if self.trust else logits
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities of logits ``[Q, K]``, in double precision."""
-        return self.tempered(logits).double().softmax(-1)
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are calibrated."""
+        return self.calibration.temperature if self.calibration else 1.0
 
     def features(self, prepared: Tensor) -> Tensor:
         """A vector for each input ``[Q, *shape]``, ``[Q, D]``, as the strategy compares them.
@@ -231,6 +235,11 @@ class Learner:
             with seeded(self.seed) as drawn:
                 yield strategy
                 self._draws = bool(self._draws) or drawn()
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
 
 
 def _firsts(contents: Tensor, targets: Tensor) -> Tensor:

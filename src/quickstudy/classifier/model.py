@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.classifier.answering import Answers, Floats, kept_share
 from quickstudy.classifier.class_names import spoken, tell_classes_apart
-from quickstudy.classifier.conformal import prediction_sets
 from quickstudy.classifier.explanation import UNREAD, Evidence, Explanation, weights_for
 from quickstudy.classifier.labels import classes_and_targets
-from quickstudy.classifier.learner import Learner, Trust
+from quickstudy.classifier.learner import Learner
 from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of, things
 from quickstudy.classifier.reader import content_numbers, thumbnails, unread
@@ -33,9 +33,6 @@ from quickstudy.datasets.given_labels import (
 )
 from quickstudy.errors import InputError
 from quickstudy.progress import tell
-
-USUAL_SHARE = 0.95
-"""The share of known inputs that are not rejected, where nothing is said."""
 
 
 @dataclass
@@ -64,18 +61,6 @@ class Support:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def rows(self, numbers: Sequence[int]) -> Support:
-        """Some of the examples, in the order of their numbers."""
-        chosen = list(numbers)
-        return Support(
-            self.kept[chosen],
-            self.labels[chosen],
-            self.contents[chosen],
-            [self.names[number] for number in chosen],
-            None if self.pictures is None else self.pictures[chosen],
-            [self.given[number] for number in chosen],
-        )
 
     def joined(self, new: Support) -> Support:
         """These examples and then the new ones."""
@@ -135,9 +120,11 @@ class Model:
     learner: Learner
     extra: dict[str, Any] = field(default_factory=dict)
 
+    answers: Answers = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
-        sizes = np.bincount(self.targets.numpy(), minlength=len(self.classes))
-        self.learner.shares = torch.from_numpy(sizes / sizes.sum())
+        on_rows = self.support.kept.ndim == 2
+        self.answers = self.learner.answers(self.classes, self.targets, on_rows)
 
     @classmethod
     def learned(
@@ -167,12 +154,8 @@ class Model:
         labels = as_labels(y)
         check_same_type(self.classes, labels)
         new = _read(self.parts, raw, labels, self.settings, names, self.classes)
-        return self.with_support(self.support.joined(new))
-
-    def with_support(self, support: Support) -> Model:
-        """The same parts and settings, learned from other examples."""
-        learned = _adapted(self.parts, self.settings, support)
-        return replace(learned, extra=dict(self.extra))
+        extended = _adapted(self.parts, self.settings, self.support.joined(new))
+        return replace(extended, extra=dict(self.extra))
 
     @property
     def targets(self) -> Tensor:
@@ -205,80 +188,66 @@ class Model:
             warnings.warn(
                 f"The encoder cannot read {len(blank)} of {len(prepared)} inputs, such as "
                 f"{_called(names_of(raw), blank[0])}. Their probabilities are the classes' shares "
-                "of the examples, their prediction sets hold all classes, and with reject= they "
+                "of the examples, their prediction sets hold all classes, and with keep= they "
                 "get no class.",
                 stacklevel=4,
             )
         return prepared
 
-    def logits(self, prepared: Tensor) -> Tensor:
-        """Calibrated logits ``[Q, K]`` of prepared inputs."""
-        return self.learner.tempered(self.learner.logits(prepared))
+    def readable(self, prepared: Tensor) -> NDArray[np.bool_]:
+        """A mask ``[Q]`` of the prepared inputs that the encoder could read."""
+        return ~self.learner.blank(prepared).cpu().numpy()
 
-    def probabilities(self, prepared: Tensor) -> Tensor:
-        """Calibrated probabilities ``[Q, K]`` of prepared inputs, float64."""
-        return self.learner.probabilities(self.learner.logits(prepared))
+    def logits(self, prepared: Tensor) -> Floats:
+        """Logits ``[Q, K]`` of prepared inputs, as :class:`Answers` takes them."""
+        if self.answers.head is not None:
+            return self.answers.logits(prepared.cpu().numpy())
+        read = self.readable(prepared)
+        if read.all():
+            return self.learner.logits(prepared).cpu().numpy()
+        logits = np.empty((0, len(self.classes)), np.float32)
+        if read.any():
+            logits = self.learner.logits(prepared[torch.from_numpy(read)]).cpu().numpy()
+        return self.answers.with_unread(logits, read)
 
-    def predict(self, raw: Any, reject: bool | float | None = None) -> Labels:
-        """The labels ``[Q]`` of raw inputs; None for those that are of no known class.
+    def features(self, prepared: Tensor) -> Floats:
+        """A vector for each prepared input, ``[Q, D]``; NaN for those that could not be read."""
+        if self.answers.head is not None:
+            return prepared.cpu().numpy()
+        read = torch.from_numpy(self.readable(prepared))
+        if not read.any():
+            return np.full((len(prepared), 1), np.nan)
+        found = self.learner.features(prepared[read]).cpu()
+        features = found.new_full((len(prepared), *found.shape[1:]), torch.nan)
+        features[read] = found
+        return features.numpy()
 
-        Args:
-            raw: the inputs.
-            reject: True, or the share of known inputs that shall not be rejected.
-        """
-        prepared = self.prepared(raw)
-        logits = self.learner.logits(prepared)
-        answers: Labels = self.classes[logits.argmax(-1).cpu().numpy()]
-        if reject is None or reject is False:
-            return answers
-        answers = answers.astype(object)
-        answers[self.rejected(prepared, reject)] = None
-        return answers
-
-    def rejected(self, prepared: Tensor, share: bool | float) -> NDArray[np.bool_]:
-        """Which prepared inputs are of no known class, ``[Q]``.
+    def known(self, prepared: Tensor, keep: bool | float | None) -> NDArray[np.bool_] | None:
+        """Which prepared inputs seem to be of a known class, ``[Q]``; None where all are kept.
 
         Args:
             prepared: ``[Q, *shape]``.
-            share: of the known inputs, which shall not be rejected; True for the usual one.
+            keep: the share of inputs of known classes to keep; True for 0.95; None or False to
+                keep every input.
         """
-        share = USUAL_SHARE if share is True else float(share)
-        known = self._trust("rejecting inputs").known
-        seen = ~self.learner.blank(prepared)
-        rejected, threshold = ~seen, known.threshold(share)
-        if seen.any():
-            scores = known.scores(self.learner.features(prepared[seen]))
-            rejected[seen] = scores < threshold
-        return rejected.cpu().numpy()
+        if kept_share(keep) is None:
+            return None
+        return self.answers.known(self.features(prepared), keep)
+
+    def predict(self, raw: Any, keep: bool | float | None = None) -> Labels:
+        """The labels ``[Q]`` of raw inputs; None for inputs that seem to be of no known class.
+
+        Args:
+            raw: the inputs.
+            keep: as :meth:`known` takes it.
+        """
+        prepared = self.prepared(raw)
+        return self.answers.labels(self.logits(prepared), self.known(prepared, keep))
 
     def predict_set(self, raw: Any, coverage: float = 0.9) -> list[Labels]:
         """For each raw input the labels it may have, the most probable first; there may be none."""
         prepared = self.prepared(raw)
-        return self.prediction_sets(self.probabilities(prepared), coverage, prepared)
-
-    def prediction_sets(
-        self, probabilities: Tensor, coverage: float, prepared: Tensor | None = None
-    ) -> list[Labels]:
-        """The labels that belong to probabilities ``[Q, K]``, the most probable first.
-
-        Inputs that could not be read, as ``prepared`` (what the strategy read) shows, get all
-        labels.
-        """
-        trust = self._trust("prediction sets")
-        held_out, by_fewer = (
-            self.learner.probabilities(logits).to(probabilities.device)
-            for logits in (trust.held_out, trust.by_fewer)
-        )
-        targets = self.targets.to(probabilities.device)
-        sets = prediction_sets(probabilities, held_out, targets, coverage, by_fewer, trust.advance)
-        if prepared is not None:
-            sets |= self.learner.blank(prepared).to(sets.device)[:, None]
-        order = probabilities.argsort(1, descending=True)
-        chosen = sets.gather(1, order)
-        return [
-            self.classes[numbers[inside].cpu().numpy()]
-            for numbers, inside in zip(order, chosen, strict=True)
-        ]
+        return self.answers.sets(self.logits(prepared), coverage, self.readable(prepared))
 
     def suggest(self, raw: Any, n: int) -> NDArray[np.int64]:
         """Which n of raw inputs to label next, ``[n]``, the most helpful first."""
@@ -305,7 +274,7 @@ class Model:
         query = self.prepared(raw)
         if len(query) != 1:
             raise InputError(f"One input is explained at a time; {len(query)} were given.")
-        probabilities = self.probabilities(query)[0]
+        probabilities = self.answers.proba(self.logits(query))[0]
         answer = int(probabilities.argmax())
         support, targets = self.learner.with_names(
             self.parts.reader.prepare(self.support.kept), self.targets
@@ -322,11 +291,6 @@ class Model:
         ]
         label = self.classes.tolist()[answer]
         return Explanation(label, float(probabilities[answer]), examples, meaning)
-
-    def _trust(self, what: str) -> Trust:
-        if self.learner.trust is None:
-            raise InputError(f"For {what} the classifier must have learned with calibrate=True.")
-        return self.learner.trust
 
 
 def _read(

@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from quickstudy.classifier.collecting import new_inputs
-from quickstudy.classifier.history import MOST_CHANGES, change_file
+from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.labels import as_typed
-from quickstudy.classifier.model import Model
 from quickstudy.cli.output import lines_of_input, say
 from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
 from quickstudy.cli.predict import modality
+from quickstudy.errors import MissingFileError
+from quickstudy.saving.file_lock import changing
+from quickstudy.saving.files import check_writable
 
 
 def run(words: Sequence[str]) -> int:
     """Adds examples and writes the file anew; returns the exit code."""
     parser = new_parser(
         "add",
-        "Add examples of one class, known or new, to a classifier, which then answers as if it had "
-        f"learned from all of them. The file remembers the last {MOST_CHANGES} changes for "
-        "`quickstudy undo`.",
+        "Add examples of one class, known or new, to a classifier. Nothing is trained; the file is "
+        "written anew in one piece.",
     )
     parser.add_argument("file", type=str, help="the classifier's file")
     parser.add_argument("label", type=str, help="the class")
@@ -37,9 +38,12 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
 
     path = Path(options.file)
+    if not path.exists():
+        raise MissingFileError(f"There is no classifier {str(path)!r}.")
+    check_writable(path)
     lines = [*lines_of_input()] if "-" in options.inputs else []  # not read otherwise
-
-    def change(model: Model) -> tuple[Model, str]:
+    with changing(path):
+        model = load_model(path)
         examples = new_inputs(options.inputs, modality(model), lines)
         if options.unreadable == "skip":
             examples = examples.readable(model.parts.reader)
@@ -47,12 +51,10 @@ def run(words: Sequence[str]) -> int:
         label = as_typed(typed, model.classes)
         prefix = "" if label in model.sizes else "the new class "
         labels = np.array([label] * len(examples))
-        larger = model.extended(examples.raw, labels, examples.names)
-        several = "s" if len(examples) > 1 else ""
-        return larger, (
-            f"Added {len(examples)} example{several} of {prefix}{str(label)!r}, which has "
-            f"{larger.sizes[label]} now; {len(larger.classes)} classes in all."
-        )
-
-    say(f"{change_file(path, change)} Written to {path}.")
+        model = model.extended(examples.raw, labels, examples.names)
+        save_model(model, path)
+    say(
+        f"Added {len(examples)} examples of {prefix}{str(label)!r}, which has "
+        f"{model.sizes[label]} now; {len(model.classes)} classes in all. Written to {path}."
+    )
     return 0

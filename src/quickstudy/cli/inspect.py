@@ -68,7 +68,7 @@ def example_rows(model: Model) -> list[dict[str, Any]]:
 
 def facts(model: Model) -> dict[str, Any]:
     """What is known of a classifier beside its classes and examples."""
-    reader, trust = model.parts.reader, model.learner.trust
+    reader, calibration = model.parts.reader, model.learner.calibration
     encoder = "in the strategy" if reader.encoder is None else type(reader.encoder).__name__
     if reader.name and is_unpacked(reader.name):
         encoder = f"{Path(reader.name).name}, in the file ({encoder})"
@@ -81,12 +81,12 @@ def facts(model: Model) -> dict[str, Any]:
         "kept of each example": "x".join(map(str, model.support.kept.shape[1:])) + " numbers",
         "class names count as examples": model.learner.named is not None,
     }
-    if trust is None:
+    if calibration is None:
         found["calibration"] = "not measured"
     else:
-        found["calibration temperature"] = trust.temperature
-        measured = ~trust.held_out.isnan().any(1)
-        hits = trust.held_out[measured].argmax(1).cpu() == model.targets[measured.cpu()]
+        found["calibration temperature"] = calibration.temperature
+        measured = ~calibration.out_of_fold.isnan().any(1)
+        hits = calibration.out_of_fold[measured].argmax(1).cpu() == model.targets[measured.cpu()]
         if len(hits):
             found["held-out examples"] = len(hits)
             found["held-out accuracy"] = float(hits.float().mean())

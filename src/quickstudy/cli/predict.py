@@ -68,8 +68,8 @@ def run(words: Sequence[str]) -> int:
         examples = new_inputs(options.inputs, modality(model), lines_of_input())
         if options.unreadable == "skip":
             examples = examples.readable(model.parts.reader)
-        reject = options.reject if options.keep is None else options.keep
-        rows = answers(model, examples.raw, examples.names, reject, options.coverage)
+        keep = options.reject if options.keep is None else options.keep
+        rows = answers(model, examples.raw, examples.names, keep, options.coverage)
     if options.json:
         print_json(rows)
     elif options.csv:
@@ -90,23 +90,23 @@ def modality(model: Model) -> str:
 
 
 def answers(
-    model: Model, raw: list[Any], names: list[str], reject: bool | float, coverage: float | None
+    model: Model, raw: list[Any], names: list[str], keep: bool | float, coverage: float | None
 ) -> list[dict[str, Any]]:
     """For each input its label (None where rejected), probabilities and set of labels."""
     prepared = model.prepared(raw)
-    logits = model.learner.logits(prepared)
-    probabilities = model.learner.probabilities(logits).cpu()
-    rejected = model.rejected(prepared, reject) if reject is not False else [False] * len(raw)
-    sets = (
-        model.prediction_sets(probabilities, coverage, prepared) if coverage is not None else None
-    )
+    logits = model.logits(prepared)
+    probabilities = model.answers.proba(logits)
+    known = model.known(prepared, keep)
+    sets = None
+    if coverage is not None:
+        sets = model.answers.sets(logits, coverage, model.readable(prepared))
     classes = [str(label) for label in model.classes.tolist()]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
         best = int(probabilities[number].argmax())
         row: dict[str, Any] = {
             "input": name,
-            "label": None if rejected[number] else classes[best],
+            "label": classes[best] if known is None or known[number] else None,
             "probability": float(probabilities[number, best]),
             "probabilities": dict(zip(classes, probabilities[number].tolist(), strict=True)),
         }

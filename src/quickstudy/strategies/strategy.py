@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,22 @@ LossAndLogits = tuple[Tensor, Tensor | None]
 
 ENCODING = frozenset({"condition", "encode", "adapt", "predict"})
 """The methods by which an :class:`EmbeddingStrategy` uses its encoder."""
+
+
+class LinearHead(NamedTuple):
+    """Logits W x + b − s ‖x‖² of vectors x.
+
+    Args:
+        weight: W, ``[T, K, D]``.
+        bias: b, ``[T, K]``.
+        square: s.
+        normalize: whether :meth:`Strategy.compared` brings vectors to length 1 first.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    square: float = 0.0
+    normalize: bool = False
 
 
 class Strategy(nn.Module, ABC):
@@ -131,6 +147,10 @@ class Strategy(nn.Module, ABC):
         """
         return None
 
+    def linear_head(self, theta: Theta) -> LinearHead | None:
+        """The logits as a linear function of the encoder's vectors; None if they are not one."""
+        return None
+
     @property
     def default_temperature(self) -> float:
         """The temperature that calibrates the logits where no example can be held out."""
@@ -198,6 +218,10 @@ class EmbeddingStrategy(Strategy):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        decides = ("linear_head", "predict_features", "predict")
+        first = next(each for each in cls.__mro__ if not vars(each).keys().isdisjoint(decides))
+        if "linear_head" not in vars(first):  # it predicts in a way of its own
+            cls.linear_head = Strategy.linear_head  # type: ignore[method-assign]
         for each in cls.__mro__:  # the first that declares it or overrides a method decides
             if "fixed_encoder" in vars(each):
                 return

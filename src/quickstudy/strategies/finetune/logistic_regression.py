@@ -19,7 +19,7 @@ from quickstudy.strategies.solvers import (
     widest,
     with_constant,
 )
-from quickstudy.strategies.strategy import Theta
+from quickstudy.strategies.strategy import LinearHead, Theta
 
 ONE_SHOT_PENALTY = 0.2
 
@@ -129,6 +129,9 @@ class LogisticRegression(PretrainedStrategy):
         centre = self.centre(self.compared(features))
         rows, row = (with_constant(self.compared(each) - centre) for each in (features, query))
         return residual * (rows @ row[0]) / self.penalty_for(len(features), ways)
+
+    def linear_head(self, theta: Theta) -> LinearHead:
+        return LinearHead(theta["weight"], theta["bias"], normalize=self.normalize)
 
     @property
     def default_temperature(self) -> float:

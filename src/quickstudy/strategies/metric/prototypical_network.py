@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from quickstudy.episodes import Examples
 from quickstudy.strategies.functional import Distance, check_distance, class_means, similarity
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.strategy import EmbeddingStrategy, LinearHead, Theta
 
 
 class PrototypicalNetwork(EmbeddingStrategy):
@@ -39,3 +39,10 @@ class PrototypicalNetwork(EmbeddingStrategy):
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return self.scale * similarity(features, theta["prototypes"], self.distance)
+
+    def linear_head(self, theta: Theta) -> LinearHead | None:
+        if self.distance != "euclidean":
+            return None
+        prototypes = theta["prototypes"]
+        bias = -self.scale * prototypes.square().sum(-1)
+        return LinearHead(2 * self.scale * prototypes, bias, square=self.scale)

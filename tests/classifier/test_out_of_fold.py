@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy.classifier.held_out import held_out_logits
+from quickstudy.classifier.out_of_fold import out_of_fold_logits
 from quickstudy.episodes import Examples
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork
 
@@ -17,7 +17,7 @@ def support_of(sizes):
 
 def test_two_examples_a_class_by_hand():
     support = support_of([2, 2])
-    found, seen = held_out_logits(PrototypicalNetwork(nn.Flatten()).eval(), support, 2, folds=2)
+    found, seen = out_of_fold_logits(PrototypicalNetwork(nn.Flatten()).eval(), support, 2, folds=2)
     assert seen == 2
     x = support.inputs[0]
     partner, others = [1, 0, 3, 2], [(2, 3), (2, 3), (0, 1), (0, 1)]
@@ -34,7 +34,7 @@ def test_two_examples_a_class_by_hand():
 def test_no_learner_has_seen_what_it_is_asked(sizes, together):
     """Nearest neighbour would answer every example that it has seen by a distance of 0."""
     support = support_of(sizes)
-    found, seen = held_out_logits(
+    found, seen = out_of_fold_logits(
         NearestNeighbor(nn.Flatten()).eval(), support, len(sizes), together=together
     )
     assert seen < sum(sizes)
@@ -48,7 +48,7 @@ def test_no_learner_has_seen_what_it_is_asked(sizes, together):
 def test_two_folds_left_out_together_by_hand():
     """Three examples of one class and three of the other, a fold each: one of each is left."""
     support = support_of([3, 3])
-    found, seen = held_out_logits(
+    found, seen = out_of_fold_logits(
         PrototypicalNetwork(nn.Flatten()).eval(), support, 2, folds=3, together=2
     )
     assert seen == 2
@@ -61,7 +61,7 @@ def test_two_folds_left_out_together_by_hand():
 
 def test_nothing_is_held_out_where_no_class_would_keep_an_example():
     strategy = PrototypicalNetwork(nn.Flatten()).eval()
-    found, seen = held_out_logits(strategy, support_of([2, 2]), 2, together=2)
+    found, seen = out_of_fold_logits(strategy, support_of([2, 2]), 2, together=2)
     assert found.isnan().all()
     assert seen == 0
 
@@ -70,7 +70,7 @@ def test_examples_that_are_always_kept_are_seen_by_every_learner():
     support = support_of([2, 2])
     strategy = NearestNeighbor(nn.Flatten()).eval()
     always = Examples(support.inputs[:, :1] + 1e-3, torch.tensor([[1]]))
-    found, _ = held_out_logits(strategy, support, 2, always=always)
+    found, _ = out_of_fold_logits(strategy, support, 2, always=always)
     assert found[0].argmax() == 1  # a copy of it, under another class, stays
 
 
@@ -78,7 +78,7 @@ def test_an_example_that_is_always_kept_keeps_its_class_alive():
     support = support_of([1, 2])
     always = Examples(torch.zeros(1, 2, 4), torch.tensor([[0, 1]]))
     strategy = PrototypicalNetwork(nn.Flatten()).eval()
-    found, _ = held_out_logits(strategy, support, 2, always=always)
+    found, _ = out_of_fold_logits(strategy, support, 2, always=always)
     expected = -support.inputs[0, 0].square().sum()
     torch.testing.assert_close(found[0, 0], expected)
 
@@ -86,6 +86,8 @@ def test_an_example_that_is_always_kept_keeps_its_class_alive():
 def test_folds_follow_from_the_seed():
     support = support_of([6, 6])
     strategy = PrototypicalNetwork(nn.Flatten()).eval()
-    first, again, other = (held_out_logits(strategy, support, 2, 3, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (
+        out_of_fold_logits(strategy, support, 2, 3, seed)[0] for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -11,7 +11,7 @@ from quickstudy.progress import tell
 from quickstudy.strategies import Strategy
 
 
-def held_out_logits(
+def out_of_fold_logits(
     strategy: Strategy,
     support: Examples,
     ways: int,
