@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import quickstudy as qs
 from quickstudy.evaluation.outcomes import mean_and_interval
-from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.strategies.recurrent.learned_optimizer import CoordinatewiseLSTM
 from quickstudy.strategies.recurrent.optimization import (
     Family,
@@ -40,6 +40,7 @@ from quickstudy.strategies.recurrent.optimization import (
     quadratics,
     train_optimizer,
 )
+from quickstudy.training.optimizer import optimizer_tensors, restore_optimizer
 
 PATH = RESULTS / "learned_optimizers.json"
 PAGE = ROOT / "docs" / "learned_optimizers.md"
@@ -145,7 +146,7 @@ def trained(name: str) -> tuple[CoordinatewiseLSTM, dict[str, Any]]:
     if last.exists():
         checkpoint = Checkpoint.load(last)
         checkpoint.restore_model(optimizer)
-        checkpoint.restore_optimizer(adam)
+        restore_optimizer(adam, checkpoint.optimizer)
         progress = checkpoint.progress
     unseen = setting.family("validation", False)(setting.problems * 4, VALIDATION_SEED)
     family = setting.family("train", False)

@@ -89,7 +89,7 @@ def one_round(number: int, parts: dict[str, Any], work: Path) -> None:
             strategy(len(parts["train"].class_names)),
             parts["train"],
             parts["validation"],
-            work / "run",
+            out=work / "run",
             resume=until is None,
             until=until,
         )

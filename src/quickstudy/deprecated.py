@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+FORMER_SETTINGS = {"turns": "support_rotations"}
+"""Settings of training that had another name in earlier versions and in the files they wrote."""
+
+
+def with_present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version wrote, under their present names."""
+    return {FORMER_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:
@@ -54,6 +64,37 @@ def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]
             return function(*args, **kwargs)
 
         return renaming
+
+    return decorate
+
+
+def once_positional(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Lets keyword-only arguments be given by position, as they could be in earlier versions.
+
+    Args:
+        *names: the arguments, in the order that they had after those that are still positional.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = inspect.signature(function).parameters.values()
+        places = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+
+        @functools.wraps(function)
+        def naming(*args: P.args, **kwargs: P.kwargs) -> R:
+            late = args[places : places + len(names)]
+            if not late:
+                return function(*args, **kwargs)
+            warnings.warn(
+                f"{function.__qualname__.removesuffix('.__init__')} takes "
+                f"{', '.join(names[: len(late)])} by name only; by position until version 1.0.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            given: dict[str, Any] = {**kwargs, **dict(zip(names, late, strict=False))}
+            rest: Any = args[:places] + args[places + len(late) :]
+            return function(*rest, **given)
+
+        return naming
 
     return decorate
 

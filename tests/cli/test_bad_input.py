@@ -94,7 +94,7 @@ def test_run_of_another_strategy(quickstudy, trained):
 
 def test_directory_that_holds_a_run(quickstudy, trained, pictures):
     result = quickstudy("train", "--data", pictures, *TINY, "--out", trained)
-    assert refused(result, "holds a run already")
+    assert refused(result, "already holds a run")
 
 
 def test_not_a_run(quickstudy, tmp_path):

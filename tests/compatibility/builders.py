@@ -121,7 +121,7 @@ def train(name: str, out: Path, until: int | None = None, resume: bool = False):
     parts = dataset(STRATEGIES[name][0]).split((0.6, 0.4))
     trainer = Trainer(**SETTINGS | STRATEGIES[name][2])
     first, second = list(parts.values())
-    return trainer.fit(strategy_of(name), first, second, out, resume=resume, until=until)
+    return trainer.fit(strategy_of(name), first, second, out=out, resume=resume, until=until)
 
 
 def task(kind: str) -> Episode:

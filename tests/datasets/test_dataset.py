@@ -123,8 +123,8 @@ def test_select_by_name_and_by_number_is_the_same_view():
     by_number = dataset.select([5, 0])
     assert by_name.class_names == by_number.class_names == ("class2@90", "class0")
     assert by_name.starts.tolist() == by_number.starts.tolist() == [3, 0]
-    assert by_name.turns is not None
-    assert by_name.turns.tolist() == [1, 0]
+    assert by_name.rotations is not None
+    assert by_name.rotations.tolist() == [1, 0]
     assert by_name.examples is dataset.examples
     assert len(by_name) == 4
 

@@ -48,7 +48,7 @@ def test_classes_are_named_for_their_folders(animals):
     assert greys(dataset) == {"cat": [1, 2], "dog": [3]}
     assert dataset.name == "animals"
     assert dataset.inputs == INPUTS
-    assert dataset.turns is None
+    assert dataset.rotations is None
     assert not dataset.published_splits
 
 

@@ -69,7 +69,7 @@ def of_class(examples, label, task=0):
 
 def test_the_first_turn_is_the_episode_itself():
     episode = shuffled_episode()
-    turned = episode.in_turns(4)
+    turned = episode.rotated(4)
     assert turned.tasks == 8
     for part, first in ((episode.support, turned.support), (episode.query, turned.query)):
         assert torch.equal(first.inputs[:2], part.inputs)
@@ -77,7 +77,7 @@ def test_the_first_turn_is_the_episode_itself():
 
 
 def test_every_turn_takes_the_next_examples_of_each_class():
-    turned = shuffled_episode().in_turns(3)
+    turned = shuffled_episode().rotated(3)
     # Class 0 of the first task: 1 and 4 in the support, 6, 7 and 8 in the query.
     assert of_class(turned.support, 0, task=2) == {6, 7}
     assert of_class(turned.query, 0, task=2) == {8, 1, 4}
@@ -88,7 +88,7 @@ def test_every_turn_takes_the_next_examples_of_each_class():
 def test_turns_keep_examples_and_their_classes():
     episode = shuffled_episode()
     labels = torch.cat([episode.support.targets, episode.query.targets], 1).flatten()
-    turned = episode.in_turns(5)
+    turned = episode.rotated(5)
     for number in range(10):
         inputs, targets = (
             torch.cat([getattr(part, name)[number] for part in (turned.support, turned.query)])
@@ -103,7 +103,7 @@ def test_turns_keep_examples_and_their_classes():
 def test_points_of_a_curve_are_one_set():
     points = torch.arange(4.0).view(1, 4, 1)
     episode = Episode(Examples(points[:, :1], points[:, :1]), Examples(*[points[:, 1:]] * 2), 1)
-    turned = episode.in_turns(4)
+    turned = episode.rotated(4)
     assert turned.support.inputs.flatten().tolist() == [0, 1, 2, 3]
     assert turned.query.targets[3].flatten().tolist() == [0, 1, 2]
 
@@ -112,7 +112,7 @@ def test_classes_of_unequal_size_cannot_take_turns():
     support = Examples(torch.zeros(1, 3, 2), torch.tensor([[0, 0, 1]]))
     query = Examples(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match=r"these have \[2, 1\]"):
-        Episode(support, query, 2).in_turns(2)
+        Episode(support, query, 2).rotated(2)
 
 
 # --- what is checked ---

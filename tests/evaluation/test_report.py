@@ -87,7 +87,7 @@ def test_the_interval_of_few_validation_episodes_is_students(tmp_path, monkeypat
     trainer = Trainer(
         steps=1, tasks=1, queries=5, validate_every=1, validation_episodes=3, show_progress=False
     )
-    run = trainer.fit(strategy, vectors(), vectors(), tmp_path)
+    run = trainer.fit(strategy, vectors(), vectors(), out=tmp_path)
     rows = [row for row in run.history if row["validation_accuracy"] is not None]
     assert rows
     for row, values in zip(rows, seen, strict=True):

@@ -67,7 +67,7 @@ def fit(parts, out, steps, resume=False):
     more = {"validate_every": 2, "validation_episodes": 3, "validation_queries": 2}
     trainer = Trainer(steps=steps, **settings, **more, accelerator="cpu", show_progress=False)
     strategy = PrototypicalNetwork(MLP((1, 8, 8), (4,)))
-    return trainer.fit(strategy, parts["train"], parts["validation"], out, resume=resume)
+    return trainer.fit(strategy, parts["train"], parts["validation"], out=out, resume=resume)
 
 
 def plain_model(model):

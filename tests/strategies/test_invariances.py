@@ -232,7 +232,7 @@ def test_turns_are_tasks_that_are_embedded_once(case, make_episode, monkeypatch)
         return
 
     state = torch.get_rng_state()
-    expected = strategy.loss(episode.in_turns(3))[0]
+    expected = strategy.loss(episode.rotated(3))[0]
     torch.set_rng_state(state)
     encode, encoded = strategy.encode, []
     monkeypatch.setattr(strategy, "encode", lambda *a: encoded.append(1) or encode(*a))

@@ -85,7 +85,7 @@ def train(case, devices, out=None, resume=False, **changed):
     make, settings = CASES[case]
     settings = SETTINGS | {"steps": STEPS, "devices": devices} | settings | changed
     return Trainer(**settings).fit(
-        made(make), parts["train"], parts["validation"], out, resume=resume
+        made(make), parts["train"], parts["validation"], out=out, resume=resume
     )
 
 

@@ -61,7 +61,7 @@ def test_what_is_validated_saved_and_started_from_is_the_average(parts, tmp_path
     more = {"validate_every": 20, "validation_episodes": 30, "validation_queries": 5, "ema": 0.9}
     first = tmp_path / "first"
     run = quickstudy.fit(
-        make(), parts["train"], parts["validation"], first, steps=20, **SETTINGS, **more
+        make(), parts["train"], parts["validation"], out=first, steps=20, **SETTINGS, **more
     )
     saved = Checkpoint.load(first / "checkpoints" / "best.safetensors")
     last = Checkpoint.load(first / "checkpoints" / "last.safetensors")

@@ -7,9 +7,10 @@ import torch
 from quickstudy.encoders import MLP
 from quickstudy.inputs import ImageInputs
 from quickstudy.runs import load
-from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
+from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.saving.description import build, class_path, describe, differences
 from quickstudy.strategies import PrototypicalNetwork
+from quickstudy.training.optimizer import optimizer_tensors, restore_optimizer
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_round_trip_of_strategy_and_optimizer(saved):
     assert rebuilt.distance == "cosine"
     assert rebuilt.encoder.hidden == (8, 4)
     again = torch.optim.Adam(rebuilt.parameters())
-    loaded.restore_optimizer(again)
+    restore_optimizer(again, loaded.optimizer)
     for model in (strategy, rebuilt):
         model.zero_grad()
         model.encoder(torch.ones(2, 1, 8, 8)).sum().backward()

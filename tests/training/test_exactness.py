@@ -9,7 +9,7 @@ from quickstudy.encoders import MLP, AudioCNN, AudioGRU, Conv4, ResNet12, TextEn
 from quickstudy.inputs import AudioInputs, Augmentation, TextInputs
 from quickstudy.runs.run import RunDirectory
 from quickstudy.training import Trainer
-from quickstudy.training.loop import Fit
+from quickstudy.training.loop import TrainingLoop
 
 STEPS, CHECKPOINT_EVERY, VALIDATE_EVERY = 12, 4, 6
 SETTINGS = {
@@ -121,7 +121,9 @@ def fit(data, case, out, resume=False, seed=0):
     # What a resumed run starts from must not matter.
     torch.manual_seed(99 if resume else 0)
     strategy = make(first.classes)
-    return Trainer(**SETTINGS | more, seed=seed).fit(strategy, first, second, out, resume=resume)
+    return Trainer(**SETTINGS | more, seed=seed).fit(
+        strategy, first, second, out=out, resume=resume
+    )
 
 
 def state_of(run):
@@ -143,7 +145,7 @@ class Killed(BaseException):
 
 def broken_off(monkeypatch, step, kind):
     """Lets a run end after ``step``, asked to stop or killed."""
-    step_of = Fit._step
+    step_of = TrainingLoop._step
 
     def wrapped(self, seconds):
         now = self.progress["step"] + 1
@@ -153,7 +155,7 @@ def broken_off(monkeypatch, step, kind):
         if now == step and kind == "killed":
             raise Killed
 
-    monkeypatch.setattr(Fit, "_step", wrapped)
+    monkeypatch.setattr(TrainingLoop, "_step", wrapped)
 
 
 @pytest.mark.parametrize("case", STRATEGIES)

@@ -24,7 +24,7 @@ PATHS = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONP
 
 def train(parts, out, steps=20, resume=False, **more):
     return Trainer(steps=steps, **SETTINGS | more).fit(
-        make(), parts["train"], parts["validation"], out, resume=resume
+        make(), parts["train"], parts["validation"], out=out, resume=resume
     )
 
 
@@ -208,7 +208,7 @@ def test_what_another_run_learned_is_there_from_the_first_checkpoint_on(parts, w
         raise SystemExit
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quickstudy.training.loop.Fit._step", killed)
+        patch.setattr("quickstudy.training.loop.TrainingLoop._step", killed)
         with pytest.raises(SystemExit):
             train(parts, run, steps=5, **more)
     train(parts, run, steps=5, resume=True, **more)
@@ -220,11 +220,11 @@ def test_what_another_run_learned_is_there_from_the_first_checkpoint_on(parts, w
 PROGRAM = """
 import json, sys, time
 from quickstudy.training import Trainer
-from quickstudy.training.loop import Fit
+from quickstudy.training.loop import TrainingLoop
 from tests.training.conftest import make_blobs
 from tests.training.test_trainer import SETTINGS, make
 
-step_of = Fit._step
+step_of = TrainingLoop._step
 
 def step(self, seconds):
     print("step", flush=True)
@@ -232,7 +232,7 @@ def step(self, seconds):
         time.sleep(10**6)
     step_of(self, seconds)
 
-Fit._step = step
+TrainingLoop._step = step
 parts = make_blobs().split((0.5, 0.25, 0.25))
 run = Trainer(steps=10**6, **SETTINGS).fit(make(), parts["train"], None, sys.argv[1])
 print(json.dumps(run.progress["step"]))

@@ -16,13 +16,13 @@ FAILING = """
 import os, signal
 from pathlib import Path
 import quickstudy
-from quickstudy.training.loop import Fit
+from quickstudy.training.loop import TrainingLoop
 from quickstudy.compute.ranks import rank
 
 class Failing(quickstudy.strategies.PrototypicalNetwork):
     pass
 
-step_of = Fit._step
+step_of = TrainingLoop._step
 
 def step(self, seconds):
     Path(f"process{rank()}").write_text(str(os.getpid()))
@@ -33,7 +33,7 @@ def step(self, seconds):
         raise RuntimeError("all too much")
     step_of(self, seconds)
 
-Fit._step = step
+TrainingLoop._step = step
 """
 OPTIONS = [
     "-m", "quickstudy", "train", "--data", "glyphs", "--strategy", "failing.Failing", "--encoder",

@@ -72,7 +72,7 @@ def test_tasks_that_do_not_fit_the_trainer_or_the_strategy_are_refused(parts):
 
 
 def trained(parts, folder):
-    quickstudy.fit(make(), parts["train"], None, folder, steps=5, **SETTINGS)
+    quickstudy.fit(make(), parts["train"], None, out=folder, steps=5, **SETTINGS)
     return load(folder)
 
 
@@ -81,7 +81,7 @@ def test_a_run_starts_from_another_and_remembers_its_classes(parts, tmp_path):
     strategy = make(MAML, ways=4)
     settings = SETTINGS | {"learning_rate": 1e-12, "start_from": str(tmp_path / "first")}
     half = parts["validation"]
-    second = quickstudy.fit(strategy, half, None, tmp_path / "second", steps=1, **settings)
+    second = quickstudy.fit(strategy, half, None, out=tmp_path / "second", steps=1, **settings)
     start = dict(first.strategy.encoder.named_parameters())
     for name, parameter in second.strategy.encoder.named_parameters():
         torch.testing.assert_close(parameter, start[name])
@@ -96,7 +96,7 @@ def test_without_steps_another_strategy_stands_on_what_was_learned(parts, tmp_pa
     first = trained(parts, tmp_path / "first")
     run = quickstudy.fit(
         make(TIM, classes=parts["train"].classes), parts["train"], parts["validation"],
-        tmp_path / "second", steps=0, **SETTINGS | {"start_from": str(tmp_path / "first")},
+        out=tmp_path / "second", steps=0, **SETTINGS | {"start_from": str(tmp_path / "first")},
     )  # fmt: skip
     assert run.progress["finished"]
     assert run.progress["step"] == 0
@@ -121,10 +121,10 @@ def test_without_steps_what_no_run_has_learned_is_named(parts, tmp_path):
 def test_a_resumed_run_goes_on_from_itself_and_not_from_its_start(parts, tmp_path):
     trained(parts, tmp_path / "first")
     settings = SETTINGS | {"start_from": str(tmp_path / "first")}
-    whole = quickstudy.fit(make(), parts["train"], None, tmp_path / "a", steps=8, **settings)
-    quickstudy.fit(make(), parts["train"], None, tmp_path / "b", steps=4, **settings)
+    whole = quickstudy.fit(make(), parts["train"], None, out=tmp_path / "a", steps=8, **settings)
+    quickstudy.fit(make(), parts["train"], None, out=tmp_path / "b", steps=4, **settings)
     again = quickstudy.fit(
-        make(), parts["train"], None, tmp_path / "b", resume=True, steps=8, **settings
+        make(), parts["train"], None, out=tmp_path / "b", resume=True, steps=8, **settings
     )
     for one, other in zip(whole.strategy.parameters(), again.strategy.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -138,7 +138,7 @@ def test_a_start_with_another_encoder_is_refused(parts, tmp_path):
     with pytest.raises(ValueError, match=r"another encoder.*do not fit"):
         quickstudy.fit(wide, parts["train"], steps=1, **settings)
     with pytest.raises(ValueError, match=r"another encoder.*do not fit"):
-        quickstudy.fit(wide, parts["train"], None, tmp_path / "refused", steps=1, **settings)
+        quickstudy.fit(wide, parts["train"], None, out=tmp_path / "refused", steps=1, **settings)
     assert not (tmp_path / "refused").exists()
     with pytest.raises(FileNotFoundError, match="is not a run"):
         quickstudy.fit(
@@ -151,7 +151,7 @@ def test_a_run_killed_before_its_first_checkpoint_still_starts_from_the_other(pa
     RunDirectory(tmp_path / "second").write_config({})  # all that such a run leaves
     settings = SETTINGS | {"learning_rate": 1e-12, "start_from": str(tmp_path / "first")}
     second = quickstudy.fit(
-        make(MAML, ways=4), parts["train"], None, tmp_path / "second", resume=True, steps=1,
+        make(MAML, ways=4), parts["train"], None, out=tmp_path / "second", resume=True, steps=1,
         **settings,
     )  # fmt: skip
     start = dict(first.strategy.encoder.named_parameters())

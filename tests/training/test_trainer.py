@@ -56,7 +56,7 @@ def test_training_learns_to_learn_classes_it_never_saw(parts, strategy):
 
 def test_run_directory_is_complete_and_loads(parts, tmp_path):
     run = Trainer(steps=20, **SETTINGS).fit(
-        make(), parts["train"], parts["validation"], tmp_path / "run"
+        make(), parts["train"], parts["validation"], out=tmp_path / "run"
     )
     names = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert {"config.yaml", "metrics.csv", "last.safetensors", "best.safetensors"} <= names
@@ -97,10 +97,10 @@ def test_the_caller_keeps_its_random_numbers(parts):
 def test_resume_continues_exactly(parts, tmp_path, optimizer):
     settings = SETTINGS | {"optimizer": optimizer, "warmup_steps": 4, "clip_norm": 1.0}
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    Trainer(steps=20, **settings).fit(make(), parts["train"], parts["validation"], whole)
-    Trainer(steps=8, **settings).fit(make(), parts["train"], parts["validation"], halves)
+    Trainer(steps=20, **settings).fit(make(), parts["train"], parts["validation"], out=whole)
+    Trainer(steps=8, **settings).fit(make(), parts["train"], parts["validation"], out=halves)
     Trainer(steps=20, **settings).fit(
-        make(), parts["train"], parts["validation"], halves, resume=True
+        make(), parts["train"], parts["validation"], out=halves, resume=True
     )
     # Stopping at step 8 added a row and a validation there; all later rows must agree.
     later = [row for row in metrics_without_time(halves) if int(row["step"]) > 10]
@@ -114,8 +114,8 @@ def test_resume_continues_exactly(parts, tmp_path, optimizer):
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(parts, tmp_path, capsys, damage):
     whole, run = tmp_path / "whole", tmp_path / "run"
-    Trainer(steps=20, **SETTINGS).fit(make(), parts["train"], parts["validation"], whole)
-    Trainer(steps=8, **SETTINGS).fit(make(), parts["train"], parts["validation"], run)
+    Trainer(steps=20, **SETTINGS).fit(make(), parts["train"], parts["validation"], out=whole)
+    Trainer(steps=8, **SETTINGS).fit(make(), parts["train"], parts["validation"], out=run)
     last = run / "checkpoints" / "last.safetensors"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(parts, tmp_path, 
     if damage == "gone":  # as after a crash between two renamings
         last.unlink()
     resumed = Trainer(steps=20, **SETTINGS).fit(
-        make(), parts["train"], parts["validation"], run, resume=True
+        make(), parts["train"], parts["validation"], out=run, resume=True
     )
     assert ("damaged" in capsys.readouterr().err) == (damage != "gone")
     assert resumed.progress["step"] == 20
@@ -135,12 +135,12 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(parts, tmp_path, 
 
 def test_without_any_whole_checkpoint_nothing_is_trained(parts, tmp_path):
     run = tmp_path / "run"
-    Trainer(steps=3, **SETTINGS).fit(make(), parts["train"], parts["validation"], run)
+    Trainer(steps=3, **SETTINGS).fit(make(), parts["train"], parts["validation"], out=run)
     for name in ("last", "previous"):
         (run / "checkpoints" / f"{name}.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
         Trainer(steps=9, **SETTINGS).fit(
-            make(), parts["train"], parts["validation"], run, resume=True
+            make(), parts["train"], parts["validation"], out=run, resume=True
         )
 
 
@@ -151,7 +151,7 @@ def test_early_stopping_and_best_checkpoint(parts, tmp_path):
         PrototypicalNetwork(MLP((1, 8, 8), (8,))),
         parts["train"],
         parts["validation"],
-        tmp_path / "run",
+        out=tmp_path / "run",
     )
     # So small a rate never does better than the first validation: it stops after three more.
     assert run.progress["best_step"] == 2
@@ -181,19 +181,19 @@ def test_bfloat16_trains(parts):
 def test_plain_errors(parts, tmp_path):
     trainer = Trainer(steps=2, **SETTINGS)
     run = tmp_path / "run"
-    trainer.fit(make(), parts["train"], None, run)
-    with pytest.raises(ValueError, match="holds a run already"):
-        trainer.fit(make(), parts["train"], None, run)
+    trainer.fit(make(), parts["train"], None, out=run)
+    with pytest.raises(ValueError, match="already holds a run"):
+        trainer.fit(make(), parts["train"], None, out=run)
     with pytest.raises(
         ValueError,
         match=r"another strategy.*class_path.*MAML.*Prototypical|"
         r"another strategy.*class_path.*Prototypical.*MAML",
     ):
-        trainer.fit(make(MAML, ways=4), parts["train"], None, run, resume=True)
+        trainer.fit(make(MAML, ways=4), parts["train"], None, out=run, resume=True)
     with pytest.raises(ValueError, match="other settings: seed: 0, not 9"):
-        Trainer(steps=2, seed=9, **SETTINGS).fit(make(), parts["train"], None, run, resume=True)
+        Trainer(steps=2, seed=9, **SETTINGS).fit(make(), parts["train"], None, out=run, resume=True)
     with pytest.raises(FileNotFoundError, match="no run to resume"):
-        trainer.fit(make(), parts["train"], None, tmp_path / "nothing", resume=True)
+        trainer.fit(make(), parts["train"], None, out=tmp_path / "nothing", resume=True)
     with pytest.raises(ValueError, match="cannot share"):
         Trainer(tasks=1, devices=2)
     with pytest.raises(ValueError, match="50 ways"):
@@ -206,30 +206,32 @@ def test_plain_errors(parts, tmp_path):
         load(tmp_path / "nothing")
 
 
-def test_who_cannot_take_turns_is_told_so(parts):
-    def train(strategy, turns=2):
-        quickstudy.fit(strategy, parts["train"], steps=2, turns=turns, **SETTINGS)
+def test_strategies_whose_support_cannot_rotate_are_refused(parts):
+    def train(strategy, rotations=2):
+        quickstudy.fit(strategy, parts["train"], steps=2, support_rotations=rotations, **SETTINGS)
 
     class Own(PrototypicalNetwork):
         def loss(self, episode):
             return super().loss(episode)
 
-    with pytest.raises(ValueError, match="MAML encodes anew for every support"):
+    with pytest.raises(ValueError, match="MAML encodes its inputs anew"):
         train(make(MAML, ways=4))
-    with pytest.raises(ValueError, match="SimpleShot learns from no tasks"):
+    with pytest.raises(ValueError, match="SimpleShot does not learn from tasks"):
         train(make(quickstudy.strategies.SimpleShot))
-    with pytest.raises(ValueError, match=r"Own's loss takes no features.*features=None"):
+    with pytest.raises(ValueError, match=r"loss of Own takes no features.*features=None"):
         train(make(Own))
     most = 1 + SETTINGS["queries"] // SETTINGS["shots"]
     with pytest.raises(ValueError, match=f"use at most {most}"):
-        train(make(), turns=most + 1)
+        train(make(), rotations=most + 1)
 
 
-def test_turns_learn_more_from_the_same_tasks(parts):
+def test_rotations_learn_more_from_the_same_tasks(parts):
     """More of what a task holds, that is: the loss on its examples falls further."""
     losses = [
-        quickstudy.fit(make(), parts["train"], steps=30, turns=turns, **SETTINGS).history[-1]
-        for turns in (1, 3)
+        quickstudy.fit(
+            make(), parts["train"], steps=30, support_rotations=rotations, **SETTINGS
+        ).history[-1]
+        for rotations in (1, 3)
     ]
     assert losses[1]["loss"] < losses[0]["loss"]
 

@@ -25,7 +25,7 @@ from quickstudy.cli.running import add_running_options, alone, check_storage, ex
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
-from quickstudy.episodes.defaults import USUAL_WAYS
+from quickstudy.episodes.defaults import DEFAULT_WAYS
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.evaluation.evaluator import checked_episodes
@@ -39,7 +39,7 @@ from quickstudy.saving.directory_lock import locked
 from quickstudy.saving.files import write_text_atomically
 from quickstudy.sweeps.executors import Executor
 
-USUAL_TEST_SHOTS = (1, 5)
+DEFAULT_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9
 DESCRIPTION = (
     "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
@@ -92,7 +92,7 @@ def run(words: Sequence[str]) -> int:
         check_counts(own, episodes=2, test_ways=1, test_queries=1)
         own.data = data_from_anywhere(own.data)
         if name in runs:
-            own.ways = runs[name].config.get("ways", USUAL_WAYS)
+            own.ways = runs[name].config.get("ways", DEFAULT_WAYS)
     if runs:  # the same seed, so that the tasks are the same
         fewest = min((own.ways for own in options.values()), key=_most)
         for name in runs:
@@ -238,7 +238,7 @@ def _names(contenders: list[str]) -> list[str]:
 def _test(trained: Run, options: Namespace) -> list[Report]:
     part = choose_part(load_split(options, trained.inputs), options.part)
     reports = []
-    for shots in options.test_shots or _usual_shots(part):
+    for shots in options.test_shots or _default_shots(part):
         protocol = Protocol.suited(
             trained.strategy, part, options.test_ways, shots, options.test_queries, options.ways
         )
@@ -256,9 +256,9 @@ def _test(trained: Run, options: Namespace) -> list[Report]:
     return reports
 
 
-def _usual_shots(part: ClassDataset) -> list[int]:
+def _default_shots(part: ClassDataset) -> list[int]:
     """1 and 5, or only 1 if a class has too few examples for 5 and a query."""
-    return [shots for shots in USUAL_TEST_SHOTS if shots < int(part.sizes.min())] or [1]
+    return [shots for shots in DEFAULT_TEST_SHOTS if shots < int(part.sizes.min())] or [1]
 
 
 def _write(measured: dict[str, Measured], out: Path) -> None:

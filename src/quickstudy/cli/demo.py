@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
         ways=20,
         shots=1,
         queries=5,
-        turns=6,
+        support_rotations=6,
         steps=options.steps,
         max_minutes=options.max_minutes,
         schedule="cosine",
@@ -67,7 +67,9 @@ def run(words: Sequence[str]) -> int:
     has_run = RunDirectory(out / "run").holds_a_run()
     if has_run:
         console.print(f"Using the run in {out / 'run'}; remove that folder to train afresh.")
-    run = trainer.fit(strategy, parts["train"], parts["validation"], out / "run", resume=has_run)
+    run = trainer.fit(
+        strategy, parts["train"], parts["validation"], out=out / "run", resume=has_run
+    )
     if not run.progress["finished"]:
         return 130
     contenders: dict[str, Strategy] = {

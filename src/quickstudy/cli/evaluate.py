@@ -21,7 +21,7 @@ from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import add_trust, new_parser, parse
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.ranks import check_started, rank
-from quickstudy.episodes.defaults import USUAL_SHOTS, USUAL_WAYS
+from quickstudy.episodes.defaults import DEFAULT_SHOTS, DEFAULT_WAYS
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.protocol import Protocol
@@ -96,8 +96,8 @@ def run(words: Sequence[str]) -> int:
         options.ways,
         options.shots,
         options.queries,
-        config.get("ways", USUAL_WAYS),
-        config.get("shots", USUAL_SHOTS),
+        config.get("ways", DEFAULT_WAYS),
+        config.get("shots", DEFAULT_SHOTS),
         options.query_balance,
     )
     report = evaluate(

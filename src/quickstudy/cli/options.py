@@ -27,6 +27,7 @@ from quickstudy.saving.description import Description, build, described_class
 from quickstudy.saving.trust import is_own
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
+from quickstudy.training.settings import Settings
 
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
@@ -129,7 +130,7 @@ def training_parser(command: str, description: str) -> ArgumentParser:
         help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
         "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
     )
-    parser.add_class_arguments(Trainer, None)
+    parser.add_class_arguments(Trainer, None, skip={"callbacks"})
     add_trust(parser)
     return parser
 
@@ -325,7 +326,7 @@ def build_trainer(options: Namespace) -> Trainer:
     Raises:
         UsageError: when they are out of range.
     """
-    settings = {field.name: options[field.name] for field in fields(Trainer)}
+    settings = {field.name: options[field.name] for field in fields(Settings)}
     try:
         settings["augmentation"] = Augmentation(**plain(options.augmentation))
         return Trainer(**settings)

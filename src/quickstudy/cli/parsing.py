@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.cli.former_options import with_present_options
+from quickstudy.deprecated import with_present_names
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.saving.trust import IMPORT_PATH, check_config
@@ -78,10 +80,11 @@ def parse(
         UsageError: naming the option.
         ValueError: naming the configuration file that cannot be read.
     """
+    words = with_present_options(words)
     _check_nothing_is_empty(words)
     configs = [b for a, b in pairwise(words) if a == "--config"]
     configs += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    contents = {path: _read_yaml(Path(path)) for path in configs}
+    contents = {path: with_present_names(_read_yaml(Path(path))) for path in configs}
     if config is not None:
         check_config("The run's config", config)
     given = [*contents.values(), *([] if config is None else [config])]

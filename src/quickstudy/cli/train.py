@@ -89,7 +89,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
         )
         validation = None
     return trainer.fit(
-        strategy, training, validation, out, resume=resume, config=config, until=until
+        strategy, training, validation, out=out, resume=resume, config=config, until=until
     )
 
 

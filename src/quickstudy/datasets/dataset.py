@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from quickstudy.counts import whole_number
 from quickstudy.datasets.decoded.features import embed_examples, every_example
 from quickstudy.datasets.in_memory import as_stored, read_examples
 from quickstudy.datasets.labels import read_labels
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
@@ -26,7 +28,9 @@ QUARTER_TURN_DEGREES = 90
 class ClassDataset:
     """Examples grouped by class: one tensor, and for each class where its examples lie in it.
 
-    Selecting, splitting and rotating make views: the examples themselves are never copied.
+    Selecting, splitting and rotating make views: the examples themselves are never copied. As a
+    data set of torch it has ``len(dataset)`` examples, and ``dataset[i]`` is an example with its
+    class number.
 
     Args:
         examples: ``[N, *shape]`` all examples, class after class (uint8 images, integer tokens,
@@ -37,8 +41,27 @@ class ClassDataset:
         inputs: how raw things became these tensors, and how the tensors become a network's input.
         name: what messages and reports call the data.
         published_splits: divisions of the classes by name, each ``{part: class names}``.
-        turns: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
+        rotations: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
             rotated (or were, before they became features); zeros by default.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy import ClassDataset
+        >>> from quickstudy.inputs import FeatureInputs
+        >>> data = ClassDataset.from_arrays(
+        ...     torch.arange(12.0).view(4, 3), ["b", "a", "b", "b"], FeatureInputs(3), name="tiny"
+        ... )
+        >>> data
+        ClassDataset(tiny: 2 classes, 1 to 3 examples each, 3)
+        >>> len(data), data.class_names
+        (4, ('a', 'b'))
+        >>> data[0]
+        (tensor([3., 4., 5.]), 0)
+        >>> inputs, labels = data[-2:]
+        >>> labels
+        tensor([1, 1])
+        >>> data.select(["b"]).sizes
+        tensor([3])
     """
 
     examples: Tensor
@@ -48,7 +71,7 @@ class ClassDataset:
     inputs: Inputs
     name: str = "data"
     published_splits: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    turns: Tensor | None = None
+    rotations: Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -147,21 +170,60 @@ class ClassDataset:
             raise InputError(f"The parts {name!r} share classes; name each part once.")
         if any(part.examples is not first.examples for part in parts):
             raise InputError("Only parts of one data set can be put together.")
-        turns = None
-        if first.turns is not None:
-            turns = torch.cat([part.turns for part in parts if part.turns is not None])
+        rotations = None
+        if first.rotations is not None:
+            rotations = torch.cat([part.rotations for part in parts if part.rotations is not None])
         return dataclasses.replace(
             first,
             starts=torch.cat([part.starts for part in parts]),
             sizes=torch.cat([part.sizes for part in parts]),
             class_names=tuple(names),
-            turns=turns,
+            rotations=rotations,
             name=f"{first.name.rpartition('/')[0] or first.name}/{name}",
         )
 
     def __len__(self) -> int:
         """The number of examples."""
         return int(self.sizes.sum())
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> tuple[Tensor, Tensor]: ...
+    def __getitem__(
+        self, index: int | slice | Sequence[int] | Tensor
+    ) -> tuple[Tensor, int] | tuple[Tensor, Tensor]:
+        """Examples with their class numbers; examples are counted class after class.
+
+        Args:
+            index: a number (negative ones count from the end), a slice, or a list or tensor of
+                numbers.
+
+        Returns:
+            For a number, the example ``[*shape]`` as a network takes it, and its class number; for
+            several, ``[N, *shape]`` and int64 ``[N]``.
+
+        Raises:
+            IndexError: if there is no such example.
+        """
+        if isinstance(index, slice):
+            numbers = torch.arange(len(self))[index.start : index.stop : index.step]
+        elif isinstance(index, Sequence) or (isinstance(index, Tensor) and index.ndim):
+            numbers = torch.as_tensor(index, dtype=torch.int64, device="cpu")
+        else:
+            inputs, labels = self[[operator.index(index)]]
+            return inputs[0], int(labels[0])
+        outside = numbers[(numbers < -len(self)) | (numbers >= len(self))]
+        if len(outside):
+            raise IndexError(
+                f"{self.name} has {len(self)} examples, so there is no example {int(outside[0])}."
+            )
+        numbers = numbers % len(self)
+        ends = torch.cumsum(self.sizes, 0)
+        classes = torch.searchsorted(ends, numbers, right=True)
+        return self.gather(classes, numbers - (ends - self.sizes)[classes]), classes
+
+    turns = RenamedAttribute("rotations")
 
     def __repr__(self) -> str:
         smallest, largest = int(self.sizes.min()), int(self.sizes.max())
@@ -182,11 +244,11 @@ class ClassDataset:
     @property
     def groups(self) -> tuple[str, ...]:
         """For each class the name it had before rotation: rotations of one thing are one group."""
-        if self.turns is None:
+        if self.rotations is None:
             return self.class_names
         return tuple(
             name.rpartition("@")[0] if turned else name
-            for name, turned in zip(self.class_names, self.turns.tolist(), strict=True)
+            for name, turned in zip(self.class_names, self.rotations.tolist(), strict=True)
         )
 
     def gather(self, classes: Tensor, positions: Tensor) -> Tensor:
@@ -201,10 +263,12 @@ class ClassDataset:
         """
         rows = (self.starts[classes] + positions).flatten()
         raw = self.examples.index_select(0, rows.to(self.examples.device))
-        if self.turns is not None and raw.ndim > 2:  # features are those of turned images already
-            turns = self.turns[classes].flatten().to(raw.device)
+        if (
+            self.rotations is not None and raw.ndim > 2
+        ):  # features are those of turned images already
+            rotations = self.rotations[classes].flatten().to(raw.device)
             for quarter in (1, 2, 3):
-                turned = turns == quarter
+                turned = rotations == quarter
                 raw[turned] = torch.rot90(raw[turned], quarter, dims=(-2, -1))
         prepared = self.inputs.prepare(raw)
         return prepared.view(*classes.shape, *prepared.shape[1:])
@@ -236,7 +300,7 @@ class ClassDataset:
             starts=self.starts[index],
             sizes=self.sizes[index],
             class_names=tuple(self.class_names[i] for i in index.tolist()),
-            turns=None if self.turns is None else self.turns[index],
+            rotations=None if self.rotations is None else self.rotations[index],
             name=name or self.name,
         )
 
@@ -257,7 +321,7 @@ class ClassDataset:
             raise InputError(
                 f"Only square images can be rotated; {self.name} has examples of {self.shape}."
             )
-        if self.turns is not None:
+        if self.rotations is not None:
             raise InputError(f"{self.name} already has rotations as classes.")
         names = [
             name if quarter == 0 else f"{name}@{quarter * QUARTER_TURN_DEGREES}"
@@ -269,7 +333,7 @@ class ClassDataset:
             starts=self.starts.repeat_interleave(rotations),
             sizes=self.sizes.repeat_interleave(rotations),
             class_names=tuple(names),
-            turns=torch.arange(rotations).repeat(self.classes),
+            rotations=torch.arange(rotations).repeat(self.classes),
         )
 
     def embed(self, encoder: nn.Module, device: torch.device | str | None = None) -> ClassDataset:

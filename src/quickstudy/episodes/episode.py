@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.counts import whole_number
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
@@ -170,18 +171,17 @@ class Episode:
     def __getitem__(self, tasks: slice) -> Episode:
         return unchecked_episode(self.support[tasks], self.query[tasks], self.ways)
 
-    def in_turns(self, turns: int) -> Episode:
-        """The same tasks so many times over, each time with others of their examples as support.
+    def rotated(self, rotations: int) -> Episode:
+        """The same tasks repeated, each time with other examples of theirs as the support.
 
-        The first T tasks are these. In every further turn the support of a class moves on by as
-        many of its examples as it has, so that turns share none of it until each has been in the
-        support.
+        The first T tasks are these. In every further rotation the support of each class moves on
+        by its own length, so that no example is in the support twice before all have been.
 
         Args:
-            turns: 1 or more.
+            rotations: how many times the tasks are repeated, at least 1.
 
         Returns:
-            ``turns * T`` tasks, turn by turn.
+            ``rotations * T`` tasks, rotation by rotation.
 
         Raises:
             ValueError: if the classes of a task have different numbers of examples.
@@ -198,23 +198,25 @@ class Episode:
                 counts = F.one_hot(part, sets).sum(1)
                 if (counts != counts[:, :1]).any():
                     raise InputError(
-                        "The examples of a task take turns at being its support only where each "
-                        f"of its classes has as many; these have {counts[0].tolist()}."
+                        "The examples of a task can rotate through its support only if all of its "
+                        f"classes have equally many; these have {counts[0].tolist()}."
                     )
         of_classes = labels.argsort(dim=1, stable=True).view(self.tasks, sets, -1)
         each = shots // sets
         places = [torch.arange(labels.shape[1], device=labels.device).expand_as(labels)]
-        for turn in range(1, turns):
-            moved = of_classes.roll(-turn * each, dims=2)
+        for rotation in range(1, rotations):
+            moved = of_classes.roll(-rotation * each, dims=2)
             parts = moved[..., :each], moved[..., each:]
             places.append(torch.cat([part.flatten(1) for part in parts], dim=1))
-        task = torch.arange(self.tasks, device=labels.device).repeat(turns)[:, None]
+        task = torch.arange(self.tasks, device=labels.device).repeat(rotations)[:, None]
         inputs, targets = (whole[task, torch.cat(places)] for whole in (inputs, targets))
         support, query = (
             unchecked_examples(inputs[:, part], targets[:, part])
             for part in (slice(shots), slice(shots, None))
         )
         return unchecked_episode(support, query, self.ways)
+
+    in_turns = RenamedAttribute("rotated")
 
 
 def unchecked_examples(inputs: Tensor, targets: Tensor) -> Examples:

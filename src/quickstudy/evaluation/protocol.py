@@ -9,7 +9,7 @@ from quickstudy.compute.ranks import rank
 from quickstudy.counts import Count, plain_count, whole_number, whole_range
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import EpisodeSampler
-from quickstudy.episodes.defaults import USUAL_QUERIES, USUAL_SHOTS, USUAL_WAYS
+from quickstudy.episodes.defaults import DEFAULT_QUERIES, DEFAULT_SHOTS, DEFAULT_WAYS
 from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.strategies import Strategy
 
@@ -36,8 +36,8 @@ class Protocol:
         ways: Count | None = None,
         shots: Count | None = None,
         queries: int | None = None,
-        trained_ways: Count = USUAL_WAYS,
-        trained_shots: Count = USUAL_SHOTS,
+        trained_ways: Count = DEFAULT_WAYS,
+        trained_shots: Count = DEFAULT_SHOTS,
         query_balance: QueryBalance = "balanced",
     ) -> Protocol:
         """The requested numbers; by default the usual ones, or fewer if the data are too small.
@@ -66,7 +66,7 @@ class Protocol:
         shots = trained_shots if shots is None else shots
         ways, shots = plain_count(ways, "ways", 1), plain_count(shots, "shots", 1)
         if queries is None:
-            smallest, queries = int(data.sizes.min()), USUAL_QUERIES
+            smallest, queries = int(data.sizes.min()), DEFAULT_QUERIES
             most = smallest - whole_range(shots, "shots", 1)[1]
             if 1 <= most < queries:
                 plural = "y" if most == 1 else "ies"

@@ -9,14 +9,13 @@ people and other programs, and have no checksum.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from quickstudy.deprecated import with_present_names
 from quickstudy.errors import InputError
 from quickstudy.runs.history import Row, as_rows, as_tensor
 from quickstudy.saving.description import Description
@@ -106,16 +105,16 @@ class Checkpoint:
                 parts["model"],
                 parts["optimizer"],
                 header["progress"],
-                header["settings"],
+                with_present_names(header["settings"]),
                 header["classes"],
-                header["config"],
+                with_present_names(header["config"]),
                 as_rows(parts["history"]["rows"]),
                 path,
                 parts["raw"],
                 header.get("frozen"),
                 dict(header.get("data", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"The checkpoint {path} is not as this version of quickstudy writes them ({error})."
             ) from error
@@ -128,54 +127,3 @@ class Checkpoint:
             raise InputError(
                 f"The checkpoint's parameters do not fit {type(strategy).__name__}: {error}"
             ) from error
-
-    def restore_optimizer(
-        self, optimizer: torch.optim.Optimizer, names: Sequence[str] | None = None
-    ) -> None:
-        """Puts the saved optimiser state into ``optimizer``.
-
-        Args:
-            optimizer: of one group of parameters.
-            names: of its parameters, in their order; needed where the state is saved by name.
-
-        Raises:
-            ValueError: when it does not fit.
-        """
-        parameters = optimizer.param_groups[0]["params"]
-        numbers = {name: number for number, name in enumerate(names or ())}
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in self.optimizer.items():
-            which, _, part = key.rpartition(".")
-            number = int(which) if which.isdecimal() else numbers.get(which, -1)
-            fits = 0 <= number < len(parameters)
-            if not fits or (value.ndim and value.shape != parameters[number].shape):
-                raise InputError(
-                    "The optimiser state in the checkpoint does not fit the parameters that are "
-                    f"trained here: {key!r} belongs to none of them. Freeze the layers that were "
-                    "frozen, and no others."
-                )
-            state.setdefault(number, {})[part] = value
-        if state and len(state) != len(parameters):
-            raise InputError(
-                f"The checkpoint holds the optimiser state of {len(state)} parameters, but "
-                f"{len(parameters)} are trained here. Freeze the layers that were frozen, and no "
-                "others."
-            )
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: Sequence[str] | None = None
-) -> dict[str, Tensor]:
-    """The optimiser's state by parameter and name, ``"encoder.weight.exp_avg"``.
-
-    Args:
-        optimizer: of one group of parameters.
-        names: of its parameters, in their order; by default their numbers.
-    """
-    return {
-        f"{number if names is None else names[number]}.{name}": torch.as_tensor(value)
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if value is not None
-    }

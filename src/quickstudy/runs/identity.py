@@ -64,7 +64,7 @@ def _of_dataset(data: ClassDataset) -> dict[str, Any]:
         "classes": data.classes,
         "examples": len(data),
         "sizes of classes": _digest(data.sizes),
-        "turns": None if data.turns is None else _digest(data.turns),
+        "turns": None if data.rotations is None else _digest(data.rotations),
         "shape": list(data.shape),
         "type": str(data.examples.dtype),
         "content": _content(data),

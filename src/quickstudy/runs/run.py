@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from quickstudy.deprecated import with_present_names
 from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import Inputs, inputs_from_dict
@@ -124,7 +125,7 @@ def load(
     )
 
 
-def take_over(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
+def initialise_from(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
     """Gives ``strategy`` what another run learned, as far as names and shapes agree.
 
     Args:
@@ -234,7 +235,7 @@ class RunDirectory:
             )
         return found
 
-    def mend(self, newest: Checkpoint) -> None:
+    def repair(self, newest: Checkpoint) -> None:
         """Makes the files agree with the checkpoint from which the run goes on.
 
         Only for the process that holds the run's lock: what killed processes left is removed, and
@@ -247,7 +248,7 @@ class RunDirectory:
             remove_abandoned(folder)
         best_step = newest.progress["best_step"]
         if newest.progress["best_accuracy"] is not None:
-            self._mend_best(newest, best_step)
+            self._repair_best(newest, best_step)
         if newest.path == self.previous:
             self.previous.replace(self.last)
         if self.config.exists() and (changed := self._changed_config(newest.config)):
@@ -258,7 +259,7 @@ class RunDirectory:
             )
         self.write_metrics(newest.history)
 
-    def _mend_best(self, newest: Checkpoint, step: int) -> None:
+    def _repair_best(self, newest: Checkpoint, step: int) -> None:
         try:
             best = self.read_best()
             check_same_run(best, newest, self.best)
@@ -305,7 +306,7 @@ class RunDirectory:
         config = read_yaml_file(self.config, str(self.config))
         if not isinstance(config, dict):
             raise InputError(f"{self.config} should hold options; it holds {str(config)[:40]!r}.")
-        return config
+        return with_present_names(config)
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Writes ``metrics.csv`` anew."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quickstudy.episodes.defaults import USUAL_QUERIES
+from quickstudy.episodes.defaults import DEFAULT_QUERIES
 from quickstudy.errors import InputError
 from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.saving.description import differences
@@ -105,5 +105,5 @@ def _fixed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a resumed run may not change, whichever version wrote them."""
     fixed = {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME}
     if fixed.get("validation_queries") is None:  # older versions wrote the number
-        fixed["validation_queries"] = USUAL_QUERIES
-    return fixed
+        fixed["validation_queries"] = DEFAULT_QUERIES
+    return {"optimizer_options": {}} | fixed

@@ -302,7 +302,7 @@ class EmbeddingStrategy(Strategy):
 
         The logits are those of the episode as it was given.
 
-        All are embedded once; what follows sees the turns (:meth:`Episode.in_turns`) as so many
+        All are embedded once; what follows sees the turns (:meth:`Episode.rotated`) as so many
         tasks more, which is cheap where the encoder is deep. :meth:`loss` then gets an episode
         whose inputs are vectors already. Laenen and Bertinetto, "On Episodes, Prototypical
         Networks, and Few-Shot Learning", NeurIPS 2021, show what a batch's pairs are worth that
@@ -314,13 +314,13 @@ class EmbeddingStrategy(Strategy):
         theta = self.condition(episode.support, episode.ways)
         if theta:
             raise InputError(
-                f"The examples of a task cannot take turns (turns={turns}) with this "
-                f"{type(self).__name__}: its encoder depends on the support. Use turns=1."
+                f"support_rotations is {turns}, but the encoder of this {type(self).__name__} "
+                "depends on the support. Use support_rotations=1."
             )
         vectors, shots = self.embed(episode, theta), episode.support.targets.shape[1]
         support = Examples(vectors[:, :shots], episode.support.targets)
         query = Examples(vectors[:, shots:], episode.query.targets)
-        turned = unchecked_episode(support, query, episode.ways).in_turns(turns)
+        turned = unchecked_episode(support, query, episode.ways).rotated(turns)
         both = torch.cat([turned.support.inputs, turned.query.inputs], dim=1)
         loss, logits = self.loss(turned, both)
         return loss, None if logits is None else logits[: episode.tasks]

@@ -74,20 +74,24 @@ def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
         )
 
 
-def check_turns(strategy: Strategy, turns: int) -> None:
-    """Refuses turns where there are no tasks, or no vectors that they could share."""
-    if turns == 1:
+def check_rotations(strategy: Strategy, rotations: int) -> None:
+    """Refuses support rotations where there are no tasks, or no vectors to share (ValueError)."""
+    if rotations == 1:
         return
     if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):
-        why = "encodes anew for every support" if strategy.episodic else "learns from no tasks"
+        why = (
+            "encodes its inputs anew for every support"
+            if strategy.episodic
+            else "does not learn from tasks"
+        )
         raise InputError(
-            f"turns is {turns}, and {type(strategy).__name__} {why}, so that the examples of a "
-            "task cannot take turns at being its support. Use turns=1."
+            f"support_rotations is {rotations}, but {type(strategy).__name__} {why}, so the "
+            "examples of a task cannot rotate through its support. Use support_rotations=1."
         )
     if "features" not in inspect.signature(strategy.loss).parameters:
         raise InputError(
-            f"turns is {turns}, and {type(strategy).__name__}'s loss takes no features, so that "
-            "they would be computed anew in every turn. Let it take them, "
+            f"support_rotations is {rotations}, but the loss of {type(strategy).__name__} takes no "
+            "features, so they would be computed anew for every rotation. Let it take them, "
             "loss(episode, features=None), and pass them on to the forward pass."
         )
 

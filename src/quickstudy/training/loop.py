@@ -1,17 +1,15 @@
-"""The loop of one training run: its state, and the steps that change it."""
+"""The loop of one training run: its steps, validations and end."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from quickstudy.compute.allocator import keep_freed_memory
 from quickstudy.compute.launch import launch
@@ -29,102 +27,76 @@ from quickstudy.compute.watch import Watch
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders.encoder import use_channels_last
 from quickstudy.encoders.task_normalization import check_materialized
-from quickstudy.episodes import Episode, Examples, TaskSource
-from quickstudy.episodes.episode import unchecked_episode
+from quickstudy.episodes import Episode, TaskSource
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation.arguments import check_source
 from quickstudy.evaluation.outcomes import mean_and_interval, validated
 from quickstudy.evaluation.protocol import Protocol
-from quickstudy.inputs import described_inputs
-from quickstudy.runs.checkpoint import Checkpoint, optimizer_tensors
 from quickstudy.runs.history import Row
-from quickstudy.runs.identity import identity
-from quickstudy.runs.run import Run, RunDirectory, take_over
-from quickstudy.runs.same_run import check_same_run
-from quickstudy.runs.verifying import answers_to, verified
-from quickstudy.saving.description import Description
+from quickstudy.runs.run import Run, RunDirectory
 from quickstudy.saving.directory_lock import locked
-from quickstudy.saving.rebuilding import frozen_names
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.state import StrategyState
-from quickstudy.training.averaging import MovingAverage, copied
+from quickstudy.training.callbacks import Callback
 from quickstudy.training.checks import (
     check_augmentation,
+    check_rotations,
     check_same_parameters,
-    check_turns,
     check_validation,
 )
-from quickstudy.training.events import Events
 from quickstudy.training.optimizer import learning_rate_factor, make_optimizer
 from quickstudy.training.progress import TrainingProgress
 from quickstudy.training.randomness import seed_all
-from quickstudy.training.sources import task_source
+from quickstudy.training.run_state import RunState
+from quickstudy.training.settings import Settings
+from quickstudy.training.sources import augmented, task_source
 from quickstudy.training.task_memory import deep_loop_warning, has_deep_loop
 from quickstudy.training.tasks import MetaGradient
 
-if TYPE_CHECKING:
-    from quickstudy.training.trainer import Trainer
 
-
-class Fit:
-    """One call of :meth:`Trainer.fit`: its state, and the steps that change it."""
+class TrainingLoop:
+    """One call of :meth:`Trainer.fit`; its arguments are explained there."""
 
     def __init__(
         self,
-        settings: Trainer,
+        settings: Settings,
         strategy: Strategy,
         train: ClassDataset | TaskSource,
         validation: ClassDataset | TaskSource | None,
         out: str | os.PathLike[str] | None,
         config: Mapping[str, Any] | None,
         until: int | None = None,
+        callbacks: tuple[Callback, ...] = (),
     ) -> None:
         keep_freed_memory()
         self.settings = settings
         self.until = until
         self.strategy = strategy
-        self.train = train
         self.validation = validation
-        self.config: Mapping[str, Any] = config or {}
-        self.inputs = train.inputs
         check_materialized(strategy)
-        check_augmentation(settings.augmentation, self.inputs)
-        check_turns(strategy, settings.turns)
-        self.classes: dict[str, list[str]] = {"train": []}
-        if isinstance(train, ClassDataset):
-            self.classes["train"] = list(train.class_names)
+        check_augmentation(settings.augmentation, train.inputs)
+        check_rotations(strategy, settings.support_rotations)
         if validation is not None:
             check_validation(train, validation)
-        if isinstance(validation, ClassDataset):
-            self.classes["validation"] = list(validation.class_names)
         self.directory = None if out is None else RunDirectory(out)
-        self.description: Description | None = None
         self.sampler = task_source(strategy, train, settings)
         if strategy.episodic:
             strategy.check_ways(settings.ways if isinstance(train, ClassDataset) else train.ways)
-        self.validation_protocol: Protocol | None = None
-        if isinstance(validation, ClassDataset):  # find a mismatch before training starts
-            self.validation_protocol = Protocol.suited(
-                strategy,
-                validation,
-                settings.validation_ways,
-                settings.validation_shots,
-                settings.validation_queries,
-                settings.ways,
-                settings.shots,
-            )
-        elif validation is not None:
-            check_source(strategy, validation, to_train=False)
-            strategy.check_ways(validation.ways)
+        self.validation_protocol = self._protocol()
         self.fabric = launch(
             settings.accelerator, settings.devices, settings.nodes, settings.precision
         )
         self.rank, self.ranks = rank(), ranks()
+        self.callbacks = callbacks if self.rank == 0 else ()
         self._place_strategy()
         learned = {n: p for n, p in strategy.named_parameters() if p.requires_grad}
         self.learned = list(learned)
         self.optimizer = make_optimizer(
-            settings.optimizer, [*learned.values()], settings.learning_rate, settings.weight_decay
+            str(settings.optimizer),
+            [*learned.values()],
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.optimizer_options,
         )
         # Processes that share this machine's cores leave them to each other.
         at_once = 1 if settings.devices > 1 and self.fabric.device.type == "cpu" else None
@@ -133,51 +105,57 @@ class Fit:
             self.fabric.autocast,
             settings.tasks_at_once or at_once,
             settings.compiled,
-            settings.turns,
+            settings.support_rotations,
         )
-        self.average: MovingAverage | None = None  # of φ, once it is there
-        self.progress: dict[str, Any] = {
-            "step": 0,
-            "seconds": 0.0,
-            "best_accuracy": None,
-            "best_step": 0,
-            "stale": 0,
-            "window": [0.0, 0.0, 0],
-            "finished": False,
-        }
-        self.history: list[Row] = []
-        self.validated: tuple[float, float] | None = None  # since the latest row
-        self.best_model: dict[str, Tensor] | None = None  # of a run that is not saved
+        self.state = RunState(
+            settings,
+            strategy,
+            self.optimizer,
+            self.learned,
+            train,
+            validation,
+            self.directory,
+            config or {},
+        )
+        self.progress = self.state.progress
+        self.latest: dict[str, float | None] = {}  # measurements of the latest step
         self.stop_request = StopRequest()  # of this process
         self.interrupted = False  # what the ranks agreed on
         self.looked = False  # at what a first pass leaves
 
-    def _default_config(self) -> dict[str, Any]:
-        return {"strategy": self.description} | self._settings()
+    def _protocol(self) -> Protocol | None:
+        """The protocol of validation; finds a mismatch before training starts."""
+        settings = self.settings
+        if isinstance(self.validation, ClassDataset):
+            return Protocol.suited(
+                self.strategy,
+                self.validation,
+                settings.validation_ways,
+                settings.validation_shots,
+                settings.validation_queries,
+                settings.ways,
+                settings.shots,
+            )
+        if self.validation is not None:
+            check_source(self.strategy, self.validation, to_train=False)
+            self.strategy.check_ways(self.validation.ways)
+        return None
 
     def _place_strategy(self) -> None:
         self.strategy.to(self.fabric.device).train()  # which may freeze some of its parts
         use_channels_last(self.strategy)
         same_everywhere(self.strategy)  # however φ was initialised
 
-    def _describe(self) -> None:
-        """Prepares the run's description for its files, after checking that it can be loaded."""
-        if self.directory is None:
-            return
-        self.saved_inputs = described_inputs(self.inputs)
-        task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
-        self.description = verified(self.strategy, answers_to(task, self.fabric.autocast))
-        self.config = self.config or self._default_config()
-        self.data = {"train": identity(self.train)}
-        if self.validation is not None:
-            self.data["validation"] = identity(self.validation)
+    def _first_task(self) -> Episode:
+        return self.sampler.episode(0, slice(1)).to(self.fabric.device)
 
     # -- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> Run:
+        """Trains to the end, or until somebody asks to stop."""
         with Watch(), ExitStack() as stack:
             self.stop_request = stack.enter_context(stop_requests())
-            self._describe()
+            self.state.describe(self._first_task(), self.fabric.autocast)
             self._enter_directory(stack, resume)
             return self._run(resume)
 
@@ -195,10 +173,10 @@ class Fit:
             raise InputError(problem)
 
     def _run(self, resume: bool) -> Run:
-        self._take_up() if resume else self._begin()
+        self.state.resume() if resume else self.state.begin()
         settings, progress = self.settings, self.progress
         started = time.perf_counter() - progress["seconds"]
-        events = self._open_events()
+        events = self.state.open_events()
         shown = settings.show_progress and self.rank == 0
         show = TrainingProgress(settings.steps, progress["step"], shown)
         logged = (progress["step"], progress["seconds"])
@@ -210,59 +188,69 @@ class Fit:
                     show.say(warning)
                 progress["finished"] = False
                 while not (self.interrupted or self._ended()):
-                    told = self.meta_gradient.compile_seconds
+                    compiled = self.meta_gradient.compile_seconds
                     self._step(time.perf_counter() - started)
-                    if told is None and (took := self.meta_gradient.compile_seconds):
+                    if compiled is None and (took := self.meta_gradient.compile_seconds):
                         show.say(f"Compiled in {took:.0f} s.")
                     step = progress["step"]
                     show.step(step)
                     ended = self._ended()
-                    validated = self.validation is not None and (
+                    validates = self.validation is not None and (
                         step % settings.validate_every == 0 or ended
                     )
-                    better = validated and self._validate()
-                    if validated or step % settings.log_every == 0 or ended:
-                        row = self._log(events)
+                    score = self._validate() if validates else None
+                    better = score is not None and self.state.judge(score[0])
+                    row: Row | None = None
+                    if validates or step % settings.log_every == 0 or ended:
+                        row = self.state.log(score, events)
                         elapsed = progress["seconds"] - logged[1]
                         tasks = (step - logged[0]) * settings.tasks
                         show.log(row, tasks / max(elapsed, 1e-9))
                         logged = (step, progress["seconds"])
                     if better:
-                        self._keep_best()
-                    if validated or step % settings.checkpoint_every == 0:
-                        self._save()
+                        self.state.keep_best()
+                    if validates or step % settings.checkpoint_every == 0:
+                        self.state.save()
+                    self._call_back(row if validates else None)
                 progress["finished"] = self._complete()
-                self._save()
-                self._say_the_end(show)
+                self.state.save()
+                self._report_end(show)
         finally:
             self.meta_gradient.close()
             if events is not None:
                 events.close()
         barrier()  # rank 0 has written the best
-        if self.directory is not None and progress["best_accuracy"] is not None:
-            self.directory.read_best().restore_model(self.strategy)
-        elif self.best_model is not None:
-            self.strategy.load_state_dict(self.best_model)
-        elif self.average is not None:
-            self.strategy.load_state_dict(self.average.state)
-        return Run(
-            self.strategy.eval(),
-            self.inputs,
-            self.directory.path if self.directory else None,
-            dict(self.config) if self.directory else self._settings(),
-            progress,
-            self.history,
-            self.classes,
-        )
+        return self.state.finished_run()
+
+    def _call_back(self, validation: Row | None) -> None:
+        """Calls the callbacks after a step; an error in one ends the run with its state saved."""
+        try:
+            for callback in self.callbacks:
+                callback.on_step(self.progress["step"], dict(self.latest))
+                if validation is not None:
+                    callback.on_validation(self.progress["step"], dict(validation))
+        except BaseException:
+            self.state.save()
+            raise
+
+    def _report_end(self, show: TrainingProgress) -> None:
+        path = self.directory.path if self.directory else None
+        show.end(self.progress, self.interrupted, path)
+        values = {name: self.progress[name] for name in ("best_accuracy", "best_step", "seconds")}
+        for callback in self.callbacks:
+            callback.on_end(
+                self.progress["step"], values | {"finished": float(self.progress["finished"])}
+            )
 
     def _memory_warning(self) -> str:
-        """What to say before a run whose inner loop will not fit in memory; nothing if it will."""
+        """The warning before a run whose inner loop will not fit in memory; empty if it will."""
         if not has_deep_loop(self.strategy):
             return ""
-        task = self.sampler.episode(0, slice(1)).to(self.fabric.device)
         state = StrategyState(self.strategy)
         with torch.random.fork_rng(), self.fabric.autocast():
-            warning = deep_loop_warning(self.strategy.train(), task, self.fabric.device)
+            warning = deep_loop_warning(
+                self.strategy.train(), self._first_task(), self.fabric.device
+            )
         state.restore(self.strategy)
         return warning
 
@@ -295,7 +283,7 @@ class Fit:
 
         def prepare(number: int) -> Episode:
             seed_all(place, settings.seed, step, self.rank + number * self.ranks, others=others)
-            return self._augmented(share[number : number + 1])
+            return augmented(share[number : number + 1], settings.augmentation)
 
         learned = self.meta_gradient.parameters
         sums = self.meta_gradient.sums(share, 1 / settings.tasks, prepare)
@@ -323,35 +311,32 @@ class Fit:
                 "before. A smaller learning rate, clip_norm or warm-up may help."
             )
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update(self.strategy, step + 1)
+        if self.state.average is not None:
+            self.state.average.update(self.strategy, step + 1)
+        self._count(numbers, step + 1)
 
+    def _count(self, numbers: list[float], step: int) -> None:
+        """Records the sums over ranks of a step: loss, accuracy, requests to stop, seconds."""
+        loss, accuracy = numbers[0] / self.settings.tasks, numbers[1] / self.settings.tasks
         window = self.progress["window"]
-        window[0] += numbers[0] / settings.tasks
-        window[1] += numbers[1] / settings.tasks
+        window[0] += loss
+        window[1] += accuracy
         window[2] += 1
         self.interrupted = numbers[2] > 0
         self.progress["seconds"] = numbers[3]
-        self.progress["step"] = step + 1
+        self.progress["step"] = step
+        self.latest = {
+            "loss": loss,
+            "accuracy": None if np.isnan(accuracy) else accuracy,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": numbers[3],
+        }
 
-    def _augmented(self, task: Episode) -> Episode:
-        augmentation = self.settings.augmentation
-        if not augmentation.changes:
-            return task
-        support, query = (
-            Examples(augmentation(e.inputs.flatten(0, 1)).view_as(e.inputs), e.targets)
-            for e in (task.support, task.query)
-        )
-        return unchecked_episode(support, query, task.ways)
-
-    def _validate(self) -> bool:
-        """Measures the score on validation tasks, each rank on its share of the episodes.
-
-        Returns:
-            Whether it is the best so far.
-        """
+    def _validate(self) -> tuple[float, float]:
+        """The mean score on validation tasks and its interval; ranks share the episodes."""
         assert self.validation is not None
-        with self.average.in_place(self.strategy) if self.average else nullcontext():
+        average = self.state.average
+        with average.in_place(self.strategy) if average else nullcontext():
             own = validated(
                 self.strategy,
                 self.validation,
@@ -361,139 +346,4 @@ class Fit:
                 device=self.fabric.device,
             )
             scores = gathered([outcome.scores for outcome in own], self.fabric.device)
-        self.validated = mean_and_interval(scores)
-        mean = self.validated[0]
-        best = self.progress["best_accuracy"]
-        if best is not None and mean <= best:
-            self.progress["stale"] += 1
-            return False
-        self.progress |= {"best_accuracy": mean, "best_step": self.progress["step"], "stale": 0}
-        return True
-
-    # -- what is written ----------------------------------------------------------------------
-
-    def _log(self, events: Events | None) -> Row:
-        loss, accuracy, count = self.progress["window"]
-        self.progress["window"] = [0.0, 0.0, 0]
-        validated, self.validated = self.validated, None
-        mean = accuracy / max(1, count)
-        row: Row = {
-            "step": self.progress["step"],
-            "loss": loss / max(1, count),
-            "accuracy": None if np.isnan(mean) else mean,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "validation_accuracy": validated[0] if validated else None,
-            "validation_ci95": validated[1] if validated else None,
-            "seconds": round(self.progress["seconds"], 3),
-        }
-        self.history.append(row)
-        if self.directory is not None and self.rank == 0:
-            self.directory.append_metrics(row)
-            if events is not None:
-                events.add(row)
-        return row
-
-    def _settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.settings)
-
-    def _model(self) -> dict[str, Tensor]:
-        """φ as it is to be used."""
-        return self.strategy.state_dict() if self.average is None else self.average.state
-
-    def _checkpoint(self) -> Checkpoint:
-        assert self.description is not None
-        return Checkpoint(
-            self.description,
-            self.saved_inputs,
-            self._model(),
-            optimizer_tensors(self.optimizer, self.learned),
-            self.progress,
-            self._settings(),
-            self.classes,
-            dict(self.config),
-            self.history,
-            raw={} if self.average is None else self.strategy.state_dict(),
-            frozen=frozen_names(self.strategy),
-            data=self.data,
-        )
-
-    def _keep_best(self) -> None:
-        if self.directory is None:
-            self.best_model = copied(self._model())
-        elif self.rank == 0:
-            self._checkpoint().save(self.directory.best)
-
-    def _save(self) -> None:
-        if self.directory is not None and self.rank == 0:
-            self._checkpoint().save(self.directory.last, keep=self.directory.previous)
-
-    def _begin(self) -> None:
-        """Starts with the φ that is there or that another run learned, and makes the directory."""
-        directory = self.directory
-        if directory is not None and directory.holds_a_run():
-            raise InputError(
-                f"{directory.path} holds a run already. Go on with it (--resume {directory.path}; "
-                "in Python resume=True), or choose another folder."
-            )
-        if start := self.settings.start_from:
-            # Nor may its classes be tested on.
-            to_learn = self.settings.steps > 0
-            self.classes["start_from"] = take_over(self.strategy, start, to_learn)
-        self._begin_average()
-        barrier()  # all ranks have looked
-        if directory is not None and self.rank == 0:
-            directory.write_config(self.config)
-            self._save()
-            directory.write_metrics([])
-        barrier()
-
-    def _begin_average(self) -> None:
-        """Averages from what the strategy is now."""
-        if self.settings.ema is not None:
-            self.average = MovingAverage(self.strategy, self.settings.ema)
-
-    def _take_up(self) -> None:
-        """Goes on with the run that the directory holds."""
-        directory = self.directory
-        if directory is None:
-            raise InputError("Resuming needs the run directory: say which with `out`.")
-        saved = directory.newest(say=self.rank == 0)
-        if saved is None:
-            return self._begin()  # it was killed before it wrote a first checkpoint
-        self._restore(saved, directory)
-        barrier()
-        if self.rank == 0:
-            directory.mend(saved)
-            directory.write_config(self.config)  # with what a resumed run may change
-        barrier()
-        return None
-
-    def _restore(self, saved: Checkpoint, directory: RunDirectory) -> None:
-        now = self._checkpoint()
-        check_same_run(saved, now, directory.path)
-        saved.restore_model(self.strategy)
-        self._begin_average()
-        if self.average is not None:
-            self.strategy.load_state_dict(saved.raw)
-        saved.restore_optimizer(self.optimizer, self.learned)
-        self.progress |= saved.progress
-        self.classes = saved.classes
-        self.history = saved.history
-
-    def _open_events(self) -> Events | None:
-        if self.directory is None or self.rank != 0:
-            return None
-        return Events(self.directory.path, self.progress["step"])
-
-    def _say_the_end(self, show: TrainingProgress) -> None:
-        progress = self.progress
-        if self.interrupted or not progress["finished"]:
-            show.say(f"Stopped after step {progress['step']}.")
-        elif progress["step"] < self.settings.steps:
-            show.say(f"Ended after step {progress['step']}, before all {self.settings.steps}.")
-        if progress["best_accuracy"] is not None:
-            best = progress["best_accuracy"]
-            found = f"accuracy {best:.2%}" if best >= 0 else f"squared error {-best:.4g}"
-            show.say(f"Best validation {found}, after step {progress['best_step']}.")
-        if self.directory is not None:
-            show.say(f"The run is in {self.directory.path}.")
+        return mean_and_interval(scores)

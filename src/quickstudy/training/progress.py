@@ -1,6 +1,9 @@
-"""What a person sees of a training run."""
+"""The progress of a training run on a terminal."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -14,12 +17,12 @@ from rich.progress import (
 
 
 class TrainingProgress:
-    """A progress bar with loss, accuracy, tasks a second and time left; plain lines in a log file.
+    """A progress bar with loss, accuracy, speed and time left; plain lines in a log file.
 
     Args:
-        steps: in the whole run.
-        done: steps done before.
-        shown: show anything at all.
+        steps: number of steps of the whole run.
+        done: number of steps done before.
+        shown: whether anything is shown.
     """
 
     def __init__(self, steps: int, done: int, shown: bool) -> None:
@@ -68,3 +71,16 @@ class TrainingProgress:
     def say(self, text: str) -> None:
         """Prints a line."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def end(self, progress: dict[str, Any], interrupted: bool, path: Path | None) -> None:
+        """Prints how the run ended, its best validation, and where it was saved."""
+        if interrupted or not progress["finished"]:
+            self.say(f"Stopped after step {progress['step']}.")
+        elif progress["step"] < self.steps:
+            self.say(f"Ended after step {progress['step']}, before all {self.steps}.")
+        if progress["best_accuracy"] is not None:
+            best = progress["best_accuracy"]
+            found = f"accuracy {best:.2%}" if best >= 0 else f"squared error {-best:.4g}"
+            self.say(f"Best validation {found}, after step {progress['best_step']}.")
+        if path is not None:
+            self.say(f"The run is in {path}.")

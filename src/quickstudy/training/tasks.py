@@ -44,7 +44,7 @@ class MetaGradient:
         autocast: enters the precision in which losses are computed.
         at_once: tasks side by side or in one call; by default as many as cores and memory allow.
         compiled: compile the strategy's forward pass.
-        turns: that a task's examples take at being its support (see ``Trainer``).
+        support_rotations: uses of each task, each with other examples as its support.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class MetaGradient:
         autocast: Autocast = nullcontext,
         at_once: int | None = None,
         compiled: bool = False,
-        turns: int = 1,
+        support_rotations: int = 1,
     ) -> None:
         self.parameters = [p for p in strategy.parameters() if p.requires_grad]
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.at_once = at_once
-        self.worker = Worker(strategy, self.parameters, autocast, compiled, turns)
+        self.worker = Worker(strategy, self.parameters, autocast, compiled, support_rotations)
         self.apart: bool | None = None  # whether tasks in one call are independent
         self.faithful: bool | None = None  # whether a copy of the strategy computes the same
         self.foreign = not is_known(strategy)

@@ -117,17 +117,17 @@ class Worker:
         parameters: Sequence[nn.Parameter],
         autocast: Autocast,
         compiled: bool,
-        turns: int,
+        support_rotations: int,
     ) -> None:
         self.strategy = strategy
-        self.turns = turns
+        self.support_rotations = support_rotations
         self.parameters = parameters
         self.autocast = autocast
         self.compiled = CompiledForward(strategy) if compiled else None
 
     def plain(self) -> Worker:
         """The same modules, in full precision and not compiled."""
-        return Worker(self.strategy, self.parameters, nullcontext, False, self.turns)
+        return Worker(self.strategy, self.parameters, nullcontext, False, self.support_rotations)
 
     def copy(self) -> Worker:
         """A worker with modules of its own, whose parameters are the same numbers in memory.
@@ -141,7 +141,9 @@ class Worker:
         }
         parameters = [same[id(parameter)] for parameter in self.parameters]
         own = copied(self.strategy, same)
-        return Worker(own, parameters, self.autocast, self.compiled is not None, self.turns)
+        return Worker(
+            own, parameters, self.autocast, self.compiled is not None, self.support_rotations
+        )
 
     def __call__(self, task: Episode, weight: float, start: StrategyState) -> Result:
         start.restore(self.strategy)
@@ -164,10 +166,10 @@ class Worker:
         return Result(number, number * loss.item(), accuracy, gradients, after)
 
     def _loss(self, task: Episode) -> LossAndLogits:
-        if self.turns == 1:
+        if self.support_rotations == 1:
             return self.strategy.loss(task)
-        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_turns
-        return self.strategy.loss_of_turns(task, self.turns)
+        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_rotations
+        return self.strategy.loss_of_turns(task, self.support_rotations)
 
 
 def _accuracy(logits: Tensor | None, targets: Tensor) -> float:
