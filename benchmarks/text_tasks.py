@@ -89,7 +89,7 @@ def sentence_vectors(name: str, encoder: str) -> ClassDataset:
 @lru_cache(1)  # of the split at hand
 def subwords(name: str, split: str) -> Parts:
     """The parts of a split, in subwords that are learned from its training classes alone."""
-    return load_dataset(name, division=split).split()
+    return load_dataset(name, class_splits=split).split()
 
 
 def trained_here(config: Path, parts: Parts) -> Strategy:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quickstudy.classifier.encoders import load_encoder
-from quickstudy.datasets import ClassDataset
+from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.deprecated import renamed_arguments
 from quickstudy.inputs import FeatureInputs, ImageInputs
 
@@ -55,3 +55,10 @@ def test_a_class_of_inputs_that_defines_kind_is_taken():
     assert data.inputs.modality == "roots"
     assert np.allclose(data.examples[0], 0)
     assert FeatureInputs.modality == "features"
+
+
+def test_data_are_loaded_by_former_names_of_splits(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\nhello,a\ngoodbye,b\n")
+    (tmp_path / "test.csv").write_text("text,label\nhi,a\nbye,b\n")
+    with pytest.warns(DeprecationWarning, match="data_split of load_dataset is now called split"):
+        assert load_dataset(tmp_path, data_split="train").class_names == ("a", "b")

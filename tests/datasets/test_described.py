@@ -52,7 +52,7 @@ def test_each_part_has_a_table_of_its_own(tmp_path):
     assert sizes(data) == {"cat": 3, "dog": 2, "eel": 1}
     assert len(said) == 1
     assert "train and test" in said[0]
-    assert sizes(loaded(tmp_path, data_split="test")[0]) == {"cat": 1, "dog": 1, "eel": 1}
+    assert sizes(loaded(tmp_path, split="test")[0]) == {"cat": 1, "dog": 1, "eel": 1}
     with pytest.warns(UserWarning, match="Only the examples of train"):
         assert labelled(tmp_path).labels == ["cat", "dog", "cat"]
 
@@ -118,7 +118,7 @@ def test_a_column_of_parts_divides_a_table(column, tmp_path):
     (tmp_path / "t.csv").write_text("\n".join([f"text,label,{column}", *rows]) + "\n")
     with pytest.warns(UserWarning, match="train and dev and test in .* are pooled"):
         assert load_dataset(tmp_path / "t.csv", input_column="text").sizes.tolist() == [2, 2]
-    part = {"input_column": "text", "data_split": "validation"}
+    part = {"input_column": "text", "split": "validation"}
     assert load_dataset(tmp_path / "t.csv", **part).class_names == ("y",)
     with pytest.warns(UserWarning, match="Only the examples of train"):
         assert labelled(tmp_path / "t.csv", "text").raw == ["hi", "ho"]

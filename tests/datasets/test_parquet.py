@@ -50,7 +50,7 @@ def test_row_groups_are_pooled_in_their_order_and_end_class_after_class(tmp_path
     greys = dataset.examples[:, 0, 0, 0].tolist()
     by_class = [[n for n in range(100) if n * 3 % CLASSES == c] for c in range(CLASSES)]
     assert greys == [number for numbers in by_class for number in numbers]
-    only = load_dataset(tmp_path, inputs=SMALL, data_split="test", where={"label": ["c0", "c2"]})
+    only = load_dataset(tmp_path, inputs=SMALL, split="test", where={"label": ["c0", "c2"]})
     assert only.class_names == ("c0", "c2")
     expected = [n for c in (0, 2) for n in range(63, 100) if n * 3 % CLASSES == c]
     assert only.examples[:, 0, 0, 0].tolist() == expected

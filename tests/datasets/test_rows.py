@@ -55,9 +55,9 @@ def test_where_names_a_part_of_a_split_of_another_column(sayings):
     [
         (
             {"speaker": "ann"},
-            r"no part of a split.*people/train, people/test.*as a list: \['ann'\]",
+            r"not in class_splits.json.*people/train, people/test.*as a list: \['ann'\]",
         ),
-        ({"speaker": "people/exam"}, "no part of a split"),
+        ({"speaker": "people/exam"}, "not in class_splits.json"),
         ({"speaker": ["ann", "dan"]}, r"No example .* has 'dan' in the column 'speaker' \(1 of 2"),
         ({"speaker": []}, r"where\['speaker'\] is empty"),
         ({"height": ["1"]}, r"no column 'height'"),
@@ -84,6 +84,6 @@ def test_the_order_in_which_values_are_listed_does_not_matter():
 def test_a_folder_of_files_has_no_rows_to_choose(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.txt").write_text("hello")
-    for choice in ({"where": {"speaker": ["1"]}}, {"data_split": "test"}):
-        with pytest.raises(ValueError, match=r"no columns, configurations or data splits"):
+    for choice in ({"where": {"speaker": ["1"]}}, {"split": "test"}):
+        with pytest.raises(ValueError, match=r"no columns, configurations or splits"):
             load_dataset(tmp_path, **choice)

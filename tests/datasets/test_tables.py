@@ -82,11 +82,11 @@ def test_a_folder_of_tables_has_a_data_split_for_each(tmp_path):
     for name, text in (("train", "one"), ("test", "two")):
         (tmp_path / f"{name}.csv").write_text(f"text,label\n{text},x\n{text} more,y\n")
     assert load_dataset(tmp_path).sizes.tolist() == [2, 2]
-    test = load_dataset(tmp_path, data_split="test")
+    test = load_dataset(tmp_path, split="test")
     assert test.sizes.tolist() == [1, 1]
     assert test.examples[0].equal(test.inputs.decode("two"))
-    with pytest.raises(ValueError, match="no data split 'exam'; it has test, train"):
-        load_dataset(tmp_path, data_split="exam")
+    with pytest.raises(ValueError, match="no split 'exam'; it has test, train"):
+        load_dataset(tmp_path, split="exam")
 
 
 def test_an_empty_text_is_refused_or_skipped(tmp_path):

@@ -60,7 +60,7 @@ def test_texts_are_those_of_the_files(data):
 
 @pytest.mark.parametrize("division", [None, "protaugment-02"])
 def test_subwords_are_learned_from_the_training_classes_of_a_division(data, division):
-    dataset = load_dataset("banking77", data_split="test", division=division)
+    dataset = load_dataset("banking77", split="test", class_splits=division)
     assert next(iter(dataset.published_splits)) == (division or "protaugment-01")
     names = set(dataset.split(division or "protaugment-01")["train"].class_names)
     table = parquet.read_table(data / "banking77" / "test.parquet")
@@ -74,12 +74,12 @@ def test_subwords_are_learned_from_the_training_classes_of_a_division(data, divi
 
 
 def test_one_data_split_is_read_with_the_inputs_of_another():
-    train = load_dataset("banking77", data_split="train")
-    test = load_dataset("banking77", data_split="test", inputs=train.inputs)
+    train = load_dataset("banking77", split="train")
+    test = load_dataset("banking77", split="test", inputs=train.inputs)
     assert (len(train), len(test)) == (10003, 3080)
-    assert len(load_dataset("banking77", data_split="train+test")) == 13083
-    with pytest.raises(ValueError, match="no data split 'validation'; it has train, test"):
-        load_dataset("banking77", data_split="validation")
+    assert len(load_dataset("banking77", split="train+test")) == 13083
+    with pytest.raises(ValueError, match="no split 'validation'; it has train, test"):
+        load_dataset("banking77", split="validation")
 
 
 def test_questions_out_of_scope_are_a_configuration():
@@ -125,7 +125,7 @@ def test_repositories_by_their_paths_are_read_by_what_their_columns_hold(data):
     texts = load_dataset(data / "banking77")
     assert texts.classes == 77
     assert isinstance(texts.inputs, TextInputs)
-    sounds = load_dataset(data / "fsdd", data_split="test")
+    sounds = load_dataset(data / "fsdd", split="test")
     assert sounds.inputs == AudioInputs(rate=16000, seconds=2.0)
     assert sounds.sizes.tolist() == [30] * 10
 

@@ -14,7 +14,7 @@ from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.finding import find_source
 from quickstudy.datasets.sources.folder import ClassFolders
 from quickstudy.datasets.sources.listing import counted_endings, is_about_the_data, list_folder
-from quickstudy.datasets.sources.parts import learning_note, training_parts
+from quickstudy.datasets.sources.splits import learning_note, training_splits
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs.unreadable import what_to_do_about
@@ -61,11 +61,11 @@ def labelled(
     input_column: str | None = None,
     label_column: str | None = None,
     skip_empty: bool = False,
-    data_split: str | None = None,
+    split: str | None = None,
 ) -> Collected:
     """The examples of a folder (a sub-folder per class) or a table (a row per example).
 
-    If the data has parts such as train and test, only the training examples are taken, with a
+    If the data has splits such as train and test, only the training examples are taken, with a
     warning.
 
     Args:
@@ -74,7 +74,7 @@ def labelled(
         input_column: of a table, where it cannot be told.
         label_column: of a table, where it cannot be told.
         skip_empty: leaves out the empty texts of a table, with a warning.
-        data_split: the parts to take, joined by "+"; by default the training parts.
+        split: the splits to take, joined by "+"; by default the training splits.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -87,13 +87,13 @@ def labelled(
     if isinstance(place, ClassFolders) and (input_column or label_column):
         raise InputError(f"{source} is a folder of files, which has no columns to choose.")
     modality = place.modality()
-    parts = place.parts(modality)
-    used = training_parts(parts)
-    if data_split is not None:
-        place = place.chosen(data_split)
-    elif len(used) < len(parts):
+    splits = place.splits(modality)
+    used = training_splits(splits)
+    if split is not None:
+        place = place.chosen(split)
+    elif len(used) < len(splits):
         place = place.chosen("+".join(used))
-        left = [part for part in parts if part not in used]
+        left = [split for split in splits if split not in used]
         warnings.warn(learning_note(str(source), used, left), stacklevel=2)
     for note in place.notes(modality):
         warnings.warn(note, stacklevel=2)

@@ -147,9 +147,9 @@ def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, Cl
         input_column=options.input_column,
         label_column=options.label_column,
         configuration=options.configuration,
-        data_split=options.data_split,
+        split=options.data_split,
         where=where,
-        division=division if isinstance(division, str) else None,
+        class_splits=division if isinstance(division, str) else None,
     )
     return data.split(division, seed=options.split_seed or 0)
 

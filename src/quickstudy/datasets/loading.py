@@ -13,7 +13,12 @@ import numpy as np
 
 from quickstudy.datasets.dataset import ClassDataset
 from quickstudy.datasets.decoded.cache import load_or_decode
-from quickstudy.datasets.decoded.decoding import RawExamples, Splits, Unreadable, read_text_file
+from quickstudy.datasets.decoded.decoding import (
+    ClassSplits,
+    RawExamples,
+    Unreadable,
+    read_text_file,
+)
 from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.catalogue import (
     ALIASES,
@@ -24,8 +29,8 @@ from quickstudy.datasets.sources.catalogue import (
 )
 from quickstudy.datasets.sources.class_splits import (
     check_class_splits,
+    present_class_splits,
     read_class_splits,
-    splits_of,
 )
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.finding import Source, find_source
@@ -33,6 +38,7 @@ from quickstudy.datasets.sources.folder import ClassFolders
 from quickstudy.datasets.sources.notes import remembered
 from quickstudy.datasets.sources.rows import Rows, Where
 from quickstudy.datasets.sources.tables import TableSource
+from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 from quickstudy.inputs.inputs import check_inputs
@@ -41,6 +47,7 @@ DECODING_VERSION = 2
 """Examples that an older version decoded by other rules or without notes are decoded again."""
 
 
+@renamed_arguments(data_split="split", division="class_splits")
 def load_dataset(
     source: str | Path,
     *,
@@ -50,9 +57,9 @@ def load_dataset(
     input_column: str | None = None,
     label_column: str | None = None,
     configuration: str | None = None,
-    data_split: str | None = None,
+    split: str | None = None,
     where: Where | None = None,
-    division: str | None = None,
+    class_splits: str | None = None,
 ) -> ClassDataset:
     """Loads examples grouped by class; decoded the first time, from a cache file ever after.
 
@@ -62,46 +69,45 @@ def load_dataset(
             - a benchmark's name (see ``available_datasets``): read from the folder
               ``$QUICKSTUDY_DATA/<name>`` where there is one, else downloaded;
             - a path to a folder of images, of sounds or of texts (.txt or .md in UTF-8, one text
-              per file), with one sub-folder for each class. The classes may lie in parts (train,
+              per file), with one sub-folder for each class. The classes may lie in splits (train,
               val, dev, test, holdout, ...): ``train/cat`` or ``cat/train``;
             - a path to a folder of images or sounds with a ``metadata.csv`` (or .jsonl) at the top
-              or in each part, which has the columns ``file_name`` and one of labels;
+              or in each split, which has the columns ``file_name`` and one of labels;
             - a path to a table with a column of inputs and one of labels (.csv, .tsv, .jsonl, .json
               or .parquet), or to a folder of such tables. The inputs are texts, or paths of images
               or sounds, relative to the table's folder and inside it;
             - a path to a folder laid out like a repository of the Hugging Face hub (parquet files,
-              or a card ``README.md``); all its data splits are pooled;
+              or a card ``README.md``); all its splits are pooled;
             - a repository of the hub, ``"owner/name"``, that is not an existing path.
 
-            A ``class_splits.json``, ``{split: {part: [class names]}}``, in the folder gives the
-            data's published splits. A folder with the name of a benchmark is written ``"./name"``.
+            A ``class_splits.json``, ``{name: {split: [class names]}}``, in the folder gives the
+            data's class splits. A folder with the name of a benchmark is written ``"./name"``.
         rotations: whether to make four classes of each by quarter turns (images only); by default
             as the benchmark's protocol has it (Omniglot: yes), else no.
         inputs: how raw things become tensors, and which modality is read where there are several.
             By default the benchmark's own; else images are read as 84x84 RGB with ImageNet's
             channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords, of a
             vocabulary learned from the texts themselves (``TextInputs.learned``): from those of the
-            training classes of ``division``, or from all texts where there is none. Labels are used
-            for nothing else. Give the inputs of a trained run to evaluate it on other data, and
-            those of the first part to load another part of the same data.
+            training classes if there are class splits, else from all texts. Labels are used for
+            nothing else. Give the inputs of a trained run to evaluate it on other data, and those
+            of the first split to load another split of the same data.
         unreadable: whether an example that cannot be decoded is an error ("refuse") or is left out
             with a warning ("skip").
         input_column: the column of images, texts or sounds, where it cannot be told.
         label_column: the column of class labels, where it cannot be told.
         configuration: which of a repository's several data sets.
-        data_split: only the examples of this data split, such as "train" or "test" (or of several,
-            joined by "+"). Data splits are parts of a folder, tables (called like their files), or
-            the values of a table's column ``split``; "train", "validation" and "test" also stand
-            for their other names, as "validation" does for ``dev``. By default all are taken: where
-            a class lies in several, a warning says that they are pooled, and where none does, they
-            are a published split. A data split divides examples; to divide classes use
-            :meth:`ClassDataset.split`.
+        split: load only the examples of this split, such as "train" or "test", or of several,
+            joined by "+". Splits are folders, tables (named after their files) or the values of a
+            table's column ``split``; "train", "validation" and "test" also stand for their
+            synonyms, as "validation" does for ``dev``. By default all are loaded: a class that lies
+            in several splits is pooled, with a warning; if none does, the splits are class splits.
+            This argument divides examples; to divide classes, use :meth:`ClassDataset.split`.
         where: only the examples whose columns have one of these values:
-            ``{"speaker": ["1", "2"]}``. A string in place of a list names a part of a split in
-            ``class_splits.json``, one that divides the values of this column:
+            ``{"speaker": ["1", "2"]}``. A string in place of the list refers to an entry of
+            ``class_splits.json`` that divides the values of this column:
             ``{"speaker": "speakers/train"}``.
-        division: the published split that :meth:`ClassDataset.split` divides the classes by where
-            told nothing else; by default the benchmark's usual split, or the first.
+        class_splits: name of the published class splits that :meth:`ClassDataset.split` uses by
+            default; if not given, the benchmark's own, or the first.
 
     Columns, ``configuration`` and ``where`` are for repositories and tables.
 
@@ -120,16 +126,16 @@ def load_dataset(
     if inputs is not None:
         check_inputs(inputs)
     columns = Columns(input_column, label_column, configuration)
-    name, default_split = ALIASES.get(str(source), (str(source), None))
+    name, default = ALIASES.get(str(source), (str(source), None))
     benchmark = BENCHMARKS.get(name) if isinstance(source, str) else None
     place, folder = find_source(source, benchmark, columns)
     written = read_class_splits(folder) if folder else {}
-    rows = Rows.chosen(data_split, where, written)
+    rows = Rows.chosen(split, where, written)
     if isinstance(place, TableSource):
         place = dataclasses.replace(place, rows=rows)
     else:
-        place = _chosen_part(place, rows, columns, str(source))
-    published = _Published(benchmark, division or default_split, written, folder, place)
+        place = _chosen_split(place, rows, columns, str(source))
+    published = _Published(benchmark, class_splits or default, written, folder, place)
     own_name = benchmark.name if benchmark else _short_name(source)
     if inputs is None:
         inputs = _usual_inputs(place, benchmark, published)
@@ -141,24 +147,24 @@ def load_dataset(
         )
     modality = inputs.modality
     for note in place.notes(modality):
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     identity = dict(place.identity())
     # The decoding of benchmarks' images and texts has not changed.
     if modality == "audio" or not benchmark:
         identity["decoding"] = DECODING_VERSION
     decoded = load_or_decode(own_name, identity, inputs, lambda: place.read(modality), unreadable)
-    # Where there is a published split of the classes, pooling their examples is part of it.
+    # With published class splits, pooling the examples is part of the protocol.
     pooling = "" if benchmark or written else decoded.pooling
     for note in [*decoded.notes, pooling]:
         if note:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=3)
     dataset = ClassDataset.contiguous(
         decoded.examples,
         decoded.sizes,
         decoded.class_names,
         inputs,
         str(source) if benchmark else own_name,
-        published.splits(decoded.splits, decoded.class_names),
+        published.class_splits(decoded.class_splits, decoded.class_names),
     )
     turned = bool(benchmark and benchmark.rotations) if rotations is None else rotations
     return dataset.expand() if turned else dataset
@@ -175,8 +181,8 @@ def _check_source(source: Any) -> None:
     kind = type(source).__name__
     if isinstance(source, ClassDataset):
         raise InputError(
-            "The data are a ClassDataset, which is loaded already; use it as it is, or a part of "
-            "it: data.split()['train']."
+            "The data are a ClassDataset, which is loaded already; use it as it is, or one "
+            "of its splits: data.split()['train']."
         )
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:5]))
@@ -192,39 +198,39 @@ def _check_source(source: Any) -> None:
     )
 
 
-def _chosen_part(place: Source, rows: Rows, columns: Columns, source: str) -> Source:
-    """A source without tables, where at most the part can be chosen."""
+def _chosen_split(place: Source, rows: Rows, columns: Columns, source: str) -> Source:
+    """A source without tables, where only a split can be chosen."""
     if columns == Columns() and rows.all:
         return place
-    has_parts = isinstance(place, ClassFolders) and place.has_parts
-    if rows.data_split is None or not has_parts or columns != Columns() or rows.where:
+    has_splits = isinstance(place, ClassFolders) and place.has_splits
+    if rows.split is None or not has_splits or columns != Columns() or rows.where:
         raise InputError(
             f"{source} is neither a table nor a repository of the hub, nor laid out like one, so "
-            "it has no columns, configurations or data splits to choose."
+            "it has no columns, configurations or splits to choose."
         )
-    return place.chosen(rows.data_split)
+    return place.chosen(rows.split)
 
 
 @dataclass(frozen=True)
 class _Published:
-    """The divisions of the classes that are known of some data, wherever they are written.
+    """The class splits that are known of some data, wherever they are written.
 
     Args:
         benchmark: in the catalogue.
-        default_split: the one that comes first.
+        default: the name of the first.
         written: in ``class_splits.json``.
         folder: that it lies in.
         place: of the examples.
     """
 
     benchmark: Benchmark | None
-    default_split: str | None
-    written: Splits
+    default: str | None
+    written: ClassSplits
     folder: Path | None
     place: Source
 
-    def splits(self, found: Splits, class_names: Sequence[str]) -> Splits:
-        """The divisions of these classes, the default first; ``found`` came with the examples.
+    def class_splits(self, found: ClassSplits, class_names: Sequence[str]) -> ClassSplits:
+        """The class splits of these classes, the default first; ``found`` came with the examples.
 
         Raises:
             ValueError: ``class_splits.json`` names classes that the data do not have.
@@ -233,20 +239,19 @@ class _Published:
         in_tables = isinstance(place, TableSource)
         if self.folder and not (isinstance(place, TableSource) and not place.rows.all):
             check_class_splits(self.folder, self.written, class_names, in_tables)
-        # Divisions beside the data count before those that a catalogue remembers.
+        # Class splits beside the data take precedence over those of the catalogue.
         remembered_ones = self.benchmark.class_splits if self.benchmark else {}
         if in_tables and (self.benchmark or self.written):
-            found = {}  # without a published split, the parts of tables form one
-        splits = splits_of({**remembered_ones, **found, **self.written}, class_names)
-        usual = [self.default_split] if self.default_split else []
-        usual += self.benchmark.splits if self.benchmark else ()
-        order = [split for split in dict.fromkeys([*usual, *splits]) if split in splits]
-        return {split: splits[split] for split in order}
+            found = {}  # the splits of tables are class splits only if none are published
+        splits = present_class_splits({**remembered_ones, **found, **self.written}, class_names)
+        first = [self.default] if self.default else []
+        first += self.benchmark.splits if self.benchmark else ()
+        return {name: splits[name] for name in dict.fromkeys([*first, *splits]) if name in splits}
 
     def about(self) -> dict[str, Any]:
-        """What the divisions follow from, beside the examples; JSON-ready."""
+        """What the class splits follow from besides the examples; JSON-ready."""
         name = self.benchmark.name if self.benchmark else None
-        return {"written": self.written, "benchmark": name, "first": self.default_split}
+        return {"written": self.written, "benchmark": name, "first": self.default}
 
 
 def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Published) -> Inputs:
@@ -263,9 +268,11 @@ def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Publis
 
 
 def _learned_inputs(place: Source, published: _Published) -> TextInputs:
-    """Reads subwords of the training classes' texts, where a split says which these are."""
+    """Reads subwords of the training classes' texts, if class splits say which these are."""
     with place.read("text") as raw:
-        first: Any = next(iter(published.splits(raw.splits, raw.class_names).values()), {})
+        first: Any = next(
+            iter(published.class_splits(raw.class_splits, raw.class_names).values()), {}
+        )
         training = set(first.get("train", raw.class_names))
         return TextInputs.learned(_texts(raw, training))
 

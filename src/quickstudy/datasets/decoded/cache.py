@@ -30,7 +30,7 @@ from quickstudy.datasets.decoded.cache_folder import (
     explaining_full_disks,
     writable_cache_folder,
 )
-from quickstudy.datasets.decoded.decoding import RawExamples, Splits, Unreadable
+from quickstudy.datasets.decoded.decoding import ClassSplits, RawExamples, Unreadable
 from quickstudy.datasets.decoded.shards import Shards, decode_in_shards
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, UnreadableError
@@ -63,7 +63,7 @@ class Decoded:
     examples: Tensor
     sizes: Sequence[int]
     class_names: Sequence[str]
-    splits: Splits
+    class_splits: ClassSplits
     skipped: int
     skipped_names: Sequence[str]
     notes: Sequence[str] = ()
@@ -118,7 +118,7 @@ def load_or_decode(
             )
         warnings.warn(
             f"{found.skipped} examples of {name} cannot be read and are left out: {listed}.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return found
 
@@ -131,7 +131,7 @@ def _read_or_warn(path: Path, key: str) -> Decoded | None:
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         warnings.warn(
             f"The decoded data in {path} are damaged ({error}); they are decoded again.",
-            stacklevel=4,
+            stacklevel=5,
         )
         return None
 
@@ -217,7 +217,7 @@ def _write(
         "format": FORMAT_VERSION,
         "inputs": inputs.to_dict(),
         "class_names": list(raw.class_names),
-        "splits": {k: {p: list(c) for p, c in v.items()} for k, v in raw.splits.items()},
+        "splits": {k: {p: list(c) for p, c in v.items()} for k, v in raw.class_splits.items()},
         "sizes": sizes.tolist(),
         "skipped": shards.skipped,
         "skipped_names": shards.skipped_names,

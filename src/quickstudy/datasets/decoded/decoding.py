@@ -23,8 +23,8 @@ from quickstudy.inputs.remarks import Remarks, collecting_remarks
 Unreadable = Literal["refuse", "skip"]
 """What to do about an example that cannot be decoded."""
 
-Splits = Mapping[str, Mapping[str, Sequence[str]]]
-"""Divisions of the classes by name, each ``{part: class names}``."""
+ClassSplits = Mapping[str, Mapping[str, Sequence[str]]]
+"""Class splits by name, each ``{split: class names}``: ``{"vinyals": {"train": [...]}}``."""
 
 Said = tuple[str, ...]
 """The remarks made while decoding an input."""
@@ -45,17 +45,17 @@ class RawExamples:
         rows: gives the rows from one number on, in an order that stays. A row is a pair: what
             messages call the example, and the raw thing that ``Inputs.decode`` takes, or a text's
             path. There are sum(sizes) of them.
-        splits: divisions of the classes that the data come with.
+        class_splits: the class splits that the data come with.
         classes: the number of each row's class, ``[sum(sizes)]``; None if the rows are sorted by
             class.
         notes: warnings for whenever these examples are loaded, in sentences.
-        pooling: the warning about parts whose examples are pooled; empty if none are.
+        pooling: the warning about splits whose examples are pooled; empty if none are.
     """
 
     class_names: Sequence[str]
     sizes: Sequence[int]
     rows: Callable[[int], Iterable[tuple[str, Any]]]
-    splits: Splits
+    class_splits: ClassSplits
     classes: NDArray[np.integer[Any]] | None = None
     notes: Sequence[str] = ()
     pooling: str = ""

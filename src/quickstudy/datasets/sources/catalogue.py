@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quickstudy.datasets.decoded.decoding import Splits
+from quickstudy.datasets.decoded.decoding import ClassSplits
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.inputs import AudioInputs, ImageInputs, Inputs
 
@@ -61,7 +61,7 @@ class Benchmark:
     repository: str | None = None
     columns: Columns = field(default_factory=Columns)
     configurations: Mapping[str, Columns] = field(default_factory=dict)
-    class_splits: Splits = field(default_factory=dict)
+    class_splits: ClassSplits = field(default_factory=dict)
     built_in: bool = False
 
     def local_folder(self) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.class_splits import read_class_splits
-from quickstudy.datasets.sources.parts import training_parts
+from quickstudy.datasets.sources.splits import training_splits
 from quickstudy.datasets.sources.table import Table, codes, first_values
 from quickstudy.errors import InputError
 
@@ -62,17 +62,17 @@ class Columns:
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables, one for each data split.
+    """Tables, one for each split.
 
     Args:
-        parts: the tables by the names of their data splits.
+        splits: the tables by the names of their splits.
         name: what messages call them.
         folder: where ``class_splits.json`` may lie.
         roots: folders that files may lie in which a table names, relative to the first.
         strings_are_paths: whether a column of strings may name files too.
     """
 
-    parts: Mapping[str, Table]
+    splits: Mapping[str, Table]
     name: str
     folder: Path
     roots: Sequence[Path]
@@ -81,7 +81,7 @@ class Tables:
     @property
     def main(self) -> Table:
         """The table that is inspected: the training table, because others may lack labels."""
-        return self.parts[training_parts([*self.parts])[0]]
+        return self.splits[training_splits([*self.splits])[0]]
 
     @property
     def features(self) -> Mapping[str, Any]:
@@ -217,10 +217,10 @@ def _label_column(tables: Tables, found_input: str) -> str:
     if found is None:
         # Published divisions of the classes tell which column the classes are in.
         strings = [key for key, each in others.items() if getattr(each, "dtype", None) == "string"]
-        for parts in read_class_splits(tables.folder).values():
-            named = {name for names in parts.values() for name in names}
+        for splits in read_class_splits(tables.folder).values():
+            named = {name for names in splits.values() for name in names}
             fitting = [
-                key for key in strings if named <= {*codes([*tables.parts.values()], key)[0]}
+                key for key in strings if named <= {*codes([*tables.splits.values()], key)[0]}
             ]
             if len(fitting) == 1:
                 return fitting[0]

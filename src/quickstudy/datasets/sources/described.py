@@ -12,8 +12,8 @@ from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.columns import Tables, find_columns
 from quickstudy.datasets.sources.listing import Listing
 from quickstudy.datasets.sources.notes import remembered
-from quickstudy.datasets.sources.parts import part_of
 from quickstudy.datasets.sources.rows import raw_examples, without_bars
+from quickstudy.datasets.sources.splits import split_of
 from quickstudy.datasets.sources.table import LibraryTable, Table
 from quickstudy.datasets.sources.tables import (
     TableSource,
@@ -42,9 +42,9 @@ def described_files(listing: Listing) -> list[str]:
 class DescribedFolder(TableSource):
     """Files that ``metadata.csv`` (or .jsonl, .tsv) in their folder names, one row each.
 
-    There is one such table at the top, or one in each part. A column called ``file_name``, or whose
-    name ends in it, holds paths relative to the table's folder. The folders of the files determine
-    the parts.
+    There is one such table at the top, or one in each split. A column called ``file_name``, or
+    whose name ends in it, holds paths relative to the table's folder. The folders of the files
+    determine the splits.
 
     Args:
         listing: the contents of the folder.
@@ -69,13 +69,13 @@ class DescribedFolder(TableSource):
 
     @contextmanager
     def opened(self) -> Iterator[Tables]:
-        """The tables, one for each part."""
-        parts: dict[str, Table] = {}
+        """The tables, one for each split."""
+        splits: dict[str, Table] = {}
         for path in self.files:
             inside = str(PurePosixPath(path).parent)
             table = _relative_to_top(read_table(self.folder / path), inside)
-            parts |= _by_part(table, inside if inside != "." else PurePosixPath(path).stem)
-        yield Tables(parts, str(self.folder), self.folder, [self.folder])
+            splits |= _by_split(table, inside if inside != "." else PurePosixPath(path).stem)
+        yield Tables(splits, str(self.folder), self.folder, [self.folder])
 
     def notes(self, modality: str) -> Sequence[str]:
         """How many files beside the tables have no row in them."""
@@ -133,14 +133,14 @@ def _relative_to_top(table: Table, folder: str) -> LibraryTable:
     return LibraryTable(plain)
 
 
-def _by_part(table: LibraryTable, name: str) -> dict[str, Table]:
-    """A table for each part that its files' folders name; the whole table if they name none."""
+def _by_split(table: LibraryTable, name: str) -> dict[str, Table]:
+    """A table for each split that its files' folders name; the whole table if they name none."""
     column = next((each for each in table.features if each.lower() in _PATH_COLUMNS), None)
     if column is None:
         return {name: table}
     plain = table.table.with_format(None)
     tops = [(path or "").partition("/")[0] if "/" in (path or "") else "" for path in plain[column]]
-    if not all(map(part_of, tops)):
+    if not all(map(split_of, tops)):
         return {name: table}
     return {
         top: LibraryTable(plain.select([row for row, own in enumerate(tops) if own == top]))

@@ -20,7 +20,7 @@ from quickstudy.datasets.sources.described import DescribedFolder, described_fil
 from quickstudy.datasets.sources.folder import ClassFolders
 from quickstudy.datasets.sources.hub import LocalRepository, find_on_hub
 from quickstudy.datasets.sources.listing import Listing, is_about_the_data, list_folder
-from quickstudy.datasets.sources.parts import part_of
+from quickstudy.datasets.sources.splits import split_of
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS, TableFiles
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs.unreadable import what_to_do_about
@@ -46,15 +46,15 @@ class Source(Protocol):
         """Warnings for every time they are read, cached or not; quick to compute."""
         ...
 
-    def parts(self, modality: str) -> Sequence[str]:
-        """The names of the parts, such as train and test, that hold labelled examples."""
+    def splits(self, modality: str) -> Sequence[str]:
+        """The names of the splits, such as train and test, that hold labelled examples."""
         ...
 
-    def chosen(self, data_split: str) -> Source:
-        """The same source with only the examples of some parts, joined by "+".
+    def chosen(self, split: str) -> Source:
+        """The same source with only the examples of some splits, joined by "+".
 
         Raises:
-            ValueError: there are no such parts; raised here or when they are read.
+            ValueError: there are no such splits; raised here or when they are read.
         """
         ...
 
@@ -86,13 +86,13 @@ class DrawnGlyphs:
         """None."""
         return ()
 
-    def parts(self, modality: str) -> Sequence[str]:
+    def splits(self, modality: str) -> Sequence[str]:
         """None; the alphabets make a split."""
         return ()
 
-    def chosen(self, data_split: str) -> DrawnGlyphs:
-        """Refuses, because glyphs has no data splits."""
-        raise InputError(f"glyphs has no data split {data_split!r}; it has no data splits at all.")
+    def chosen(self, split: str) -> DrawnGlyphs:
+        """Refuses, because glyphs has no splits."""
+        raise InputError(f"glyphs has no split {split!r}; it has no splits at all.")
 
     @contextmanager
     def read(self, modality: str) -> Iterator[RawExamples]:
@@ -208,12 +208,12 @@ def _without_wrapping(listing: Listing) -> Listing:
     """The contents of the folder that holds all data, which may be nested, as in unpacked archives.
 
     The search descends into the only sub-folder with something to read, unless that sub-folder is a
-    class (it holds files) or a part (its name is train, for example).
+    class (it holds files) or a split (its name is train, for example).
     """
     while True:
         data = [file for file in listing.files if _is_data(file.path)]
         tops = {file.path.partition("/")[0] if "/" in file.path else "" for file in data}
-        if len(tops) != 1 or tops == {""} or part_of(*tops) or _is_repository(listing):
+        if len(tops) != 1 or tops == {""} or split_of(*tops) or _is_repository(listing):
             return listing
         inner = listing.inside(*tops)
         directly = [file.path for file in inner.files if "/" not in file.path]

@@ -19,12 +19,17 @@ from quickstudy.datasets.sources.listing import (
     counted_endings,
     is_about_the_data,
 )
-from quickstudy.datasets.sources.parts import chosen_parts, part_of, pooling_note, split_by_parts
+from quickstudy.datasets.sources.splits import (
+    chosen_splits,
+    class_splits_from,
+    pooling_note,
+    split_of,
+)
 from quickstudy.errors import InputError
 from quickstudy.inputs.unreadable import what_to_do_about
 
 FOLDERS_SPLIT = "folders"
-"""The published split of a folder whose classes lie in train, validation and test folders."""
+"""The class splits of a folder whose classes lie in train, validation and test folders."""
 
 CLEAR_MAJORITY = 3
 """A folder holds a modality whose files outnumber all others by this factor."""
@@ -37,25 +42,25 @@ class ClassFolders:
     """Files of images, of texts (one per file) or of sounds, in one sub-folder for each class.
 
     A class is named by the path of its folder, so folders can be nested. Folders called train, val
-    or test are parts, not classes (see ``layout.lay_out``). If no class is in two parts, the parts
-    form the published split "folders"; otherwise the examples of a class are pooled, with a note.
+    or test are splits, not classes (see ``layout.lay_out``). If no class is in two splits, they are
+    the class splits "folders"; otherwise the examples of a class are pooled, with a note.
 
     Args:
         listing: the contents of the folder.
-        data_split: the parts to read, joined by "+"; None for all.
+        split: the splits to read, joined by "+"; None for all.
     """
 
     listing: Listing
-    data_split: str | None = None
+    split: str | None = None
     _layouts: dict[str | None, Layout] = field(default_factory=dict, repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """What the raw examples follow from: names, sizes and times, as reading all is slow."""
         files = [[f.path, f.size, f.changed_ns] for f in self._files if "/" in f.path]
         about = {"folder": str(self.listing.folder.resolve()), "files": files}
-        if self.data_split is None and self._is_plain:
+        if self.split is None and self._is_plain:
             return about
-        return about | {"layout": _LAYOUT_VERSION, "data_split": self.data_split}
+        return about | {"layout": _LAYOUT_VERSION, "data_split": self.split}
 
     def modality(self) -> str:
         """The modality of the clear majority of files in class folders.
@@ -86,9 +91,9 @@ class ClassFolders:
         found = Counter(modality_of_file(path) for path in within if not is_about_the_data(path))
         return {str(modality): count for modality, count in found.most_common()}
 
-    def parts(self, modality: str) -> Sequence[str]:
-        """The names of the folders that are parts of the data; empty if there are none."""
-        return self._layout(modality).parts
+    def splits(self, modality: str) -> Sequence[str]:
+        """The names of the folders that are splits of the data; empty if there are none."""
+        return self._layout(modality).splits
 
     def notes(self, modality: str) -> list[str]:
         """Warnings for every time the files of a modality are read.
@@ -110,13 +115,13 @@ class ClassFolders:
             for file in self._files
             if modality_of_file(file.path) == modality and file.folder not in layout.places
         ]
-        if layout.parts and self.data_split is None:
-            notes.append(pooling_note(f"the folder {folder}", self._classes_of_parts(modality)))
-        without = [folder for folder, (_, part) in layout.places.items() if not part]
-        if without and self.data_split is not None:
+        if layout.splits and self.split is None:
+            notes.append(pooling_note(f"the folder {folder}", self._classes_of_splits(modality)))
+        without = [folder for folder, (_, split) in layout.places.items() if not split]
+        if without and self.split is not None:
             notes.append(
-                f"{len(without)} class folders of {folder} are in no part of the data and are left "
-                f"out, because {self.data_split} was chosen: {without[0]!r} is the first."
+                f"{len(without)} class folders of {folder} are in no split of the data and are "
+                f"left out, because {self.split} was chosen: {without[0]!r} is the first."
             )
         if loose := [path for path in loose if not is_about_the_data(path)]:
             places = Counter(str(PurePosixPath(path).parent) for path in loose)
@@ -142,17 +147,17 @@ class ClassFolders:
         return [note for note in notes if note]
 
     @property
-    def has_parts(self) -> bool:
-        """Whether the folder has parts, for files of any modality."""
-        return any(self._layout(each).parts for each in MODALITIES if self._folders(each))
+    def has_splits(self) -> bool:
+        """Whether the folder has splits, for files of any modality."""
+        return any(self._layout(each).splits for each in MODALITIES if self._folders(each))
 
-    def chosen(self, data_split: str) -> ClassFolders:
-        """The same folder with only the examples of some of its parts.
+    def chosen(self, split: str) -> ClassFolders:
+        """The same folder with only the examples of some of its splits.
 
         Raises:
-            ValueError: there is no such part; raised when the folder is read.
+            ValueError: there is no such split; raised when the folder is read.
         """
-        return ClassFolders(self.listing, data_split)
+        return ClassFolders(self.listing, split)
 
     @contextmanager
     def read(self, modality: str) -> Iterator[RawExamples]:
@@ -160,7 +165,7 @@ class ClassFolders:
 
         Raises:
             ValueError: there are no such files or no sub-folders, a sub-folder is empty, or the
-                requested part does not exist.
+                requested split does not exist.
         """
         folder = self.listing.folder
         self._empty_folders(modality)
@@ -177,14 +182,14 @@ class ClassFolders:
             for path in paths[start:]:
                 yield f"The {noun} {str(folder / path)!r}", folder / path
 
-        splits = split_by_parts(FOLDERS_SPLIT, self._classes_of_parts(modality))
-        yield RawExamples(names, [len(classes[name]) for name in names], rows, splits)
+        class_splits = class_splits_from(FOLDERS_SPLIT, self._classes_of_splits(modality))
+        yield RawExamples(names, [len(classes[name]) for name in names], rows, class_splits)
 
     @property
     def looks_right(self) -> bool:
         """Whether there are files of some modality in two folders or more that may be classes."""
         tops = {f.path.partition("/")[0] for f in self._files if "/" in f.path}
-        return len(tops) > 1 and not all(map(part_of, tops))
+        return len(tops) > 1 and not all(map(split_of, tops))
 
     @property
     def holds_classes(self) -> bool:
@@ -237,28 +242,28 @@ class ClassFolders:
             f"for the class.{hint}"
         )
 
-    def _wanted_parts(self, layout: Layout) -> Sequence[str]:
-        if self.data_split is None:
-            return layout.parts
-        return chosen_parts(self.data_split, layout.parts, f"The folder {self.listing.folder}")
+    def _wanted_splits(self, layout: Layout) -> Sequence[str]:
+        if self.split is None:
+            return layout.splits
+        return chosen_splits(self.split, layout.splits, f"The folder {self.listing.folder}")
 
     def _classes(self, modality: str | None) -> dict[str, str]:
-        """The class of each folder with files, in the requested parts."""
+        """The class of each folder with files, in the requested splits."""
         layout = self._layout(modality)
-        wanted = {*self._wanted_parts(layout)}
+        wanted = {*self._wanted_splits(layout)}
         return {
             folder: name
-            for folder, (name, part) in layout.places.items()
-            if self.data_split is None or part in wanted
+            for folder, (name, split) in layout.places.items()
+            if self.split is None or split in wanted
         }
 
-    def _classes_of_parts(self, modality: str) -> dict[str, set[str]]:
-        """The classes in each requested part."""
+    def _classes_of_splits(self, modality: str) -> dict[str, set[str]]:
+        """The classes in each requested split."""
         layout = self._layout(modality)
-        classes: dict[str, set[str]] = {part: set() for part in self._wanted_parts(layout)}
-        for name, part in layout.places.values():
-            if part in classes:
-                classes[part].add(name)
+        classes: dict[str, set[str]] = {split: set() for split in self._wanted_splits(layout)}
+        for name, split in layout.places.values():
+            if split in classes:
+                classes[split].add(name)
         return classes
 
     @property
@@ -281,10 +286,10 @@ class ClassFolders:
         empty = [path for path, place in places.items() if place]
         nouns = MODALITIES[modality].nouns
         known: list[str] = []
-        if layout.parts:
+        if layout.splits:
             classes = layout.class_names
             known = [path for path, place in places.items() if place and place[0] in classes]
-            known += [path for path in unused if part_of(path) and not places[path]]
+            known += [path for path in unused if split_of(path) and not places[path]]
             empty = [path for path in empty if path not in known]
         if empty:
             endings = sorted(MODALITIES[modality].endings)

@@ -50,17 +50,17 @@ class LocalRepository(TableSource):
 
     @contextmanager
     def opened(self) -> Iterator[Tables]:
-        """Its tables, by data split."""
+        """Its tables, by split."""
         folder = self.listing.folder
         with tempfile.TemporaryDirectory(prefix=".reading-", dir=writable_cache_folder()) as copies:
             try:
-                parts = _parts(str(folder.resolve()), self.columns, None, copies)
+                splits = _tables_by_split(str(folder.resolve()), self.columns, None, copies)
             except _errors() as error:
                 raise InputError(
                     f"The folder {folder} is laid out like a repository of the Hugging Face "
                     f"hub, but cannot be read as one: {reason(error)}"
                 ) from error
-            yield Tables(parts, str(folder), folder, [folder, Path(copies)])
+            yield Tables(splits, str(folder), folder, [folder, Path(copies)])
 
 
 @dataclass(frozen=True)
@@ -82,26 +82,26 @@ class HubRepository(TableSource):
 
     @contextmanager
     def opened(self) -> Iterator[Tables]:
-        """Its tables, by data split; parquet is streamed, other files are downloaded."""
+        """Its tables, by split; parquet is streamed, other files are downloaded."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
         import datasets
 
         try:
-            parts = _parts(self.repository, self.columns, self.folder.name, None)
+            splits = _tables_by_split(self.repository, self.columns, self.folder.name, None)
         except _errors() as error:
             raise InputError(
                 f"{self.repository} could not be loaded from the Hugging Face hub: {reason(error)}"
             ) from error
         # What the library has downloaded may be named in its tables, and nothing else here.
         roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
-        yield Tables(parts, self.repository, self.folder, roots, strings_are_paths=False)
+        yield Tables(splits, self.repository, self.folder, roots, strings_are_paths=False)
 
 
-def _parts(
+def _tables_by_split(
     repository: str, columns: Columns, revision: str | None, copies: str | None
 ) -> dict[str, Table]:
-    """The tables of a repository or a folder like one, by data split.
+    """The tables of a repository or a folder like one, by split.
 
     The library ``datasets`` says which files these are. Parquet files are then read row group by
     row group, where they lie; of other kinds of files the library makes tables in ``copies``.
@@ -120,19 +120,19 @@ def _parts(
             builder = datasets.load_dataset_builder(
                 repository, data_dir=columns.configuration or "default", **place | _HUBS_PARQUET
             )
-        parts: dict[str, Table] = {}
+        splits: dict[str, Table] = {}
         if isinstance(builder, Parquet):
             for split, files in builder.config.data_files.items():
                 names = [str(file) for file in files]
-                parts[str(split)] = ParquetTable(names, builder.info.features, _opened)
+                splits[str(split)] = ParquetTable(names, builder.info.features, _opened)
         else:
             loaded = datasets.load_dataset(  # nosec B615 # the revision is in `place`
                 repository, columns.configuration, **place
             )
-            parts = {str(split): LibraryTable(table) for split, table in loaded.items()}
-        if not sum(map(len, parts.values())):
+            splits = {str(split): LibraryTable(table) for split, table in loaded.items()}
+        if not sum(map(len, splits.values())):
             raise InputError("it has no rows")
-    return parts
+    return splits
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -1,7 +1,7 @@
-"""Which sub-folders are classes, and which are parts such as train and test.
+"""Which sub-folders are classes, and which are splits such as train and test.
 
 Only paths are inspected. The positions of the files decide what a folder is: a folder with the name
-of a part is a part if it contains class folders. The rules are the same for images, texts and
+of a split is a split if it contains class folders. The rules are the same for images, texts and
 sounds.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from quickstudy.datasets.sources.parts import in_order, part_of
+from quickstudy.datasets.sources.splits import in_order, split_of
 from quickstudy.errors import InputError
 
 Place = tuple[str, str]
-"""The class of a folder, and the name of its part; "" if there are no parts."""
+"""The class of a folder, and the name of its split; "" if there are no splits."""
 
 _UNLABELLED = frozenset({"unlabelled", "unlabeled", "unsup", "unsupervised"})
 _NO_CLASS_ALONE = frozenset(
     ("unknown", "unsorted", "images", "image", "img", "imgs", "all", "data", "files")
 )
-"""Names of a part's only folder that holds files without a class, such as ``test/all`` for Keras.
+"""Names of a split's only folder that holds files without a class, such as ``test/all`` for Keras.
 """
 
 
@@ -31,21 +31,21 @@ class Layout:
     """The roles of the folders of a data set.
 
     Args:
-        place: returns the class and the part of a folder, given its path; None if it is in no
+        place: returns the class and the split of a folder, given its path; None if it is in no
             class.
-        places: the class and the part of each folder with files that is in a class.
-        parts: the parts, in order; empty if the data are not divided.
+        places: the class and the split of each folder with files that is in a class.
+        splits: the splits, in order; empty if the data are not divided.
         notes: warnings, in sentences.
     """
 
     place: Callable[[str], Place | None]
     places: Mapping[str, Place]
-    parts: Sequence[str] = ()
+    splits: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @property
     def class_names(self) -> set[str]:
-        """The classes of all parts."""
+        """The classes of all splits."""
         return {name for name, _ in self.places.values()}
 
     @property
@@ -56,13 +56,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Rule:
-    """How a path is split into part and class.
+    """How a path divides into split and class.
 
     Args:
-        tops: top-level folders that are parts; empty if the parts are at another level.
-        level: depth of the parts inside the classes; 0 if there are none.
-        shared: folders, below the parts, that hold all classes of all parts.
-        unlabelled: parts at the top of which no folder is a class.
+        tops: top-level folders that are splits; empty if the splits are at another level.
+        level: depth of the splits inside the classes; 0 if there are none.
+        shared: folders, below the splits, that hold all classes of all splits.
+        unlabelled: splits at the top of which no folder is a class.
     """
 
     tops: frozenset[str] = frozenset()
@@ -72,27 +72,27 @@ class _Rule:
 
     def __call__(self, folder: str) -> Place | None:
         names = folder.split("/")
-        part = ""
+        split = ""
         if self.tops:
-            part = names.pop(0)
-            if part not in self.tops or part in self.unlabelled:
+            split = names.pop(0)
+            if split not in self.tops or split in self.unlabelled:
                 return None
             for each in self.shared:
-                if names[:1] == [each] or (names and part_of(each) and part_of(names[0])):
+                if names[:1] == [each] or (names and split_of(each) and split_of(names[0])):
                     names.pop(0)
         elif self.level and len(names) > self.level:
-            part = names.pop(self.level)
+            split = names.pop(self.level)
         if not names or names[-1].casefold() in _UNLABELLED:
             return None
-        return "/".join(names), part
+        return "/".join(names), split
 
 
 def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
-    """Finds out which folders with files are classes and which are parts.
+    """Finds out which folders with files are classes and which are splits.
 
-    - ``train/cat/...``: top-level folders with names of parts that hold class folders are parts.
-    Anything beside them is in no class: loose files, parts without class folders, other folders. -
-    ``cat/train/...``: folders inside the classes are parts if all of them have names of parts. -
+    - ``train/cat/...``: top-level folders with names of splits that hold class folders are splits.
+    Anything beside them is in no class: loose files, splits without class folders, other folders. -
+    ``cat/train/...``: folders inside the classes are splits if all of them have names of splits. -
     Otherwise every folder with files is a class, named by its path.
 
     Args:
@@ -101,8 +101,8 @@ def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
         nouns: the word for the files in messages.
 
     Raises:
-        ValueError: there are parts but no classes in them, or it is not clear which folders are
-            parts and which are classes.
+        ValueError: there are splits but no classes in them, or it is not clear which folders are
+            splits and which are classes.
     """
     rule = _rule([*folders], data, nouns)
     found = {folder: own for folder in sorted(folders) if (own := rule(folder))}
@@ -112,26 +112,26 @@ def lay_out(folders: Collection[str], data: str, nouns: str) -> Layout:
         own = rule(folder)
         return own and (merged.get(own[0], own[0]), own[1])
 
-    places = {folder: (merged.get(name, name), part) for folder, (name, part) in found.items()}
-    parts = in_order({part for _, part in places.values() if part})
+    places = {folder: (merged.get(name, name), split) for folder, (name, split) in found.items()}
+    splits = in_order({split for _, split in places.values() if split})
     if rule.level and all(_is_no_class(name.casefold()) for name, _ in places.values()):
-        raise _no_classes(parts, data, nouns)
-    if called_so := sorted(name for name in places if not rule.tops and part_of(name)):
+        raise _no_classes(splits, data, nouns)
+    if called_so := sorted(name for name in places if not rule.tops and split_of(name)):
         listed = " and ".join(map(repr, called_so))
         notes.append(
             f"The folder {listed} in {data} is read as a class, because its {nouns} lie directly "
-            "in it, as in the class folders beside it. If it is a part of the data, move it "
+            "in it, as in the class folders beside it. If it is a split of the data, move it "
             "elsewhere; if it is a class, nothing is wrong."
         )
-    if not parts and (repeated := _repeated(places)):
+    if not splits and (repeated := _repeated(places)):
         first, second, name = repeated
         notes.append(
             f"The folders {first!r} and {second!r} in {data} hold folders of the same names, which "
             f"are read as different classes ({first}/{name} and {second}/{name}, for one). If they "
-            "are parts of the data, read one of them, or call them train and test; if they are "
+            "are splits of the data, read one of them, or call them train and test; if they are "
             "groups of classes, nothing is wrong."
         )
-    return Layout(place, places, parts, notes)
+    return Layout(place, places, splits, notes)
 
 
 def _repeated(folders: Collection[str]) -> tuple[str, str, str] | None:
@@ -153,77 +153,77 @@ def _rule(folders: Sequence[str], data: str, nouns: str) -> _Rule:
         below.setdefault(top, [])
         if rest:
             below[top].append(rest)
-    named = {top for top in below if part_of(top)}
-    parts = frozenset(top for top in named if below[top])
-    if named and not parts and len(named) == len(below):
+    named = {top for top in below if split_of(top)}
+    splits = frozenset(top for top in named if below[top])
+    if named and not splits and len(named) == len(below):
         raise _no_classes(sorted(named), data, nouns)
-    if not parts:
-        return _Rule(level=_level_of_parts(folders))
+    if not splits:
+        return _Rule(level=_level_of_splits(folders))
     others = {rest for top in below.keys() - named for rest in below[top]}
-    if others and len(parts) == 1:
-        (part,) = parts
-        if not others & {*below[part]}:
+    if others and len(splits) == 1:
+        (split,) = splits
+        if not others & {*below[split]}:
             other = next(top for top in sorted(below.keys() - named) if below[top])
             raise InputError(
-                f"In {data} the folder {part!r} has the name of a part of the data, but {other!r} "
-                "beside it also holds folders, with other names. If they are parts, give the path "
-                f"of the one to read ({str(PurePosixPath(data) / part)!r}); if they are groups of "
-                f"classes, rename {part!r}."
+                f"In {data} the folder {split!r} has the name of a split of the data, but "
+                f"{other!r} beside it also holds folders, with other names. If they are splits, "
+                f"give the path of the one to read ({str(PurePosixPath(data) / split)!r}); if they "
+                f"are groups of classes, rename {split!r}."
             )
-    shared = _shared({part: below[part] for part in parts})
-    rule = _Rule(parts, 0, shared)
-    unlabelled = frozenset(part for part in parts if _is_unlabelled(rule, part, below[part]))
-    if unlabelled == parts:
+    shared = _shared({split: below[split] for split in splits})
+    rule = _Rule(splits, 0, shared)
+    unlabelled = frozenset(split for split in splits if _is_unlabelled(rule, split, below[split]))
+    if unlabelled == splits:
         raise _no_classes(sorted(named), data, nouns)
-    return _Rule(parts, 0, shared, unlabelled)
+    return _Rule(splits, 0, shared, unlabelled)
 
 
-def _no_classes(parts: Sequence[str], data: str, nouns: str) -> InputError:
+def _no_classes(splits: Sequence[str], data: str, nouns: str) -> InputError:
     return InputError(
-        f"{data} has the parts {', '.join(parts)}, with {nouns} in them but no class folders. Put "
-        f"the {nouns} of each class in a sub-folder named after the class, as in {parts[0]}/cat; "
-        f"if {' and '.join(map(repr, parts))} are themselves the classes, put them together in a "
-        f"folder {'train'!r}."
+        f"{data} has the splits {', '.join(splits)}, with {nouns} in them but no class folders. "
+        f"Put the {nouns} of each class in a sub-folder named after the class, as in "
+        f"{splits[0]}/cat; if {' and '.join(map(repr, splits))} are themselves the classes, put "
+        f"them together in a folder {'train'!r}."
     )
 
 
 def _shared(below: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Folders below the parts that are not classes themselves: ``images`` in train/images/cat."""
+    """Folders below the splits that are not classes themselves: ``images`` in train/images/cat."""
     shared: list[str] = []
-    rests = {part: [rest.split("/") for rest in some] for part, some in below.items()}
+    rests = {split: [rest.split("/") for rest in some] for split, some in below.items()}
     while True:
-        # A folder with files is a class. training_set/training_set/cat repeats a part's name.
+        # A folder with files is a class. training_set/training_set/cat repeats a split's name.
         if any(len(names) < 2 for some in rests.values() for names in some):
             return tuple(shared)
         firsts = {names[0] for some in rests.values() for names in some}
         repeated = all(
-            part_of(names[0]) == part_of(part) for part, some in rests.items() for names in some
+            split_of(names[0]) == split_of(split) for split, some in rests.items() for names in some
         )
         if len(firsts) > 1 and not repeated:
             return tuple(shared)
         shared.append(min(firsts))
-        rests = {part: [names[1:] for names in some] for part, some in rests.items()}
+        rests = {split: [names[1:] for names in some] for split, some in rests.items()}
 
 
-def _is_unlabelled(rule: _Rule, part: str, rests: Sequence[str]) -> bool:
-    """Whether a part's only folder has a name for files without a class."""
-    places = [rule(f"{part}/{rest}") for rest in rests]
+def _is_unlabelled(rule: _Rule, split: str, rests: Sequence[str]) -> bool:
+    """Whether a split's only folder has a name for files without a class."""
+    places = [rule(f"{split}/{rest}") for rest in rests]
     names = {place[0].casefold() for place in places if place}
     return not names or (len(names) == 1 and _is_no_class(next(iter(names))))
 
 
 def _is_no_class(name: str) -> bool:
-    return name in _NO_CLASS_ALONE or part_of(name) is not None
+    return name in _NO_CLASS_ALONE or split_of(name) is not None
 
 
-def _level_of_parts(folders: Sequence[str]) -> int:
-    """The depth at which all folders are parts, as in ``cat/train``; 0 if there is none."""
+def _level_of_splits(folders: Sequence[str]) -> int:
+    """The depth at which all folders are splits, as in ``cat/train``; 0 if there is none."""
     paths = [folder.split("/") for folder in folders]
     for level in range(1, max(map(len, paths), default=0)):
         deep = [names for names in paths if len(names) > level]
-        parts = {names[level] for names in deep}
+        splits = {names[level] for names in deep}
         parents = {tuple(names[:level]) for names in deep}
-        if all(map(part_of, parts)) and (len(parts) > 1 or len(parents) > 1):
+        if all(map(split_of, splits)) and (len(splits) > 1 or len(parents) > 1):
             return level
     return 0
 

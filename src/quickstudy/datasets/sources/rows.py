@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.datasets.decoded.decoding import RawExamples, Splits
+from quickstudy.datasets.decoded.decoding import ClassSplits, RawExamples
 from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.sources.layout import same_names
-from quickstudy.datasets.sources.parts import known_parts
+from quickstudy.datasets.sources.splits import known_splits
 from quickstudy.datasets.sources.table import Table, codes, plain_values
-from quickstudy.datasets.sources.table_parts import (
-    PartOfRows,
-    of_data_split,
-    part_of_rows,
-    rows_of_data_split,
-    split_and_pooling,
+from quickstudy.datasets.sources.table_splits import (
+    SplitOfRows,
+    class_splits_and_pooling,
+    of_split,
+    rows_of_split,
+    split_of_rows,
 )
 from quickstudy.errors import InputError
 
 Where = Mapping[str, Sequence[str | int] | str]
-"""For columns the values that are wanted: a list, or "split/part" of ``class_splits.json``."""
+"""For columns the values that are wanted: a list, or "name/split" in ``class_splits.json``."""
 
 
 @dataclass(frozen=True)
@@ -35,50 +35,50 @@ class Rows:
     """Which rows are wanted; all of them by default.
 
     Args:
-        data_split: those of one data split, or of several joined by "+".
+        split: those of one split, or of several joined by "+".
         where: those whose column has one of these values.
     """
 
-    data_split: str | None = None
+    split: str | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
-    def chosen(cls, data_split: str | None, where: Where | None, splits: Splits) -> Rows:
-        """From what ``load_dataset`` is given; ``splits`` are those of ``class_splits.json``.
+    def chosen(cls, split: str | None, where: Where | None, class_splits: ClassSplits) -> Rows:
+        """From what ``load_dataset`` is given; ``class_splits`` are those of ``class_splits.json``.
 
         Raises:
-            ValueError: a string names no part of a split, or a list is empty.
+            ValueError: a string names none of the class splits, or a list is empty.
         """
         values = {}
         for column, wanted in (where or {}).items():
             if isinstance(wanted, str):
-                values[column] = _named_values(column, wanted, splits)
+                values[column] = _named_values(column, wanted, class_splits)
             else:
                 values[column] = sorted({str(value) for value in wanted})
             if not values[column]:
                 raise InputError(f"where[{column!r}] is empty; it should list the values to keep.")
-        return cls(data_split, values)
+        return cls(split, values)
 
     @property
     def all(self) -> bool:
         """Whether no row is left out."""
-        return self.data_split is None and not self.where
+        return self.split is None and not self.where
 
 
-def _named_values(column: str, name: str, splits: Splits) -> list[str]:
-    split, _, part = name.partition("/")
-    if part in splits.get(split, {}):
-        return sorted(splits[split][part])
-    known = [f"{split}/{part}" for split, parts in splits.items() for part in parts]
+def _named_values(column: str, name: str, class_splits: ClassSplits) -> list[str]:
+    called, _, split = name.partition("/")
+    if split in class_splits.get(called, {}):
+        return sorted(class_splits[called][split])
+    known = [f"{each}/{split}" for each, splits in class_splits.items() for split in splits]
     raise InputError(
-        f"where[{column!r}] is {name!r}, which is no part of a split of class_splits.json "
+        f"where[{column!r}] is {name!r}, which is not in class_splits.json "
         f"({', '.join(known) if known else 'there is none'}). Values to keep are given as a list: "
         f"[{name!r}]."
     )
 
 
 def raw_examples(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> RawExamples:
-    """Pools the data splits that are wanted and says of which class each of their examples is.
+    """Pools the splits that are wanted and says of which class each of their examples is.
 
     Only the columns of classes and of wanted values are read; the inputs are, piece by piece, when
     the rows are asked for.
@@ -90,25 +90,31 @@ def raw_examples(tables: Tables, columns: Columns, rows: Rows, modality: str | N
         modality: of the inputs, where it is known.
 
     Raises:
-        ValueError: there are no such columns, data splits, values or files.
+        ValueError: there are no such columns, splits, values or files.
     """
     chosen = _choose(tables, columns, rows, modality)
     parts, found, numbers = chosen.tables, chosen.found, chosen.numbers
-    splits, pooling = split_and_pooling(chosen.classes_of_parts(), tables.name, rows.data_split)
+    class_splits, pooling = class_splits_and_pooling(
+        chosen.classes_of_splits(), tables.name, rows.split
+    )
     sizes = np.bincount(chosen.classes, minlength=len(chosen.names)).tolist()
 
     def some(start: int) -> Iterator[tuple[str, Any]]:
         return _rows(parts, found, numbers[start:], tables)
 
-    return RawExamples(chosen.names, sizes, some, splits, chosen.classes, chosen.notes, pooling)
+    return RawExamples(
+        chosen.names, sizes, some, class_splits, chosen.classes, chosen.notes, pooling
+    )
 
 
-def labelled_parts(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> list[str]:
-    """The names of the parts, such as train and test, that have labelled rows; in order.
+def labelled_splits(
+    tables: Tables, columns: Columns, rows: Rows, modality: str | None
+) -> list[str]:
+    """The names of the splits, such as train and test, that have labelled rows; in order.
 
     Args, Raises: as :func:`raw_examples`.
     """
-    return known_parts([*_choose(tables, columns, rows, modality).classes_of_parts()])
+    return known_splits([*_choose(tables, columns, rows, modality).classes_of_splits()])
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class _Chosen:
     Args:
         tables: those that have all the columns.
         found: the columns.
-        part: the part of each row of the tables.
+        split: the split of each row of the tables.
         numbers: the numbers of the requested rows that have a class.
         names: of the classes.
         classes: the class number of each requested row.
@@ -127,19 +133,19 @@ class _Chosen:
 
     tables: Sequence[Table]
     found: Found
-    part: PartOfRows
+    split: SplitOfRows
     numbers: NDArray[np.int64]
     names: Sequence[str]
     classes: NDArray[np.int32]
     notes: Sequence[str]
 
-    def classes_of_parts(self) -> dict[str, set[str]]:
-        """The classes in each part."""
-        return self.part.classes(self.numbers, self.classes, self.names)
+    def classes_of_splits(self) -> dict[str, set[str]]:
+        """The classes in each split."""
+        return self.split.classes(self.numbers, self.classes, self.names)
 
 
 def _choose(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> _Chosen:
-    tables = of_data_split(tables, rows.data_split)
+    tables = of_split(tables, rows.split)
     found = find_columns(tables, columns, modality)
     needed = list(dict.fromkeys([found.input, found.label, *rows.where]))
     unknown = [column for column in needed if column not in tables.features]
@@ -149,23 +155,25 @@ def _choose(tables: Tables, columns: Columns, rows: Rows, modality: str | None) 
         )
     notes: list[str] = []
     parts = _with_columns(tables, needed, notes)
-    part = part_of_rows(tables, parts)
-    wanted = rows_of_data_split(tables, part, rows.data_split)
+    split = split_of_rows(tables, parts)
+    wanted = rows_of_split(tables, split, rows.split)
     for column, values in rows.where.items():
         wanted &= _with_values(_Values.of(parts, column, tables.name), values)
     labels = _Values.of(parts, found.label, tables.name)
     numbers, names, classes = _labelled(labels, wanted, notes)
-    return _Chosen(parts, found, part, numbers, names, classes, notes)
+    return _Chosen(parts, found, split, numbers, names, classes, notes)
 
 
 def _with_columns(tables: Tables, needed: Sequence[str], notes: list[str]) -> list[Table]:
-    lacking = [split for split, table in tables.parts.items() if not {*needed} <= {*table.features}]
+    lacking = [
+        split for split, table in tables.splits.items() if not {*needed} <= {*table.features}
+    ]
     if lacking:
         notes.append(
-            f"The data split {' and '.join(map(repr, lacking))} of {tables.name} lacks one of the "
+            f"The split {' and '.join(map(repr, lacking))} of {tables.name} lacks one of the "
             f"columns {', '.join(map(repr, needed))} and is left out."
         )
-    return [table for split, table in tables.parts.items() if split not in lacking]
+    return [table for split, table in tables.splits.items() if split not in lacking]
 
 
 @dataclass(frozen=True)
@@ -185,13 +193,13 @@ class _Values:
     codes: NDArray[np.int32]
 
     @classmethod
-    def of(cls, parts: Sequence[Table], column: str, data: str) -> _Values:
+    def of(cls, splits: Sequence[Table], column: str, data: str) -> _Values:
         """Reads a column of several tables; class labels become the classes' names.
 
         Raises:
             ValueError: it does not hold one value an example, or is not the same in all tables.
         """
-        features = [part.features[column] for part in parts]
+        features = [split.features[column] for split in splits]
         names = getattr(features[0], "names", None)
         kinds = {str(getattr(each, "dtype", each)).removeprefix("large_") for each in features}
         if len(kinds) > 1 or any(getattr(each, "names", None) != names for each in features):
@@ -199,7 +207,7 @@ class _Values:
                 f"The column {column!r} of {data} is not of the same type in all of its tables."
             )
         try:
-            values, numbers = codes(parts, column)
+            values, numbers = codes(splits, column)
         except (ValueError, NotImplementedError) as error:
             raise InputError(f"The column {column!r} of {data} cannot be read: {error}.") from error
         if names and all(isinstance(value, int) for value in values):
@@ -280,21 +288,21 @@ def _sortable(value: Any) -> tuple[bool, Any]:
 
 
 def _rows(
-    parts: Sequence[Table], found: Found, numbers: NDArray[np.int64], tables: Tables
+    splits: Sequence[Table], found: Found, numbers: NDArray[np.int64], tables: Tables
 ) -> Iterator[tuple[str, Any]]:
     """The inputs of the rows of these numbers, which ascend."""
     before = 0
-    for part in parts:
-        own = numbers[(numbers >= before) & (numbers < before + len(part))]
+    for split in splits:
+        own = numbers[(numbers >= before) & (numbers < before + len(split))]
         if len(own):
             row = int(own[0])
-            # What has been read of a part is not read again when decoding goes on.
-            for piece in part.pieces(found.input, row - before):
+            # What has been read of a split is not read again when decoding goes on.
+            for piece in split.pieces(found.input, row - before):
                 here = own[(own >= row) & (own < row + len(piece))]
                 for number, each in zip(here, plain_values(piece.take(here - row)), strict=True):
                     yield _raw(int(number), each, found, tables)
                 row += len(piece)
-        before += len(part)
+        before += len(split)
 
 
 def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:

@@ -22,11 +22,11 @@ from quickstudy.datasets.sources.notes import remembered
 from quickstudy.datasets.sources.rows import (
     Rows,
     file_inside,
-    labelled_parts,
+    labelled_splits,
     raw_examples,
 )
 from quickstudy.datasets.sources.table import LibraryTable, ParquetTable, Table, unique_values
-from quickstudy.datasets.sources.table_parts import of_data_split
+from quickstudy.datasets.sources.table_splits import of_split
 from quickstudy.errors import InputError
 from quickstudy.messages import reason
 
@@ -69,7 +69,7 @@ class TableSource(ABC):
 
         def look() -> str:
             with self.opened() as tables:
-                chosen = of_data_split(tables, self.rows.data_split)
+                chosen = of_split(tables, self.rows.split)
                 return find_columns(chosen, self.columns, None).held.modality
 
         return str(remembered({"kind of": self.identity()}, look))
@@ -78,22 +78,22 @@ class TableSource(ABC):
         """None; warnings about tables come with their rows."""
         return ()
 
-    def parts(self, modality: str) -> Sequence[str]:
-        """The names of the parts, such as train and test, that have labelled rows.
+    def splits(self, modality: str) -> Sequence[str]:
+        """The names of the splits, such as train and test, that have labelled rows.
 
         Raises:
             ValueError: as :func:`raw_examples`.
         """
         with self.opened() as tables:
-            return labelled_parts(tables, self.columns, self.rows, modality)
+            return labelled_splits(tables, self.columns, self.rows, modality)
 
-    def chosen(self, data_split: str) -> Self:
-        """The same tables with only the rows of some data splits; see :class:`Source`."""
-        return replace(self, rows=replace(self.rows, data_split=data_split))
+    def chosen(self, split: str) -> Self:
+        """The same tables with only the rows of some splits; see :class:`Source`."""
+        return replace(self, rows=replace(self.rows, split=split))
 
     @contextmanager
     def read(self, modality: str) -> Iterator[RawExamples]:
-        """The examples of the data splits that are wanted, together.
+        """The examples of the splits that are wanted, together.
 
         Few-shot splits are by class.
         """
@@ -103,7 +103,7 @@ class TableSource(ABC):
 
 @dataclass(frozen=True)
 class TableFiles(TableSource):
-    """Files of tables: CSV, TSV, JSON, JSON lines or parquet, each a data split of the file's name.
+    """Files of tables: CSV, TSV, JSON, JSON lines or parquet, each a split of the file's name.
 
     Columns hold texts, or paths of files relative to the table's folder, which they may not leave.
 
@@ -129,12 +129,12 @@ class TableFiles(TableSource):
     def opened(self) -> Iterator[Tables]:
         """The tables, by their files' names."""
         stems = [file.stem for file in self.files]
-        parts = {
+        splits = {
             file.stem if stems.count(file.stem) == 1 else file.name: read_table(file)
             for file in self.files
         }
         name = str(self.files[0] if len(self.files) == 1 else self.folder)
-        yield Tables(parts, name, self.folder, [self.folder])
+        yield Tables(splits, name, self.folder, [self.folder])
 
     def _named(self) -> list[str]:
         """The files that the tables name."""
@@ -151,7 +151,7 @@ def named_files(tables: Tables) -> list[str]:
     found: set[str] = set()
     for column, held in held_by_columns(tables).items():
         if held.are_paths:
-            for table in tables.parts.values():
+            for table in tables.splits.values():
                 if column in table.features:
                     found |= {path for path in unique_values(table, column) if path}
     for path in found:

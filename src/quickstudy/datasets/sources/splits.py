@@ -1,4 +1,4 @@
-"""Parts of data, such as train and test: their names, and how they are chosen and pooled.
+"""Splits of data, such as train and test: their names, and how they are chosen and pooled.
 
 Folders, tables and repositories all use this module, so that a name means the same in each.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from quickstudy.datasets.decoded.decoding import Splits
+from quickstudy.datasets.decoded.decoding import ClassSplits
 from quickstudy.errors import InputError
 
-PARTS = ("train", "validation", "test")
-"""In the order in which parts are listed."""
+SPLITS = ("train", "validation", "test")
+"""In the order in which splits are listed."""
 
 _NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "trn", "trainset", "metatrain"), "train"),
@@ -30,14 +30,14 @@ _FILLERS = frozenset(
         *("wav", "wavs", "text", "texts"),
     )
 )
-"""Additions to the names of parts: ``train_images``, ``test-set``, ``val2017``."""
+"""Additions to the names of splits: ``train_images``, ``test-set``, ``val2017``."""
 
 SPLIT_COLUMNS = ("split", "data_split", "dataset_split", "subset", "partition", "set", "fold")
-"""Usual names of the column with the part of each row."""
+"""Usual names of the column with the split of each row."""
 
 
-def part_of(name: str) -> str | None:
-    """The part that a folder's name or a table's value stands for; None for any other name.
+def split_of(name: str) -> str | None:
+    """The split that a folder's name or a table's value stands for; None for any other name.
 
     Case, digits at the end and words such as "images" or "set" are ignored.
     """
@@ -45,8 +45,8 @@ def part_of(name: str) -> str | None:
     return _NAMES.get(words[0]) if len(words) == 1 else None
 
 
-def part_of_table(name: str) -> str | None:
-    """The part that a table's file name stands for: ``train``, ``reviews_test``.
+def split_of_table(name: str) -> str | None:
+    """The split that a table's file name stands for: ``train``, ``reviews_test``.
 
     As on the hub, these words are found anywhere in the name.
     """
@@ -60,88 +60,88 @@ def _words(name: str) -> list[str]:
     return [word for word in (each.rstrip("0123456789") for each in plain.split()) if word]
 
 
-def in_order(parts: Collection[str]) -> list[str]:
-    """Names of parts: training first, then validation, then test, then all others."""
+def in_order(splits: Collection[str]) -> list[str]:
+    """Names of splits: training first, then validation, then test, then all others."""
 
     def place(name: str) -> int:
-        part = _meaning(name)
-        return PARTS.index(part) if part else len(PARTS)
+        split = _meaning(name)
+        return SPLITS.index(split) if split else len(SPLITS)
 
-    return sorted(parts, key=lambda name: (place(name), name))
+    return sorted(splits, key=lambda name: (place(name), name))
 
 
-def chosen_parts(wanted: str, parts: Sequence[str], data: str) -> list[str]:
-    """The parts that ``data_split`` selects, by their own names or "train", "validation", "test".
+def chosen_splits(wanted: str, splits: Sequence[str], data: str) -> list[str]:
+    """The splits that ``split`` selects, by their own names or "train", "validation", "test".
 
     Args:
         wanted: one name, or several joined by "+".
-        parts: all parts by their own names.
+        splits: all splits by their own names.
         data: what messages call the data.
 
     Raises:
-        ValueError: there is no such part.
+        ValueError: there is no such split.
     """
     chosen: list[str] = []
     for each in wanted.split("+"):
-        same = [name for name in parts if name == each]
-        meant = [name for name in parts if each in PARTS and each == _meaning(name)]
+        same = [name for name in splits if name == each]
+        meant = [name for name in splits if each in SPLITS and each == _meaning(name)]
         if not same and not meant:
             known = (
-                f"it has {', '.join(parts)}"
-                if parts
-                else ("none of its folders is a part of the data")
+                f"it has {', '.join(splits)}"
+                if splits
+                else ("none of its folders is a split of the data")
             )
-            raise InputError(f"{data} has no data split {each!r}; {known}.")
+            raise InputError(f"{data} has no split {each!r}; {known}.")
         chosen += [name for name in same or meant if name not in chosen]
     return chosen
 
 
 def _meaning(name: str) -> str | None:
-    return part_of(name) or part_of_table(name)
+    return split_of(name) or split_of_table(name)
 
 
-def known_parts(names: Sequence[str]) -> list[str]:
-    """The names of tables that stand for parts, in order; none if all stand for the same part."""
+def known_splits(names: Sequence[str]) -> list[str]:
+    """The names of tables that stand for splits, in order; none if all stand for the same split."""
     known = in_order([name for name in names if _meaning(name)])
     return known if len({_meaning(name) for name in known}) > 1 else []
 
 
-def training_parts(parts: Sequence[str]) -> list[str]:
-    """The parts to learn from, leaving out those for testing; all parts if none is for training.
+def training_splits(splits: Sequence[str]) -> list[str]:
+    """The splits to learn from, leaving out those for testing; all splits if none is for training.
 
     Args:
-        parts: all parts by their own names.
+        splits: all splits by their own names.
     """
-    return [name for name in parts if _meaning(name) == "train"] or [*parts]
+    return [name for name in splits if _meaning(name) == "train"] or [*splits]
 
 
-def split_by_parts(name: str, classes: Mapping[str, Collection[str]]) -> Splits:
-    """The split that the parts form if they divide the classes, as in few-shot data sets.
+def class_splits_from(name: str, classes: Mapping[str, Collection[str]]) -> ClassSplits:
+    """The class splits that the splits form if they divide the classes, as in few-shot data.
 
     Args:
-        name: of the split.
-        classes: the classes of each part, by the parts' own names.
+        name: of the class splits.
+        classes: the classes of each split, by the splits' own names.
 
     Returns:
-        Only that split; empty if a class is in two parts, or there is only one part. Upper and
-        lower case are not distinguished here: "Cat" in train and "cat" in test are hardly two
-        classes.
+        ``{name: {split: class names}}``; empty if a class is in two splits, or there is only one
+        split. Upper and lower case are not distinguished here: "Cat" in train and "cat" in test are
+        hardly two classes.
     """
     members: dict[str, set[str]] = {}
-    for part, names in classes.items():
-        members.setdefault(_meaning(part) or part, set()).update(names)
+    for split, names in classes.items():
+        members.setdefault(_meaning(split) or split, set()).update(names)
     folded = [{name.casefold() for name in names} for names in members.values()]
     if len(members) < 2 or sum(map(len, folded)) != len(set().union(*folded)):
         return {}
-    return {name: {part: sorted(members[part]) for part in in_order(members)}}
+    return {name: {split: sorted(members[split]) for split in in_order(members)}}
 
 
 def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
-    """The warning that examples of several parts are pooled; empty if none are.
+    """The warning that examples of several splits are pooled; empty if none are.
 
     Args:
         data: what messages call it.
-        classes: the classes of each part, by the parts' own names.
+        classes: the classes of each split, by the splits' own names.
     """
     counted: dict[str, int] = {}
     for names in classes.values():
@@ -150,12 +150,12 @@ def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
     shared = sorted(name for name, count in counted.items() if count > 1)
     if not shared:
         return ""
-    parts = in_order(classes)
+    splits = in_order(classes)
     which = "all classes" if len(shared) == len(counted) else f"the classes {_listed(shared)}"
     return (
-        f"The examples of {' and '.join(parts)} in {data} are pooled, because {which} are in more "
-        f"than one of them. To read only one part, use data_split={parts[0]!r} (--data_split "
-        f"{parts[0]})."
+        f"The examples of {' and '.join(splits)} in {data} are pooled, because {which} are in more "
+        f"than one of them. To read only one split, use split={splits[0]!r} (on the command line "
+        f"--data_split {splits[0]})."
     )
 
 
@@ -165,12 +165,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def learning_note(data: str, used: Sequence[str], left: Sequence[str]) -> str:
-    """The warning that a classifier learns from some parts of the data only.
+    """The warning that a classifier learns from some splits of the data only.
 
     Args:
         data: what messages call it.
-        used: the parts to learn from.
-        left: the other parts, not empty.
+        used: the splits to learn from.
+        left: the other splits, not empty.
     """
     return (
         f"Only the examples of {' and '.join(used)} in {data} are used for learning; those of "

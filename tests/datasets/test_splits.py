@@ -8,7 +8,7 @@ import soundfile
 
 from quickstudy.classifier.collecting import labelled
 from quickstudy.datasets import load_dataset
-from quickstudy.datasets.sources.parts import part_of, part_of_table
+from quickstudy.datasets.sources.splits import split_of, split_of_table
 
 from .conftest import class_folders, loaded, sizes
 
@@ -27,13 +27,13 @@ def names(*parts):
     ],
 )
 def test_names_of_parts(name, part):
-    assert part_of(name) == part
+    assert split_of(name) == part
 
 
 def test_names_of_tables_hold_the_part_anywhere():
-    assert part_of_table("reviews_train") == "train"
-    assert part_of_table("test-00000-of-00001") == "test"
-    assert part_of_table("train_and_test") is None
+    assert split_of_table("reviews_train") == "train"
+    assert split_of_table("test-00000-of-00001") == "test"
+    assert split_of_table("train_and_test") is None
 
 
 def test_loose_files_of_a_part_are_no_class(tmp_path):
@@ -92,16 +92,16 @@ def test_pooling_is_said_each_time_and_a_part_can_be_chosen(tmp_path):
     for _ in range(2):  # decoded, then from the cache
         data, said = loaded(tmp_path)
         assert sizes(data) == {"bar": 6, "disk": 6}
-        assert "data_split='Training'" in said[0]
+        assert "split='Training'" in said[0]
     for chosen in ("Training", "train"):
-        data, said = loaded(tmp_path, data_split=chosen)
+        data, said = loaded(tmp_path, split=chosen)
         assert sizes(data) == {"bar": 3, "disk": 3}
         assert not said
     own, _ = loaded(tmp_path / "Training")
     assert own.examples.equal(data.examples)
-    assert sizes(loaded(tmp_path, data_split="train+validation")[0]) == {"bar": 6, "disk": 6}
-    with pytest.raises(ValueError, match="no data split 'test'; it has Training, dev"):
-        loaded(tmp_path, data_split="test")
+    assert sizes(loaded(tmp_path, split="train+validation")[0]) == {"bar": 6, "disk": 6}
+    with pytest.raises(ValueError, match="no split 'test'; it has Training, dev"):
+        loaded(tmp_path, split="test")
 
 
 def test_parts_with_other_classes_are_a_split_of_the_classes(tmp_path):
@@ -179,7 +179,7 @@ def test_a_folder_around_all_is_no_prefix_of_classes(tmp_path):
     (tmp_path / "a" / "README.md").write_text("# Animals")
     assert sizes(loaded(tmp_path / "a")[0]) == {"cat": 3, "dog": 3}
     class_folders(tmp_path / "b", [f"data/images/{each}" for each in names("train", "test")])
-    assert sizes(loaded(tmp_path / "b", data_split="test")[0]) == {"bar": 3, "disk": 3}
+    assert sizes(loaded(tmp_path / "b", split="test")[0]) == {"bar": 3, "disk": 3}
     class_folders(
         tmp_path / "c", [f"{p}/{p}/{n}" for p in ("training_set", "test_set") for n in "ab"]
     )
@@ -245,7 +245,7 @@ def test_what_is_learned_is_the_training_part(tmp_path):
         examples = labelled(tmp_path)
     assert sorted(examples.labels) == ["bar"] * 3 + ["disk"] * 3
     assert all(name.startswith("Train/") for name in examples.names)
-    assert len(labelled(tmp_path, data_split="test")) == 9
+    assert len(labelled(tmp_path, split="test")) == 9
 
 
 def test_where_no_part_is_for_training_all_are_learned_and_that_is_said(tmp_path):
