@@ -1,5 +1,7 @@
 """Learning, predicting and adding, on vectors, texts, images and sounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,11 @@ from torch import nn
 
 import quickstudy as qs
 from quickstudy import FewShotClassifier
-from quickstudy.classifier.defaults import ENCODERS
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import Examples
 from quickstudy.inputs import ImageInputs
 from quickstudy.inputs.audio import AudioInputs
+from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.strategies import PrototypicalNetwork
 
 
@@ -68,7 +70,7 @@ def test_real_texts(minilm, texts):
 
 
 def test_the_usual_encoder_of_texts_is_found_by_their_kind(minilm, texts, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "text", str(minilm))
+    monkeypatch.setitem(MODALITIES, "text", replace(MODALITIES["text"], model=str(minilm)))
     (X, y), _ = texts
     classifier = FewShotClassifier().fit(X, y)
     assert classifier.model_.parts.reader.name == str(minilm)

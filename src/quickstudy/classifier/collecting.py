@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.classifier.reader import Reader
-from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.finding import find_source
 from quickstudy.datasets.sources.folder import ClassFolders
@@ -17,6 +16,7 @@ from quickstudy.datasets.sources.listing import counted_endings, is_about_the_da
 from quickstudy.datasets.sources.splits import learning_note, training_splits
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS
 from quickstudy.errors import InputError, MissingFileError
+from quickstudy.inputs.modalities import MODALITIES, modality_of_file
 from quickstudy.inputs.unreadable import what_to_do_about
 
 

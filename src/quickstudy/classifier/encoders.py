@@ -12,15 +12,9 @@ import quickstudy.encoders
 from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
+from quickstudy.inputs.modalities import MODALITIES, imported
 from quickstudy.saving.foreign_files import explanation
 from quickstudy.saving.model_files import MODULES, describes_a_model, model_folder
-
-CLASSES = {
-    "image": "PretrainedImageEncoder",
-    "text": "PretrainedTextEncoder",
-    "audio": "PretrainedAudioEncoder",
-}
-"""The pretrained encoder for each modality."""
 
 
 @renamed_arguments(kind="modality")
@@ -41,8 +35,8 @@ def load_encoder(
         ValueError: it is neither a run nor a model that can be used, or it is of another modality.
         ImportError: the extra "pretrained" is not installed.
     """
-    if modality is not None and modality not in CLASSES:
-        raise InputError(f"The modality {modality!r} is unknown; choose {', '.join(CLASSES)}.")
+    if modality is not None and modality not in MODALITIES:
+        raise InputError(f"The modality {modality!r} is unknown; choose {', '.join(MODALITIES)}.")
     path = Path(name).expanduser()
     if path.is_file() or (path.is_dir() and (path / "checkpoints").is_dir()):
         return _of_run(path, modality)
@@ -98,21 +92,15 @@ def _pretrained(name: str, revision: str | None, modality: str | None) -> tuple[
         raise InputError(
             f"{name} encodes inputs of modality {' and '.join(modalities)}, not {modality!r}."
         )
-    encoder: Any = getattr(quickstudy.encoders, CLASSES[modality])(name, revision)
+    encoder: Any = imported(MODALITIES[modality].pretrained_encoder)(name, revision)
     return encoder, encoder.inputs
 
 
 def _modalities(name: str, revision: str | None) -> list[str]:
     """The modalities that a model encodes, according to its configuration."""
-    from quickstudy.encoders.pretrained.audio import AUDIO_TOWERS
-    from quickstudy.encoders.pretrained.images import IMAGE_TOWERS
-    from quickstudy.encoders.pretrained.text import TEXT_TOWERS
-
     folder = model_folder(name, revision)
     by_modality: dict[str, Collection[str]] = {
-        "image": IMAGE_TOWERS,
-        "text": TEXT_TOWERS,
-        "audio": AUDIO_TOWERS,
+        each.name: imported(each.pretrained_encoder).towers for each in MODALITIES.values()
     }
     modalities = [each for each, towers in by_modality.items() if folder.model_type in towers]
     if modalities:
@@ -122,6 +110,7 @@ def _modalities(name: str, revision: str | None) -> list[str]:
         return ["text"]
     raise InputError(
         f"{name} is a model of type {folder.model_type!r}, in which no encoder is known: images "
-        f"are read by {', '.join(IMAGE_TOWERS)}, sounds by {', '.join(AUDIO_TOWERS)}, texts by "
+        f"are read by {', '.join(by_modality['image'])}, sounds by "
+        f"{', '.join(by_modality['audio'])}, texts by "
         "models with a tokenizer."
     )

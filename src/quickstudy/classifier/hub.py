@@ -11,8 +11,8 @@ from pathlib import Path
 from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unpacked
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
-from quickstudy.datasets.modalities import TEXT_ENDINGS
 from quickstudy.errors import MissingFileError
+from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.saving.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
@@ -76,7 +76,9 @@ def _save(model: Model, path: Path) -> None:
     is_text = reader.inputs is not None and reader.inputs.modality == "text"
     # A text may begin with a slash too.
     names = [
-        name if is_text and Path(name).suffix.lower() not in TEXT_ENDINGS else file_name(name)
+        name
+        if is_text and Path(name).suffix.lower() not in MODALITIES["text"].endings
+        else file_name(name)
         for name in support.names
     ]
     shown = replace(model, support=replace(support, names=names))

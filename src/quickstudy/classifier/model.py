@@ -23,7 +23,6 @@ from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of, things
 from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.classifier.suggestion import suggest
-from quickstudy.datasets.decoded.decoding import read_text_file
 from quickstudy.datasets.given_labels import (
     Labels,
     as_labels,
@@ -32,6 +31,7 @@ from quickstudy.datasets.given_labels import (
     one_spelling,
 )
 from quickstudy.errors import InputError
+from quickstudy.inputs.text import read_text_file
 from quickstudy.progress import tell
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import quickstudy.strategies
-from quickstudy.classifier.defaults import ENCODERS, default_strategy, how_to_get
+from quickstudy.classifier.defaults import default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
 from quickstudy.classifier.raw import is_array, is_guess, modality_of, things
@@ -29,6 +29,7 @@ from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation.observing import same_features
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
+from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.runs.run import Run, load
 from quickstudy.strategies import Strategy
@@ -145,7 +146,7 @@ def assembled(
     if (by_modality or isinstance(encoder, str | Path)) and not _are_vectors(raw):
         single = things(raw)
         modality, guessed = modality_of(single), is_guess(single)
-        encoder = ENCODERS[modality] if by_modality else encoder
+        encoder = MODALITIES[modality].model if by_modality else encoder
     try:
         return Parts(_reader(encoder, inputs, device, cached, modality, guessed), chosen)
     except FileNotFoundError as error:

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from quickstudy.datasets.labels import named_labels
-from quickstudy.datasets.modalities import modality_of_file
 from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
+from quickstudy.inputs.modalities import modality_of_file
 
 _LONGEST_PATH = 4096
 _SOUND_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from quickstudy.classifier.raw import as_tensor, is_array, things
 from quickstudy.compute.encoding import UnfitInputsError, encode_batches
 from quickstudy.compute.evaluation_mode import Answering
-from quickstudy.datasets.decoded.decoding import decoded_batches, read_text_file
+from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.datasets.in_memory import check_brightness
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
@@ -24,6 +24,7 @@ from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.errors import InputError
 from quickstudy.evaluation.observing import check_sees_each_by_itself
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
+from quickstudy.inputs.text import read_text_file
 from quickstudy.inputs.unreadable import EmptyError
 from quickstudy.progress import tell
 

@@ -22,6 +22,7 @@ from quickstudy.datasets.sources.rows import Where
 from quickstudy.encoders import Encoder
 from quickstudy.errors import InputError
 from quickstudy.inputs import Augmentation, Inputs
+from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.messages import UsageError, reason
 from quickstudy.saving.description import Description, build, described_class
 from quickstudy.saving.trust import is_own
@@ -32,13 +33,6 @@ from quickstudy.training.settings import Settings
 # Derived from the data and the task, so nobody has to say them twice.
 DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
 DERIVED_FOR_ENCODER = {"input_shape", "vocabulary", "rate"}
-
-DEFAULT_ENCODERS = {
-    "image": "quickstudy.encoders.Conv4",
-    "text": "quickstudy.encoders.TextEncoder",
-    "audio": "quickstudy.encoders.AudioCNN",
-}
-"""The encoder for data of each modality, unless one is named."""
 
 WHICH_DATA = (
     "data",
@@ -201,7 +195,7 @@ def measured_on(
 def encoder_for(options: Namespace, modality: str = "image") -> Description:
     """The encoder that the options name, else the default for this modality."""
     named: Description | None = plain(options.encoder)
-    return named or {"class_path": DEFAULT_ENCODERS[modality]}
+    return named or {"class_path": MODALITIES[modality].encoder}
 
 
 def build_strategy(

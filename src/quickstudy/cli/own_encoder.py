@@ -14,12 +14,12 @@ from quickstudy.classifier.raw import modality_of
 from quickstudy.cli.options import DERIVED_FOR_ENCODER, check_given, fit_to_inputs, plain
 from quickstudy.cli.parsing import new_parser, parse
 from quickstudy.compute.evaluation_mode import evaluating
-from quickstudy.datasets.decoded.decoding import read_text_file
-from quickstudy.datasets.sources.catalogue import PHOTOGRAPHS, SOUNDS
 from quickstudy.encoders import Encoder
 from quickstudy.encoders.own import is_import_path, own_class
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError
+from quickstudy.inputs.modalities import MODALITIES, decoded
+from quickstudy.inputs.text import read_text_file
 from quickstudy.messages import UsageError, reason
 from quickstudy.saving.description import build
 
@@ -82,12 +82,8 @@ def own_encoder(
 
 
 def _usual_inputs(raw: Sequence[Any]) -> Inputs:
-    modality = modality_of(raw)
-    if modality == "image":
-        return PHOTOGRAPHS
-    if modality == "audio":
-        return SOUNDS
-    return TextInputs.learned(
+    inputs = MODALITIES[modality_of(raw)].default_inputs()
+    return inputs or TextInputs.learned(
         read_text_file(each) if isinstance(each, Path) else each for each in raw
     )
 
@@ -97,8 +93,7 @@ def _first_stored(raw: Sequence[Any], inputs: Inputs) -> Tensor:
     problem = None
     for each in raw:
         try:
-            is_text_file = inputs.modality == "text" and isinstance(each, Path)
-            return inputs.decode(read_text_file(each) if is_text_file else each)
+            return decoded(inputs, each)
         except UnreadableError as error:
             problem = problem or error
     raise InputError(f"None of the {len(raw)} inputs can be read. {problem}")

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.datasets.labels import LABELS_HOW
-from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.inputs import check_inputs
+from quickstudy.inputs.modalities import MODALITIES
 
 
 def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, Any]:

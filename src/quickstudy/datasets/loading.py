@@ -17,14 +17,10 @@ from quickstudy.datasets.decoded.decoding import (
     ClassSplits,
     RawExamples,
     Unreadable,
-    read_text_file,
 )
-from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.catalogue import (
     ALIASES,
     BENCHMARKS,
-    PHOTOGRAPHS,
-    SOUNDS,
     Benchmark,
 )
 from quickstudy.datasets.sources.class_splits import (
@@ -42,6 +38,8 @@ from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError, inputs_from_dict
 from quickstudy.inputs.inputs import check_inputs
+from quickstudy.inputs.modalities import MODALITIES
+from quickstudy.inputs.text import read_text_file
 
 DECODING_VERSION = 2
 """Examples that an older version decoded by other rules or without notes are decoded again."""
@@ -258,10 +256,8 @@ def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Publis
     if benchmark and benchmark.inputs:
         return benchmark.inputs
     modality = benchmark.modality if benchmark else place.modality()
-    if modality == "image":
-        return PHOTOGRAPHS
-    if modality == "audio":
-        return SOUNDS
+    if inputs := MODALITIES[modality].default_inputs():
+        return inputs
     about = {"subwords of": place.identity(), "splits": published.about()}
     learn: Callable[[], Any] = lambda: _learned_inputs(place, published).to_dict()  # noqa: E731
     return inputs_from_dict(remembered(about, learn))

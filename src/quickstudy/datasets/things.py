@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.columns import LABEL_COLUMNS
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
-
-_CLASSES_OF_THE_LIBRARY = {"image": "Image", "audio": "Audio"}
-"""Names in the library ``datasets`` of the column types that it decodes itself."""
+from quickstudy.inputs.modalities import MODALITIES
 
 
 def unpacked(
@@ -215,7 +212,7 @@ def _of_library(
 
 
 def _column_of_things(features: Mapping[str, Any], modality: str | None) -> str:
-    of_modality = {_CLASSES_OF_THE_LIBRARY.get(each) for each in _modalities(modality)}
+    of_modality = {MODALITIES[each].feature for each in _modalities(modality)}
     chosen = [name for name, each in features.items() if type(each).__name__ in of_modality]
     if len(chosen) != 1:
         usual = [name for each in _modalities(modality) for name in MODALITIES[each].columns]

@@ -15,6 +15,7 @@ from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
+from quickstudy.inputs.modalities import is_text
 
 _DECODED_AT_ONCE = 256
 _HELD_AT_ONCE, _HELD_BYTES = 2048, 64 * 2**20
@@ -82,7 +83,7 @@ def embed_stored(
             feed(digest, each)
             by_content.setdefault(digest.digest(), []).append(position)
     places = list(by_content.values())
-    if inputs.modality == "text":
+    if is_text(inputs.modality):
         places.sort(key=lambda same: int((stored[same[0]] > 0).sum()))
     done = len(stored) - sum(map(len, places))
     if embedded is not None and done:

@@ -79,31 +79,27 @@ def inputs_from_dict(description: Mapping[str, Any]) -> Inputs:
     Raises:
         ValueError: when it is nothing that ``to_dict`` gives.
     """
-    from quickstudy.inputs.audio import AudioInputs
     from quickstudy.inputs.features import FeatureInputs
-    from quickstudy.inputs.images import ImageInputs
-    from quickstudy.inputs.pretrained import PretrainedImageInputs, PretrainedTextInputs
-    from quickstudy.inputs.text import TextInputs
+    from quickstudy.inputs.modalities import MODALITIES, imported
 
-    modalities: dict[str, Callable[..., Inputs]] = {
-        "image": ImageInputs,
-        "features": FeatureInputs,
-        "text": TextInputs,
-        "audio": AudioInputs,
-    }
     if not isinstance(description, Mapping):
         raise InputError(f"A description of inputs is needed, not {str(description)[:60]!r}.")
     settings = dict(description)
     modality = str(settings.pop("kind", None))
-    if modality not in modalities:
-        raise InputError(
-            f"Inputs of modality {modality!r} are unknown; choose {', '.join(modalities)}."
-        )
-    if "pretrained" in settings:  # described by the model whose inputs they are
-        modalities |= {"image": PretrainedImageInputs, "text": PretrainedTextInputs}
+    made: Callable[..., Inputs]
+    if modality == FeatureInputs.modality:
+        made = FeatureInputs
+    elif modality not in MODALITIES:
+        known = ", ".join([*MODALITIES, FeatureInputs.modality])
+        raise InputError(f"Inputs of modality {modality!r} are unknown; choose {known}.")
+    else:
+        of = MODALITIES[modality]
+        by_model = "pretrained" in settings  # described by the model whose inputs they are
+        made = imported((by_model and of.pretrained_inputs) or of.inputs)
+    if "pretrained" in settings:
         settings["name"] = settings.pop("pretrained")
     try:
-        return modalities[modality](**settings)
+        return made(**settings)
     except (TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"Inputs of modality {modality!r} cannot be made from {str(settings)[:200]}: {error}."

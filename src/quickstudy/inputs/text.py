@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -276,3 +278,28 @@ def _some(texts: Iterable[str | bytes]) -> Iterator[str]:
             yield text
     if not found:
         raise InputError("There are no texts to learn subwords from, or all of them are blank.")
+
+
+_LONGEST_TEXT_BYTES = 2**24
+
+
+def read_text_file(path: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        UnreadableError: it cannot be read, is neither UTF-8 nor UTF-16 with a byte-order mark, or
+            is longer than 16 MiB.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_TEXT_BYTES + 1)
+        if len(content) <= _LONGEST_TEXT_BYTES:
+            marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            # Some editors write a byte-order mark at the start of a file.
+            return content.decode("utf-16" if marked else "utf-8-sig")
+        problem = f"it is longer than {_LONGEST_TEXT_BYTES} bytes"
+    except OSError as error:
+        problem = str(error.strerror or error)
+    except UnicodeDecodeError as error:
+        problem = f"it is not in UTF-8 ({error}); save it in UTF-8"
+    raise UnreadableError(f"The text file {str(path)!r} cannot be read: {problem}.")

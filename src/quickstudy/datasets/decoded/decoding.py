@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import sys
 import warnings
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.inputs import Inputs, UnreadableError
+from quickstudy.inputs.modalities import decoded
 from quickstudy.inputs.remarks import Remarks, collecting_remarks
 
 Unreadable = Literal["refuse", "skip"]
@@ -32,7 +32,6 @@ Said = tuple[str, ...]
 _DECODED_AT_ONCE, _DECODED_BY_A_THREAD = 512, 16
 _RAW_BYTES_AT_ONCE = 64 * 2**20
 _WORTH_A_MESSAGE = 2000
-_LONGEST_TEXT_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,7 @@ def decoded_batches(
             for called, raw in part:
                 result: Tensor | UnreadableError
                 try:
-                    is_text_file = inputs.modality == "text" and isinstance(raw, Path)
-                    thing = read_text_file(raw) if is_text_file else raw
-                    result = inputs.decode(thing)
+                    result = decoded(inputs, raw)
                     if not isinstance(result, Tensor):
                         raise TypeError(
                             f"it gives a {type(result).__name__}, and a tensor is needed"
@@ -138,28 +135,6 @@ def _batches(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def read_text_file(path: Path) -> str:
-    """The text in a file.
-
-    Raises:
-        UnreadableError: it cannot be read, is neither UTF-8 nor UTF-16 with a byte-order mark, or
-            is longer than 16 MiB.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST_TEXT_BYTES + 1)
-        if len(content) <= _LONGEST_TEXT_BYTES:
-            marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            # Some editors write a byte-order mark at the start of a file.
-            return content.decode("utf-16" if marked else "utf-8-sig")
-        problem = f"it is longer than {_LONGEST_TEXT_BYTES} bytes"
-    except OSError as error:
-        problem = str(error.strerror or error)
-    except UnicodeDecodeError as error:
-        problem = f"it is not in UTF-8 ({error}); save it in UTF-8"
-    raise UnreadableError(f"The text file {str(path)!r} cannot be read: {problem}.")
 
 
 @contextmanager

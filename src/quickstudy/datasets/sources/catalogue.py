@@ -14,14 +14,6 @@ from quickstudy.inputs import AudioInputs, ImageInputs, Inputs
 DATA_VARIABLE = "QUICKSTUDY_DATA"
 """The environment variable that names the folder in which benchmarks lie."""
 
-PHOTOGRAPHS = ImageInputs(
-    size=84, channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
-"""How images are read where nothing else is known: with the channel statistics of ImageNet."""
-
-SOUNDS = AudioInputs(rate=16000, seconds=2.0)
-"""How sounds are read where nothing else is known."""
-
 _INK_ON_PAPER = ImageInputs(size=28, channels=1, invert=True)
 
 

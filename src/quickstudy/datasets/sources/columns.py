@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.datasets.sources.splits import training_splits
 from quickstudy.datasets.sources.table import Table, codes, first_values
 from quickstudy.errors import InputError
+from quickstudy.inputs.modalities import MODALITIES, is_text, modality_of_file
 
 LABEL_COLUMNS = (
     "label",
@@ -134,21 +134,18 @@ def find_columns(tables: Tables, columns: Columns, modality: str | None) -> Foun
 
 def held_by_columns(tables: Tables, modality: str | None = None) -> dict[str, Held]:
     """What each column holds that can hold inputs; doubtful ones are taken for ``modality``."""
-    import datasets
-
+    decoded_by_library = {each.feature: each.name for each in MODALITIES.values() if each.feature}
     held = {}
     for key, feature in tables.features.items():
         dtype = getattr(feature, "dtype", None)
-        if isinstance(feature, datasets.Image):
-            held[key] = Held("image")
-        elif isinstance(feature, datasets.Audio):
-            held[key] = Held("audio")
+        if name := decoded_by_library.get(type(feature).__name__):
+            held[key] = Held(name)
         elif dtype in ("string", "large_string"):
             of_files = _modality_of_paths(tables, key) if tables.strings_are_paths else None
             use_files = of_files is not None and modality in (None, of_files)
             held[key] = Held(of_files, True) if of_files and use_files else Held("text")
         elif dtype in ("binary", "large_binary") or _is_encoded(feature):
-            media = [each.name for each in MODALITIES.values() if each.name != "text"]
+            media = [each.name for each in MODALITIES.values() if not each.is_text]
             usual = [each for each in media if key.lower() in MODALITIES[each].columns]
             likely = modality if modality in media else usual[0] if len(usual) == 1 else None
             if likely is not None:
@@ -186,7 +183,7 @@ def _input_column(
         if key != columns.label and modality in (None, each.modality)
     }
     # Where there are images or sounds, the strings beside them are about them.
-    media = {key: each for key, each in usable.items() if each.modality != "text"}
+    media = {key: each for key, each in usable.items() if not is_text(each.modality)}
     stored = {key: each for key, each in media.items() if not each.are_paths}
     unlike_labels = {k: each for k, each in usable.items() if k.lower() not in LABEL_COLUMNS}
     candidates = stored or media or unlike_labels or usable

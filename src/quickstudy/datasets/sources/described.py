@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.columns import Tables, find_columns
 from quickstudy.datasets.sources.listing import Listing
 from quickstudy.datasets.sources.notes import remembered
@@ -22,6 +21,7 @@ from quickstudy.datasets.sources.tables import (
     read_table,
     state,
 )
+from quickstudy.inputs.modalities import MODALITIES, is_text, modality_of_file
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
 """The file names that the library ``datasets`` looks for."""
@@ -85,7 +85,7 @@ class DescribedFolder(TableSource):
             for file in self.listing.files
             if modality_of_file(file.path) == modality and file.path not in named
         ]
-        if not without or modality == "text":
+        if not without or is_text(modality):
             return []
         return [
             f"{len(without)} {MODALITIES[modality].nouns} in {self.folder} have no row in "

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quickstudy.datasets.decoded.decoding import RawExamples
-from quickstudy.datasets.modalities import modality_of_file
 from quickstudy.datasets.sources.catalogue import ALIASES, BENCHMARKS, DATA_VARIABLE, Benchmark
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.described import DescribedFolder, described_files
@@ -23,6 +22,7 @@ from quickstudy.datasets.sources.listing import Listing, is_about_the_data, list
 from quickstudy.datasets.sources.splits import split_of
 from quickstudy.datasets.sources.tables import TABLE_ENDINGS, TableFiles
 from quickstudy.errors import InputError, MissingFileError
+from quickstudy.inputs.modalities import modality_of_file
 from quickstudy.inputs.unreadable import what_to_do_about
 from quickstudy.messages import did_you_mean
 from quickstudy.saving.hub import is_hub_id

@@ -11,7 +11,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from quickstudy.datasets.decoded.decoding import RawExamples
-from quickstudy.datasets.modalities import MODALITIES, modality_of_file
 from quickstudy.datasets.sources.layout import Layout, lay_out
 from quickstudy.datasets.sources.listing import (
     FoundFile,
@@ -26,6 +25,7 @@ from quickstudy.datasets.sources.splits import (
     split_of,
 )
 from quickstudy.errors import InputError
+from quickstudy.inputs.modalities import MODALITIES, modality_of_file
 from quickstudy.inputs.unreadable import what_to_do_about
 
 FOLDERS_SPLIT = "folders"

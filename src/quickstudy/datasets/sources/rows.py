@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.datasets.decoded.decoding import ClassSplits, RawExamples
-from quickstudy.datasets.modalities import MODALITIES
 from quickstudy.datasets.sources.columns import Columns, Found, Tables, described, find_columns
 from quickstudy.datasets.sources.layout import same_names
 from quickstudy.datasets.sources.splits import known_splits
@@ -25,6 +24,7 @@ from quickstudy.datasets.sources.table_splits import (
     split_of_rows,
 )
 from quickstudy.errors import InputError
+from quickstudy.inputs.modalities import MODALITIES, is_text
 
 Where = Mapping[str, Sequence[str | int] | str]
 """For columns the values that are wanted: a list, or "name/split" in ``class_splits.json``."""
@@ -308,7 +308,7 @@ def _rows(
 def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
     """What messages call an input, and the raw thing itself."""
     called = f"{MODALITIES[found.held.modality].noun.capitalize()} {number}"
-    if found.held.modality == "text" and not found.held.are_paths:
+    if is_text(found.held.modality) and not found.held.are_paths:
         return called, value or ""
     path = value if isinstance(value, str) else None
     content: Any = value if isinstance(value, bytes) else None

@@ -57,8 +57,9 @@ class TableSource(ABC):
 
     @property
     def wanted(self) -> dict[str, Any]:
-        """Which columns and rows, JSON-ready."""
-        return {"columns": vars(self.columns), "rows": vars(self.rows)}
+        """Which columns and rows, JSON-ready; these keys are in the names of cache files."""
+        rows = {"data_split": self.rows.split, "where": self.rows.where}
+        return {"columns": vars(self.columns), "rows": rows}
 
     def modality(self) -> str:
         """The modality of the inputs, according to the columns.

@@ -101,6 +101,8 @@ class PretrainedAudioEncoder(PretrainedEncoder):
         ImportError: the extra "pretrained" is not installed.
     """
 
+    towers = AUDIO_TOWERS
+
     def __init__(
         self, name: str, revision: str | None = None, seconds: float | None = None
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class PretrainedEncoder(Encoder):
     """
 
     inputs: Inputs
+    towers: ClassVar[Mapping[str, Any]]
+    """What is taken of models that have several parts, by the model's type."""
 
     def __init__(self, name: str, revision: str | None) -> None:
         super().__init__()

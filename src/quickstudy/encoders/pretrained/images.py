@@ -103,6 +103,8 @@ class PretrainedImageEncoder(PretrainedEncoder):
         ImportError: the extra "pretrained" is not installed.
     """
 
+    towers = IMAGE_TOWERS
+
     def __init__(self, name: str, revision: str | None = None) -> None:
         super().__init__(name, revision)
         self.tower = tower_of(IMAGE_TOWERS, self.folder, "images")

@@ -68,6 +68,8 @@ class PretrainedTextEncoder(PretrainedEncoder):
         ImportError: the extra "pretrained" is not installed.
     """
 
+    towers = TEXT_TOWERS
+
     def __init__(
         self,
         name: str,
