@@ -148,7 +148,7 @@ def test_an_empty_part_and_an_empty_class_of_a_part_are_named(tmp_path):
 
 def test_a_part_beside_groups_of_classes_is_refused(tmp_path):
     class_folders(tmp_path, ["train/steam", "train/diesel", "ship/sail"])
-    with pytest.raises(ValueError, match=r"'train' has the name of a part.*'ship' beside it"):
+    with pytest.raises(ValueError, match=r"'train' has the name of a split.*'ship' beside it"):
         loaded(tmp_path)
 
 

@@ -1,8 +1,9 @@
 from .audio import AudioInputs
 from .augmentation import Augmentation
+from .describing import described_inputs, inputs_from_dict
 from .features import FeatureInputs
 from .images import ImageInputs
-from .inputs import Inputs, described_inputs, inputs_from_dict
+from .inputs import Inputs
 from .pretrained import PretrainedImageInputs, PretrainedTextInputs
 from .text import TextInputs
 from .unreadable import UnreadableError
