@@ -47,19 +47,19 @@ format: $(VENV)/.setup-dev  ## Mend style
 	$(BIN)/ruff format .
 
 results: setup  ## Train what configs/omniglot describes (hours, resumable), write docs/results.md
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python -m benchmarks accuracy/results
 
 leaderboard: setup  ## Train every strategy for the same time (hours), write docs/leaderboard.md
-	$(BIN)/python benchmarks/leaderboard.py
+	$(BIN)/python -m benchmarks accuracy/leaderboard
 
-$(PEERS)/.setup: benchmarks/peers-requirements.txt constraints.txt
+$(PEERS)/.setup: benchmarks/speed/peers-requirements.txt constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers-requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/speed/peers-requirements.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps easyfsl==1.5.0
 	@touch $@
 
 bench: setup $(PEERS)/.setup  ## Compare speed with other packages (20 minutes), write docs/performance.md
-	$(BIN)/python benchmarks/performance.py $(BENCH)
+	$(BIN)/python -m benchmarks speed/performance $(BENCH)
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

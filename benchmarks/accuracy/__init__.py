@@ -1,0 +1,1 @@
+"""How well strategies learn classes that they never saw."""

@@ -1,0 +1,1 @@
+"""FewShotClassifier on texts and images: accuracy, probabilities, what to label next."""

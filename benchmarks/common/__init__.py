@@ -1,0 +1,1 @@
+"""What all benchmarks share: measuring, storing, pages, machine, intervals, options."""
