@@ -1,4 +1,4 @@
-"""Damaged files end in a result or a plain error; the long version is benchmarks/fuzzing.py."""
+"""Damaged files end in a result or a plain error; the long version is benchmarks/robustness/fuzzing.py."""
 
 from random import Random
 
@@ -56,7 +56,7 @@ def test_damaged_files_are_read_or_refused_in_a_sentence(loader, seeds, tmp_path
 
 @pytest.mark.parametrize("number", [5219, 8330, 8499])
 def test_classifiers_with_numbers_too_large_are_refused(number, seeds, tmp_path):
-    """As benchmarks/fuzzing.py found them, with its seed 8."""
+    """As benchmarks/robustness/fuzzing.py found them, with its seed 8."""
     loader = next(each for each in LOADERS if each.name == "classifiers")
     random = Random(f"8 classifiers {number}")
     path = tmp_path / f"file{loader.ending}"
