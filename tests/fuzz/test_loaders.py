@@ -1,4 +1,4 @@
-"""Damaged files end in a result or a plain error; the long version is benchmarks/robustness/fuzzing.py."""
+"""Damaged files end in a result or a plain error, as in benchmarks/robustness/fuzzing.py."""
 
 from random import Random
 
