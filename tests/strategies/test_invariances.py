@@ -228,7 +228,7 @@ def test_turns_are_tasks_that_are_embedded_once(case, make_episode, monkeypatch)
         pytest.skip("it has no vectors that turns could share")
     if strategy.condition(episode.support, WAYS):
         with pytest.raises(ValueError, match="its encoder depends on the support"):
-            strategy.loss_of_turns(episode, 3)
+            strategy.rotated_loss(episode, 3)
         return
 
     state = torch.get_rng_state()
@@ -236,7 +236,7 @@ def test_turns_are_tasks_that_are_embedded_once(case, make_episode, monkeypatch)
     torch.set_rng_state(state)
     encode, encoded = strategy.encode, []
     monkeypatch.setattr(strategy, "encode", lambda *a: encoded.append(1) or encode(*a))
-    found = strategy.loss_of_turns(episode, 3)[0]
+    found = strategy.rotated_loss(episode, 3)[0]
     torch.testing.assert_close(found, expected, **case.same_rounding)
     assert len(encoded) == 1
 

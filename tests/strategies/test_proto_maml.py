@@ -83,7 +83,7 @@ def test_any_number_of_ways_will_do(make_episode, ways):
     theta = strategy.adapt(episode.support, ways)
     assert theta["head.weight"].shape == (2, ways, 5)
     assert strategy.predict(theta, episode.query.inputs).shape == (2, 2 * ways, ways)
-    assert strategy.usual_ways(20) == 5  # none of its own
+    assert strategy.default_ways(20) == 5  # none of its own
 
 
 def test_inner_steps_fit_the_support_better(make_episode):

@@ -59,7 +59,7 @@ class Protocol:
         """
         reduced = []
         if ways is None:
-            ways = strategy.usual_ways(trained_ways)
+            ways = strategy.default_ways(trained_ways)
             if data.classes < ways and strategy.ways is None:
                 reduced.append(f"{data.classes} classes, so tasks have {data.classes} ways")
                 ways = data.classes

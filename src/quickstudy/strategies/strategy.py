@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.compute.encoding import check_encoder, encoded
 from quickstudy.counts import Count, whole_range
+from quickstudy.deprecated import RenamedAttribute
 from quickstudy.encoders.task_normalization import check_keeps_statistics, follow
 from quickstudy.episodes import Episode, Examples
 from quickstudy.episodes.episode import unchecked_episode
@@ -107,12 +108,14 @@ class Strategy(nn.Module, ABC):
                 "create and train another."
             )
 
-    def usual_ways(self, trained_ways: Count) -> int:
+    def default_ways(self, trained_ways: Count) -> int:
         """The default number of ways in tests: as in training, but at most 5 if it can vary.
 
         Of a range in training, the upper end counts.
         """
         return self.ways or min(whole_range(trained_ways, "ways")[1], 5)
+
+    usual_ways = RenamedAttribute("default_ways")
 
     @abstractmethod
     def adapt(self, support: Examples, ways: int) -> Theta:
@@ -297,30 +300,31 @@ class EmbeddingStrategy(Strategy):
         logits = self(episode, features)
         return task_loss(logits, episode.query.targets), logits
 
-    def loss_of_turns(self, episode: Episode, turns: int) -> LossAndLogits:
+    def rotated_loss(self, episode: Episode, rotations: int) -> LossAndLogits:
         """The mean loss of an episode whose examples take turns at being the support.
 
-        The logits are those of the episode as it was given.
+        Every example is encoded once; the rotations (:meth:`Episode.rotated`) are further tasks on
+        the same vectors, which costs little when the encoder is deep. :meth:`loss` then gets an
+        episode of vectors. The logits returned are those of the episode as it was given.
 
-        All are embedded once; what follows sees the turns (:meth:`Episode.rotated`) as so many
-        tasks more, which is cheap where the encoder is deep. :meth:`loss` then gets an episode
-        whose inputs are vectors already. Laenen and Bertinetto, "On Episodes, Prototypical
-        Networks, and Few-Shot Learning", NeurIPS 2021, show what a batch's pairs are worth that
-        one split into support and query leaves out.
+        Laenen and Bertinetto, "On Episodes, Prototypical Networks, and Few-Shot Learning", NeurIPS
+        2021, show how much is learned from the pairs of a batch that a single division into support
+        and query leaves out.
 
         Raises:
-            ValueError: if the support changes the encoder, so that a turn has features of its own.
+            ValueError: if the support changes the encoder, so that every rotation would need
+                vectors of its own.
         """
         theta = self.condition(episode.support, episode.ways)
         if theta:
             raise InputError(
-                f"support_rotations is {turns}, but the encoder of this {type(self).__name__} "
+                f"support_rotations is {rotations}, but the encoder of this {type(self).__name__} "
                 "depends on the support. Use support_rotations=1."
             )
         vectors, shots = self.embed(episode, theta), episode.support.targets.shape[1]
         support = Examples(vectors[:, :shots], episode.support.targets)
         query = Examples(vectors[:, shots:], episode.query.targets)
-        turned = unchecked_episode(support, query, episode.ways).rotated(turns)
-        both = torch.cat([turned.support.inputs, turned.query.inputs], dim=1)
-        loss, logits = self.loss(turned, both)
+        rotated = unchecked_episode(support, query, episode.ways).rotated(rotations)
+        both = torch.cat([rotated.support.inputs, rotated.query.inputs], dim=1)
+        loss, logits = self.loss(rotated, both)
         return loss, None if logits is None else logits[: episode.tasks]

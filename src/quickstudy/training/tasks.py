@@ -44,7 +44,7 @@ class MetaGradient:
         autocast: enters the precision in which losses are computed.
         at_once: tasks side by side or in one call; by default as many as cores and memory allow.
         compiled: compile the strategy's forward pass.
-        support_rotations: uses of each task, each with other examples as its support.
+        support_rotations: how often the examples of a task take turns at being its support.
     """
 
     def __init__(

@@ -168,8 +168,8 @@ class Worker:
     def _loss(self, task: Episode) -> LossAndLogits:
         if self.support_rotations == 1:
             return self.strategy.loss(task)
-        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_rotations
-        return self.strategy.loss_of_turns(task, self.support_rotations)
+        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_turns
+        return self.strategy.rotated_loss(task, self.support_rotations)
 
 
 def _accuracy(logits: Tensor | None, targets: Tensor) -> float:
