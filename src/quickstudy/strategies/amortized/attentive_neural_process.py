@@ -45,7 +45,7 @@ class AttentiveNeuralProcess(NeuralProcess):
 
     Args:
         encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        target_size: the length of a target in regression; none for classification.
+        target_size: length of a target in regression; None for classification.
         latent: whether there is a z. Without it tasks of a meta-batch can be trained in one call,
             as nothing is drawn.
         width: of all representations and hidden layers; a multiple of ``heads``.

@@ -32,7 +32,7 @@ class ConditionalNeuralProcess(NeuralProcess):
 
     Args:
         encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        target_size: the length of a target in regression; none for classification.
+        target_size: length of a target in regression; None for classification.
         width: the length of r, and of the hidden layers.
         layers: of h; 3 in the paper.
         decoder_layers: of g; 5 in the paper.

@@ -43,8 +43,8 @@ class Hypernetwork(EmbeddingStrategy):
         learners: the learners to emit: "linear", "nearest" (a point for each class), "mlp" (one
             hidden layer). Several are mixed by shares that depend on the task.
         modulate: also emit the modulation of the encoder's layers.
-        width: of the strategy network.
-        layers: of the strategy network.
+        width: width of the strategy network.
+        layers: number of layers of the strategy network.
     """
 
     paper = "after Ha, Dai, Le, 2017, and Gordon et al., 2019"

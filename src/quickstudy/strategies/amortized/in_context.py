@@ -46,11 +46,11 @@ class InContextLearner(EmbeddingStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        max_ways: the most classes in a task; it sets the angle between label embeddings.
-        width: of the transformer.
-        layers: of the transformer.
-        heads: of its attention.
-        frozen: leave the encoder as it is, as the paper does with a pretrained one.
+        max_ways: largest number of classes in a task; it sets the angle between label embeddings.
+        width: width of the transformer.
+        layers: number of layers of the transformer.
+        heads: number of attention heads.
+        frozen: do not train the encoder, as in the paper, where it is pretrained.
     """
 
     paper = "Fifty, Duan, Junkins, Amid, Leskovec, Ré, Thrun, 2024"

@@ -38,7 +38,7 @@ class Adaptation(NamedTuple):
 
 
 class LEO(EmbeddingStrategy):
-    """Each class has a short code that is decoded into its weights; the inner loop moves the code.
+    """Each class has a short code, decoded into its weights; the inner loop adapts the code.
 
         (μ_k, σ_k) = mean of r(e(x_i), e(x_j)) over i of class k and all j,   z_k ~ N(μ_k, σ_k²)
         w_k ~ N(μ(z_k), σ(z_k)²),   L(w) = sum of −log softmax(w x_i)_{y_i} over the support

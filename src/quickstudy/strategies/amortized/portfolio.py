@@ -21,7 +21,7 @@ LEAST_SCORE = -5.0
 
 
 class Portfolio(EmbeddingStrategy):
-    """A network reads the support and says which learning algorithms to use, and how.
+    """A network reads the support and decides which learning algorithms to use, and how.
 
         g = F(S; φ)                                      a code of the support S
         λ_m = exp(A_m [g, log ways, log shots])          settings of algorithm m
@@ -45,8 +45,8 @@ class Portfolio(EmbeddingStrategy):
             "gradient" (a linear classifier after a few steps from the prototypes). A single one
             is that algorithm with settings for each task.
         strategy_network: "cnn", "rnn" or "transformer".
-        width: of the strategy network.
-        layers: of the strategy network.
+        width: width of the strategy network.
+        layers: number of layers of the strategy network.
     """
 
     paper = "after Rice, 1976, and Wolpert, 1992"

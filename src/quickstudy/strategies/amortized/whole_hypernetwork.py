@@ -60,8 +60,8 @@ class WholeHypernetwork(Strategy):
             (40, 40) for vectors, of the encoder's ``input_shape``.
         strategy_network: "cnn", "rnn" or "transformer".
         target_size: the length of a target, for regression; by default it classifies.
-        width: of the strategy network.
-        layers: of the strategy network.
+        width: width of the strategy network.
+        layers: number of layers of the strategy network.
         change: the size of the first Δ, relative to usual weights.
     """
 

@@ -37,7 +37,7 @@ class NeuralProcess(EmbeddingStrategy):
 
     Args:
         encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        target_size: the length of a target in regression; none for classification.
+        target_size: length of a target in regression; None for classification.
         summary: the length of r.
         width: of the decoder.
         decoder_layers: of the decoder.

@@ -22,7 +22,7 @@ class PretrainedStrategy(EmbeddingStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
     """
 
     episodic = False

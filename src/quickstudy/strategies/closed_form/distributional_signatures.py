@@ -20,7 +20,7 @@ LEAST_ENTROPY = 1e-3
 
 
 class DistributionalSignatures(R2D2):
-    """Words are weighed by how rare they are and how well they tell the classes of a task apart.
+    """Words are weighted by how rare they are and how well they separate the classes of a task.
 
         s(w) = ε / (ε + P(w)),   t(w) = 1 / H(P(y | w)),   P(y | w) = softmax(Vᵀ e(w))
         h = biLSTM([s; t]),   α_i = softmax_i(vᵀ h_i),   f(x) = Σ_i α_i e(w_i),   ridge regression

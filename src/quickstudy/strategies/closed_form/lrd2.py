@@ -33,9 +33,9 @@ class LRD2(EmbeddingStrategy):
     squares. Bertinetto, Henriques, Torr, Vedaldi, "Meta-learning with differentiable closed-form
     solvers", ICLR 2019, section 3.3 and appendix.
 
-    The paper's learner is for two classes. Here each class is told from all others by a regression
-    of its own, all at once, and the softmax compares their outputs. As in :class:`R2D2`, a 1 stands
-    after the features, λ and α are learned by their logarithms, and a β that cancels is left out.
+    The paper's learner is for two classes. Here one regression per class separates it from all
+    others, and the softmax compares their outputs. As in :class:`R2D2`, a constant 1 is appended to
+    the features, λ and α are learned through their logarithms, and a β that cancels is left out.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.

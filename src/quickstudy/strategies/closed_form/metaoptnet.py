@@ -25,16 +25,16 @@ KEPT = 0.01
 
 
 class MetaOptNet(EmbeddingStrategy):
-    """A linear multi-class support vector machine, differentiated through its optimality.
+    """A linear multi-class support vector machine, differentiated at its optimum.
 
         min over w, ξ of  ½ Σ_k ‖w_k‖² + C Σ_n ξ_n
         subject to  (w_{y_n} − w_k)ᵀ f(x_n; φ) ≥ 1 − [k = y_n] − ξ_n  for all n, k
         ŷ_k = γ w_kᵀ f(x; φ)
 
     Lee, Maji, Ravichandran, Soatto, "Meta-Learning with Differentiable Convex Optimization", CVPR
-    2019, equations 8 to 11 (Crammer and Singer's machine, without bias). Solved is its dual, whose
-    size does not depend on the length of the features (:func:`crammer_singer`), and the gradient
-    is that of its Karush-Kuhn-Tucker conditions, as in the paper. γ is learned, by its logarithm.
+    2019, equations 8 to 11 (Crammer and Singer's machine, without bias). The dual is solved, whose
+    size does not depend on the length of the features (:func:`crammer_singer`), and differentiated
+    through its Karush-Kuhn-Tucker conditions, as in the paper. γ is learned through its logarithm.
 
     What differs from the authors' program: to help its solver, it adds 1 to the diagonal of the
     dual's quadratic form, that is ½ Σ_nk α_nk² to the objective. This is the machine for examples

@@ -20,23 +20,32 @@ from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 
 class R2D2(EmbeddingStrategy):
-    """Ridge regression from features to one-hot targets, its penalty and scale learned.
+    """Ridge regression from features to one-hot targets, with a learned penalty and scale.
 
         W = Xᵀ (X Xᵀ + λ I)⁻¹ Y,   ŷ = α f(x; φ)ᵀ W
 
     Bertinetto, Henriques, Torr, Vedaldi, "Meta-learning with differentiable closed-form solvers",
-    ICLR 2019, section 3.2. As in the paper's code a constant 1 stands after the features,
-    whose row of W is a bias, penalised like the others. Where a feature has fewer numbers than
-    there are examples, the equal W = (Xᵀ X + λ I)⁻¹ Xᵀ Y is computed.
+    ICLR 2019, section 3.2. As in the paper's code, a constant 1 is appended to the features;
+    its row of W is a bias, penalised like the others. If features are shorter than the number of
+    examples, W is computed as (Xᵀ X + λ I)⁻¹ Xᵀ Y, which is equal.
 
-    What differs: α is learned as exp(log α), as λ is in the paper; and the paper adds a learned β
-    to all outputs, which is left out, as it cancels in the softmax. In regression the targets are
-    fitted as they are, and α is 1.
+    Differs from the paper: α is learned through its logarithm, as λ is in the paper. The paper's
+    learned β, added to all outputs, is left out because it cancels in the softmax. In regression
+    the targets are fitted unscaled (α = 1).
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
         penalty: λ at the start of meta-training.
         scale: α at the start of meta-training.
+
+    Example:
+        >>> from quickstudy.episodes import Examples
+        >>> inputs = torch.tensor([[[-1.0], [0.0], [1.0]]])
+        >>> support = Examples(inputs, 2 * inputs + 1)  # numbers: y = 2 x + 1
+        >>> strategy = R2D2(nn.Identity(), penalty=1e-6)
+        >>> theta = strategy.adapt(support, ways=1)
+        >>> strategy.predict(theta, torch.tensor([[[3.0]]])).round(decimals=3).tolist()
+        [[[7.0]]]
     """
 
     paper = "Bertinetto, Henriques, Torr, Vedaldi, 2019"

@@ -33,7 +33,7 @@ HEAD = ("head.weight", "head.bias")
 
 
 class FineTuning(PretrainedStrategy):
-    """A copy of a pretrained network goes on learning, by gradient descent on the task's support.
+    """A copy of a pretrained network is trained further by gradient descent on the support.
 
         θ_0 = (pretrained weights, new linear head),   θ_{s+1} = θ_s − α ∇ L(support; θ_s)
 
@@ -52,7 +52,7 @@ class FineTuning(PretrainedStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
         depth: "all" tunes all weights, "head" the linear head alone, on features that stay.
         start: where the head starts, "prototypes" or "zeros".
         inner_steps: gradient steps on a task.

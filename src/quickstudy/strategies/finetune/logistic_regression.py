@@ -49,20 +49,19 @@ class LogisticRegression(PretrainedStrategy):
 
     The linear probe of Tian, Wang, Krishnan, Tenenbaum, Isola, "Rethinking Few-Shot Image
     Classification: A Good Embedding Is All You Need?", ECCV 2020, section 3 (without distillation):
-    features are brought to length 1, and the problem is solved to convergence. A constant 1 stands
-    after the features, whose row of W is a bias; it is penalised like the others. Features that
-    keep their lengths are centred on the support's mean first, so that it does not matter where
-    their zeros are.
+    features are scaled to length 1, and the problem is solved to convergence. A constant 1 is
+    appended to the features; its row of W is a bias, penalised like the others. Features that keep
+    their lengths are first centred on the support's mean, so that their origin does not matter.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
-        penalty: λ; the paper's 1. None for 0.2 / √(N / K), the less the more examples there are of
-            each class, which did better than any one λ on sentences of 1 to 10 examples a class.
-        normalize: bring features to length 1, as in the paper.
-        balanced: let every class weigh as much as any other, however many examples it has: each of
-            its n examples counts N / (K n) times, which is once where all have as many.
+        classes: number of training classes; None for an encoder that is already trained.
+        penalty: λ; the paper's 1. None for 0.2 / √(N / K), which falls with the number of examples
+            per class; on sentences (1 to 10 examples per class) it did better than any fixed λ.
+        normalize: scale features to length 1, as in the paper.
+        balanced: give every class the same weight, however many examples it has: each of its n
+            examples counts N / (K n) times, which is once if all classes have equally many.
     """
 
     paper = "Tian, Wang, Krishnan, Tenenbaum, Isola, 2020"

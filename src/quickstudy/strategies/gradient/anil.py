@@ -16,7 +16,7 @@ from quickstudy.strategies.strategy import Theta
 
 
 class ANIL(GradientStrategy):
-    """MAML whose inner loop moves the head only: all tasks share the encoder's features.
+    """MAML whose inner loop adapts only the head: all tasks share the encoder's features.
 
         z = f(x; φ_body),   h_0 = φ_head,   h_{s+1} = h_s − α ∇_h L(h_s z over the support)
 
@@ -27,13 +27,13 @@ class ANIL(GradientStrategy):
     Effectiveness of MAML", ICLR 2020, section 4.
 
     Batch normalisation: the paper normalises queries by their own joint statistics
-    (``transductive=True``); by default they are normalised by those of the support, which are all
-    that a task changes in the encoder.
+    (``transductive=True``). By default they are normalised by the statistics of the support, which
+    are the only part of the encoder that depends on the task.
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
             ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         first_order: leave out second derivatives; the encoder then learns from the query alone.

@@ -12,23 +12,23 @@ from quickstudy.strategies.strategy import Theta
 
 
 class BOIL(GradientStrategy):
-    """MAML whose inner loop moves the encoder (the body) and leaves the head where it is.
+    """MAML whose inner loop adapts the encoder (the body) and leaves the head unchanged.
 
         θ = (b, h),   b_{s+1} = b_s − α_b ∇_b L(support; b_s, h_s),   h_{s+1} = h_s (α_h = 0)
 
-    A head that does not move forces the features of a task towards its rows: representations
-    change instead of being reused. Outside, φ = (b_0, h) is learned as in MAML.
+    A fixed head forces the features of a task towards its rows, so representations change instead
+    of being reused. The outer loop learns φ = (b_0, h) as in MAML.
 
     Oh, Yoo, Kim, Yun, "BOIL: Towards Representation Change for Few-shot Learning", ICLR 2021,
     section 3.
 
     Batch normalisation: the paper normalises queries by their own joint statistics
-    (``transductive=True``); by default they are normalised by those of the support.
+    (``transductive=True``); by default they are normalised by the statistics of the support.
 
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
             ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α_b of the body.
         **inner_loop: the other arguments of :class:`GradientStrategy`.

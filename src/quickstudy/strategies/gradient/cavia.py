@@ -32,17 +32,17 @@ class CAVIA(GradientStrategy):
     paper. For classification the paper modulates by "film", for regression it concatenates c to the
     input (``conditioning="concatenation"``, ``layers=[0]``, with ``MLP``).
 
-    What differs from the authors' program for classification: it modulates after the third of four
-    blocks alone (``layers=[2]``; here every block by default). Its scale is γ, not 1 + γ, so that
-    maps begin near zero, and its map from c to (γ, β) can have a hidden layer of ReLUs. The place
-    within a block is the same: after the normalisation and before the ReLU. It normalises queries
-    by their own batch, as ``transductive=True`` does.
+    The authors' program for classification differs: it modulates only after the third of four
+    blocks (``layers=[2]``; here every block by default). Its scale is γ, not 1 + γ, so that maps
+    begin near zero, and its map from c to (γ, β) can have a hidden layer of ReLUs. The modulation
+    has the same place within a block: after the normalisation and before the ReLU. The program
+    normalises queries by their own batch, as ``transductive=True`` does.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             layers are conditioned if it states ``modulated_channels`` and takes a modulation
             (``Conv4``, ``ResNet12``, ``MLP``), otherwise its vectors are.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         context: number of context parameters.
         conditioning: "film" or "concatenation".
         layers: the layers to condition, counted from 0; all by default.

@@ -10,21 +10,21 @@ from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, Inne
 
 
 class FOMAML(GradientStrategy):
-    """MAML whose meta-gradient is the plain gradient of the query's loss, taken where θ arrived.
+    """MAML whose meta-gradient is the plain gradient of the query's loss at the adapted θ.
 
         θ_0 = φ,   θ_{s+1} = θ_s − α ∇ L(support; θ_s),   φ ← φ − η Σ_tasks ∇_θ L(query; θ_S)
 
     Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
-    2017, section 5.2, "first-order approximation": dθ_S/dφ is taken for the identity, so that no
+    2017, section 5.2, "first-order approximation": dθ_S/dφ is replaced by the identity, so no
     second derivative is computed and no inner step is held in memory.
 
     Batch normalisation: the paper normalises the queries of a task by their own joint statistics
     (``transductive=True``). By default queries are normalised by the statistics of the support at
-    θ_S, through which the gradient flows too.
+    θ_S, and the gradient flows through these statistics too.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         **inner_loop: the other arguments of :class:`GradientStrategy`.

@@ -15,21 +15,21 @@ from quickstudy.strategies.strategy import Theta
 
 
 class IMAML(GradientStrategy):
-    """θ solves a problem that keeps it near the start, however it was solved.
+    """MAML whose meta-gradient depends only on the solution θ, not on the steps that led to it.
 
         θ* = argmin_θ L(support; θ) + λ/2 |θ − φ|²,   found by  θ ← θ − α (∇L(θ) + λ (θ − φ))
         dθ*/dφ = (I + H/λ)⁻¹,   H = ∇² L(support; θ*)
 
-    The meta-gradient (I + H/λ)⁻¹ ∇L(query; θ*) is found by conjugate gradients, whose every step
-    takes one product of H with a vector. Memory does not grow with the inner steps.
+    The meta-gradient (I + H/λ)⁻¹ ∇L(query; θ*) is computed by conjugate gradients; each of their
+    steps needs one product of H with a vector. Memory does not grow with the inner steps.
 
     Rajeswaran, Finn, Kakade, Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019,
-    equations 3 and 6, algorithms 1 and 2. Where a direction of negative curvature shows that the
-    inner problem is not convex there, conjugate gradients end before it.
+    equations 3 and 6, algorithms 1 and 2. Conjugate gradients stop before a direction of negative
+    curvature, where the inner problem is not convex.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps in meta-training; enough that θ hardly moves any more.
         inner_learning_rate: the step size α; below 2 / (λ + the largest curvature of L).
         proximity: λ, how strongly θ is held at φ.

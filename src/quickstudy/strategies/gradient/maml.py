@@ -18,7 +18,7 @@ class MAML(GradientStrategy):
         θ_0 = φ,   θ_{s+1} = θ_s − α ∇ L(support; θ_s),   φ ← φ − η ∇_φ Σ_tasks L(query; θ_S)
 
     Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
-    2017, algorithm 2; with ``first_order``, ∇_φ takes the inner gradients for constants (section
+    2017, algorithm 2; with ``first_order``, ∇_φ treats the inner gradients as constants (section
     5.2).
 
     Batch normalisation: the paper normalises the queries of a task by their own joint statistics,
@@ -27,12 +27,22 @@ class MAML(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         learn_inner_rates: learn an α for each parameter tensor, starting at
             ``inner_learning_rate``.
         **inner_loop: the other arguments of :class:`GradientStrategy`.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy.encoders import MLP
+        >>> from quickstudy.episodes import Examples
+        >>> strategy = MAML(MLP((4,), (8,)), ways=3, inner_steps=2)
+        >>> labels = torch.tensor([[0, 1, 2], [0, 1, 2]])
+        >>> theta = strategy.adapt(Examples(torch.randn(2, 3, 4), labels), ways=3)
+        >>> theta["head.weight"].shape  # a head for each of two tasks
+        torch.Size([2, 3, 8])
     """
 
     paper = "Finn, Abbeel, Levine, 2017"

@@ -20,12 +20,12 @@ from quickstudy.strategies.strategy import LossAndLogits, Theta
 
 
 class MAMLPlusPlus(GradientStrategy):
-    """MAML, steadied: a loss after every inner step, and rates and normalisation for each of them.
+    """MAML with a loss, step sizes and normalisation for each inner step, which train more stably.
 
         θ_{s+1} = θ_s − α_{s,i} ∇ L(support; θ_s),   loss = Σ_s v_s L(query; θ_s),  s = 1..S
 
-    Antoniou, Edwards, Storkey, "How to train your MAML", ICLR 2019, section 4, whose improvements
-    are, each with the argument that switches it:
+    Antoniou, Edwards, Storkey, "How to train your MAML", ICLR 2019, section 4. Its improvements,
+    each with the argument that switches it:
 
     - multi-step loss (``multi_step_passes``): v_s is 1/S each at the start and moves linearly to
       the last step alone;
@@ -33,17 +33,17 @@ class MAMLPlusPlus(GradientStrategy):
     - per-layer per-step rates (``learn_inner_rates``): an α for each parameter tensor i and step;
     - per-step normalisation weights (``step_weights``): scale and shift of every batch
       normalisation, learned for each step and not moved by the inner loop;
-    - per-step running statistics (``step_statistics``): each step has running averages of its own,
-      by which support and query are normalised in use, so that predictions are inductive;
-    - a cosine schedule of the outer rate: the trainer's.
+    - per-step running statistics (``step_statistics``): each step has its own running averages,
+      which normalise support and query in use, so that predictions are inductive;
+    - a cosine schedule of the outer learning rate: see the trainer.
 
-    Differs from the paper: θ_0 .. θ_S each have their own normalisation, S + 1 in all, and running
-    averages are of the support alone. The authors' programs normalise by the batch at hand in use
-    too, which is ``step_statistics=False, transductive=True``.
+    Differs from the paper: each of θ_0 .. θ_S has its own normalisation, S + 1 in all, and running
+    averages are taken over the support alone. The authors' programs normalise by the current batch
+    in use too; ``step_statistics=False, transductive=True`` does the same.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training. In use, steps beyond S have the rates and
             the normalisation of the last.
         inner_learning_rate: the step size that every α starts from.

@@ -22,14 +22,15 @@ class MetaCurvature(GradientStrategy):
 
     G is the gradient of a kernel ``[C_out, C_in, k k]``, M_o is ``[C_out, C_out]``, M_i
     ``[C_in, C_in]``, M_f ``[k k, k k]``, and ×_n multiplies along axis n. With vec(G) this is
-    (M_o ⊗ M_i ⊗ M_f) vec(G). The gradient of a linear layer has M_o and M_i alone, that of a vector
-    only M_o. The matrices start as the identity, that is as MAML, and are learned with φ.
+    (M_o ⊗ M_i ⊗ M_f) vec(G). The gradient of a linear layer is multiplied by M_o and M_i only, the
+    gradient of a vector by M_o only. The matrices start as the identity, so that training starts as
+    MAML, and are learned with φ.
 
     Park, Oliva, "Meta-Curvature", NeurIPS 2019, section 3.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         **inner_loop: the other arguments of :class:`GradientStrategy`.

@@ -14,12 +14,12 @@ from quickstudy.strategies.strategy import Theta
 
 
 class MetaSGD(GradientStrategy):
-    """MAML that learns, beside the start, a rate for every single parameter.
+    """MAML that also learns a step size for every single parameter.
 
         φ = (θ_0, α),   θ_{s+1} = θ_s − α ∘ ∇ L(support; θ_s)
 
-    α has the shape of θ: it sets how far and, by its signs and proportions, in which direction a
-    task's gradient moves the learner. The paper takes one step.
+    α has the shape of θ: it sets how far a task's gradient moves the learner and, by its signs and
+    proportions, in which direction. The paper takes one step.
 
     Li, Zhou, Chen, Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017,
     arXiv 1707.09835, equation 3 and algorithm 1. As there, the rates start at random, uniformly
@@ -27,7 +27,7 @@ class MetaSGD(GradientStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         least_inner_rate: the lowest rate at the start.
         most_inner_rate: the highest rate at the start.

@@ -22,9 +22,9 @@ class ProtoMAML(GradientStrategy):
         c_k = mean of f(x_i; φ) over the support of class k
         W_k = 2 c_k,   b_k = −|c_k|²,   θ_0 = (φ, W, b),   θ_{s+1} = θ_s − α ∇ L(support; θ_s)
 
-    At the start the logits W f(x) + b are −|f(x) − c_k|² but for −|f(x)|², which all classes share.
-    The meta-gradient flows through W and b too. No parameter belongs to a class, so that any number
-    of ways will do.
+    At the start the logits W f(x) + b equal −|f(x) − c_k|² up to |f(x)|², which all classes share.
+    The meta-gradient flows through W and b too. No parameter belongs to a class, so the strategy
+    works with any number of ways.
 
     Triantafillou, Zhu, Dumoulin, Lamblin, Evci, Xu, Goroshin, Gelada, Swersky, Manzagol,
     Larochelle, "Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples", ICLR

@@ -20,29 +20,29 @@ SQUARES_DECAY, EPSILON = 0.999, 1e-8  # Adam's β2 and ε
 
 
 class Reptile(GradientStrategy):
-    """The start moves towards where ordinary training on each task leads it.
+    """The start moves towards the parameters that ordinary training on each task reaches.
 
         θ_0 = φ,   θ_{s+1} = θ_s − α ∇ L(mini-batch s; θ_s),   φ ← φ + ε mean_tasks (θ_S − φ)
 
     Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms", 2018, arXiv 1803.02999,
-    algorithms 1 and 2. As there, meta-training uses more examples of a task than tests do, and
-    tells no query from support: all examples of an episode are learned from. Inner steps are those
-    of Adam with β1 = 0, or of plain gradient descent.
+    algorithms 1 and 2. As there, meta-training uses more examples of a task than tests do and
+    makes no difference between query and support: it learns from all examples of an episode. Inner
+    steps are those of Adam with β1 = 0, or of plain gradient descent.
 
     The loss is ½ mean_tasks |φ − θ_S|² with θ_S held constant: its gradient is φ − mean θ_S, and
-    gradient descent of rate ε on it is the last equation. The training loss that is shown is this
-    one, the way from φ to the tasks' solutions, and no training accuracy is known.
+    gradient descent with the learning rate ε is the last equation. The training loss that is shown
+    is this distance from φ to the tasks' solutions; there is no training accuracy.
 
-    Differs from the paper: the mini-batches of a task go through its examples in turn, one of each
-    class after another, instead of at random, so that nothing is drawn and tasks can be learned
-    side by side. In use all support examples are one batch, and queries are normalised by its
-    statistics, where the paper passes each query through beside the support; with
-    ``transductive=True`` they are normalised by their own batch, as in the paper's "Reptile +
-    Transduction".
+    Differs from the paper: the mini-batches of a task go through its examples in a fixed order, one
+    example of each class after another, instead of at random, so that no random numbers are drawn
+    and tasks can be learned side by side. In use all support examples form one batch, whose
+    statistics normalise the queries; the paper passes each query through the network together with
+    the support. With ``transductive=True`` queries are normalised by their own batch, as in the
+    paper's "Reptile + Transduction".
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: steps S in meta-training.
         inner_learning_rate: the step size α; Adam needs about a hundredth of what plain gradient
             descent does.

@@ -15,23 +15,23 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class TNet(GradientStrategy):
-    """MAML whose every layer is followed by a linear map that only the outer loop changes.
+    """MAML in which a linear map, learned only by the outer loop, follows every layer.
 
         y = T (W x + b),   θ = all W, b:   θ_{s+1} = θ_s − α ∇_θ L(support; θ_s, T)
 
     T mixes the outputs of a linear layer or the channels of a convolution (a 1x1 convolution). It
-    gives the layer a metric of its own: a step on W moves T W by −α T Tᵀ ∇, where ∇ is the gradient
-    by T W. T starts as the identity, that is as MAML, and is learned with the start of W.
+    gives the layer its own metric: a step on W moves T W by −α T Tᵀ ∇, where ∇ is the gradient with
+    respect to T W. T starts as the identity, as in MAML, and is learned with the start of W.
 
     Lee, Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace", ICML 2018,
     section 3 (T-net; not the masks of MT-net). T-nets are the linear case of the warp layers of
     Flennerhag and others, "Meta-Learning with Warped Gradient Descent", ICLR 2020. Here T is
-    multiplied into W before the layer is computed, so that any encoder will do.
+    multiplied into W before the layer is computed, so any encoder works.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             linear and convolution layers get a T; its other parameters adapt as in MAML.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         **inner_loop: the other arguments of :class:`GradientStrategy`.

@@ -15,7 +15,7 @@ from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, The
 
 
 class FEAT(EmbeddingStrategy):
-    """Prototypes look at each other and move to where they tell this task's classes apart.
+    """A transformer adapts the prototypes of a task to each other before queries are compared.
 
         c_k = mean of f(x_i; φ) over the support of class k
         {ψ_1, .., ψ_K} = T({c_1, .., c_K}),   p(y = k | x) ∝ exp(−|f(x; φ) − ψ_k|² / τ)
@@ -32,19 +32,19 @@ class FEAT(EmbeddingStrategy):
     2020, section 4. The paper starts from an encoder that learned by ordinary classification
     (``start_from``); learning from the start works too.
 
-    The contrastive term is that of the paper's equation. The authors' program differs: it compares
-    the centres m_k with the instances as they were before T, f(x_i; φ), and divides by a second
-    temperature of its own; here both terms have the same τ.
+    The contrastive term follows the paper's equation. The authors' program instead compares the
+    centres m_k with the instances before T, f(x_i; φ), and divides by a second temperature; here
+    both terms share τ.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        heads: of the attention, each as wide as the features; 1 in the paper.
+        heads: number of attention heads, each as wide as the features; 1 in the paper.
         temperature: τ; the paper's 64 by default.
         contrast: λ, the weight of the contrastive term; 0 leaves it out.
         dropout: the share of T's update that is dropped in training.
         normalized: whether T ends in a layer normalisation, as in the paper. Without it T begins as
-            the identity, and what an encoder knows that has learned by distances already
-            (``start_from`` a run of :class:`PrototypicalNetwork`) is not lost.
+            the identity, so an encoder trained by distances (``start_from`` a run of
+            :class:`PrototypicalNetwork`) keeps what it has learned.
     """
 
     paper = "Ye, Hu, Zhan, Sha, 2020"

@@ -15,7 +15,7 @@ from quickstudy.strategies.strategy import EmbeddingStrategy, LossAndLogits, The
 
 
 class FRN(EmbeddingStrategy):
-    """A query belongs to the class whose places its own places are best made of.
+    """A query belongs to the class from whose feature maps its own map is best reconstructed.
 
         X_c = the places of all maps of class c [k r, d],   Q = those of the query's map [r, d]
         W = argmin |Q − W X_c|² + λ |W|² = Q X_cᵀ (X_c X_cᵀ + λ I)⁻¹

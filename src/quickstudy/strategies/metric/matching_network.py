@@ -18,7 +18,7 @@ Context = Literal["none", "query", "full"]
 
 
 class MatchingNetwork(EmbeddingStrategy):
-    """A query attends to the support examples and takes their labels in these shares.
+    """A query attends to the support examples and averages their labels by attention weight.
 
         a(x, x_i) = softmax over i of s cos(f(x), g(x_i)),   p(y = k | x) = Σ a(x, x_i) 1[y_i = k]
 
@@ -34,9 +34,9 @@ class MatchingNetwork(EmbeddingStrategy):
 
     Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, "Matching Networks for One Shot Learning",
     NeurIPS 2016, equation 1, section 2.1.1, equations 3 to 6 of appendix A. The paper has no factor
-    s, and does not say in which order the LSTM reads the support, which is a set: here in that of a
-    fixed projection of f'(x_i), so that predictions do not depend on how examples are ordered
-    (unless they have the very same features).
+    s, and does not say in which order the LSTM reads the support, which is a set. Here a fixed
+    projection of f'(x_i) sets the order, so that predictions do not depend on how examples are
+    listed (unless several have exactly the same features).
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where

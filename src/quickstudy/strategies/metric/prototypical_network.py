@@ -22,6 +22,17 @@ class PrototypicalNetwork(EmbeddingStrategy):
         distance: "euclidean" (squared, as in the paper) or "cosine", whose logits are the cosine
             times ``scale``.
         scale: multiplies the logits: the paper's 1 for euclidean; 10 is usual for cosine.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy.episodes import Examples
+        >>> support = Examples(torch.tensor([[[0.0], [2.0], [9.0]]]), torch.tensor([[0, 0, 1]]))
+        >>> strategy = PrototypicalNetwork(torch.nn.Identity())
+        >>> theta = strategy.adapt(support, ways=2)
+        >>> theta["prototypes"].flatten().tolist()
+        [1.0, 9.0]
+        >>> strategy.predict(theta, torch.tensor([[[3.0]]])).tolist()  # −(3 − 1)², −(3 − 9)²
+        [[[-4.0, -36.0]]]
     """
 
     paper = "Snell, Swersky, Zemel, 2017"

@@ -18,13 +18,13 @@ Objective = Literal["squared error", "cross-entropy"]
 
 
 class RelationNetwork(EmbeddingStrategy):
-    """A network learns to tell how well a query goes with a class: the comparison is learned too.
+    """A network scores how well a query matches a class: the comparison is learned too.
 
         c_k = mean of the maps f(x_i; φ) over the support of class k
         r_k(x) = sigmoid(g([c_k, f(x; φ)]; φ)),   L = mean of (r_k(x) − 1[y = k])²
 
     where [·, ·] puts maps on top of each other. Logits are g, the log-odds of the scores, so that
-    p(y = k | x) ∝ r_k / (1 − r_k): what independent scores say once exactly one class is right.
+    p(y = k | x) ∝ r_k / (1 − r_k): what independent scores imply if exactly one class is right.
 
     Sung, Yang, Zhang, Xiang, Torr, Hospedales, "Learning to Compare: Relation Network for Few-Shot
     Learning", CVPR 2018, equations 1 and 2, figure 2. The paper sums the maps of a class; the mean

@@ -13,7 +13,7 @@ from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
 
 
 class SimpleCNAPS(EmbeddingStrategy):
-    """Each class is a Gaussian whose covariance leans on that of the whole task.
+    """Each class is a Gaussian whose covariance is shrunk towards the covariance of the task.
 
         Q_k = λ_k S_k + (1 − λ_k) S + β I,   λ_k = n_k / (n_k + 1)
         p(y = k | x) ∝ exp(−½ (f(x; φ) − μ_k)ᵀ Q_k⁻¹ (f(x; φ) − μ_k))

@@ -18,7 +18,7 @@ Transformation = Literal["UN", "L2N", "CL2N"]
 
 
 class SimpleShot(CentredStrategy):
-    """Nearest centroid on the features of an ordinary classifier, centred and of length one.
+    """Nearest centroid on the centred, unit-length features of an ordinary classifier.
 
         UN: z = f(x),   L2N: z = f(x) / ‖f(x)‖,   CL2N: z = (f(x) − m) / ‖f(x) − m‖
 

@@ -33,7 +33,7 @@ class CoordinatewiseLSTM(nn.Module):
     Args:
         hidden: units of each layer.
         layers: of the LSTM.
-        scale: multiplies the outputs, of which the first are of the size 0.1.
+        scale: multiplies the outputs, which begin at a size of about 0.1.
     """
 
     def __init__(self, hidden: int = 20, layers: int = 2, scale: float = 0.1) -> None:
@@ -57,7 +57,7 @@ class CoordinatewiseLSTM(nn.Module):
 
 
 class LearnedOptimizer(CoordinatewiseStrategy):
-    """θ is reached by the steps of an optimiser that is a recurrent network.
+    """The inner loop's optimiser is a recurrent network that is learned.
 
         [g_t, h_{t+1}] = m(∇ L(support; θ_t), h_t; φ),   θ_{t+1} = θ_t + g_t
 
@@ -65,15 +65,14 @@ class LearnedOptimizer(CoordinatewiseStrategy):
     Schaul, Shillingford, de Freitas, "Learning to learn by gradient descent by gradient descent",
     NeurIPS 2016, section 2. As there, gradients are constants to φ.
 
-    Differs from the paper, in which m learns to make the loss small that it is told of, summed over
-    the steps: for few-shot tasks the loss is that of the query after the last step, the start θ_0
-    is learned with m as in MAML, and so few steps are taken that none need be cut off. Batch
-    normalisation: queries are normalised by the statistics of the support, or by their own batch
-    (``transductive=True``).
+    Differs from the paper, where m minimises the sum over the steps of the loss whose gradients it
+    reads: for few-shot tasks the loss is the query's after the last step, the start θ_0 is learned
+    with m as in MAML, and the few steps need no truncation. Batch normalisation: queries are
+    normalised by the statistics of the support, or by their own batch (``transductive=True``).
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: steps in meta-training.
         hidden: units of each layer of m.
         layers: number of layers of m.

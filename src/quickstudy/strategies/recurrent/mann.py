@@ -21,7 +21,7 @@ EMPTY = 1e-4
 
 
 class MANN(EmbeddingStrategy):
-    """An LSTM writes examples into a memory, each over what was used least, and looks queries up.
+    """An LSTM writes examples into the least used rows of a memory and looks queries up in it.
 
         h_t, c_t = LSTM(f(x_t; φ), y_t, r_{t−1}, h_{t−1}, c_{t−1}),   k_t = tanh(W h_t + b)
         w^w_t = σ(α) w^r_{t−1} + (1 − σ(α)) w^lu_{t−1}           where to write
@@ -36,11 +36,11 @@ class MANN(EmbeddingStrategy):
 
     Santoro, Bartunov, Botvinick, Wierstra, Lillicrap, "Meta-Learning with Memory-Augmented Neural
     Networks", ICML 2016, equations 2 to 8 and the appendix on the controller. The paper's network
-    is told y_{t−1} at x_t and predicts at each step; here support examples come with their own
-    labels. A query is one more step from the state after the support, with no label, which reads
-    and does not write, so that no query sees another. The paper reads in random order, here it is
-    computed from the features, class by class, so that the order of the support does not matter.
-    The paper has no factor β.
+    receives y_{t−1} with x_t and predicts at each step; here support examples come with their own
+    labels. A query is one more step from the state after the support, without a label, which reads
+    and does not write, so that no query sees another. The paper reads examples in random order;
+    here the order is computed from the features, class by class, so that the order of the support
+    does not matter. The paper has no factor β.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
@@ -50,7 +50,7 @@ class MANN(EmbeddingStrategy):
         slot_size: numbers in a row, and in a key k.
         reads: heads n.
         decay: γ.
-        sharpness: β. The paper's 1 keeps reading nearly even; 10 tells rows apart.
+        sharpness: β. The paper's 1 keeps reading nearly even; 10 separates rows clearly.
     """
 
     paper = "Santoro, Bartunov, Botvinick, Wierstra, Lillicrap, 2016"

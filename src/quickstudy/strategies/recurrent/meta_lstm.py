@@ -19,30 +19,30 @@ from quickstudy.strategies.functional import in_full_precision
 
 
 class MetaLSTM(CoordinatewiseStrategy):
-    """θ is the cell state of an LSTM, and the gradient of the support's loss is what it may store.
+    """θ is the cell state of an LSTM whose candidate values are the support's loss gradients.
 
         h_t = LSTM([∇_t, L_t], h_{t−1}),   ∇_t = ∇ L(support; θ_{t−1}),   L_t = L(support; θ_{t−1})
         i_t = σ(w_i · [h_t, θ_{t−1}, i_{t−1}] + b_i)
         f_t = σ(w_f · [h_t, θ_{t−1}, f_{t−1}] + b_f)
         θ_t = f_t ⊙ θ_{t−1} − i_t ⊙ ∇_t
 
-    The input gate i is a rate, the forget gate f a decay of the weights, both learned, both new
-    for each coordinate and step. All coordinates share w and the LSTM, which reads gradients and
-    losses preprocessed (:func:`preprocessed`). φ also holds the start θ_0.
+    The input gate i is a learned step size and the forget gate f a learned weight decay, computed
+    anew for each coordinate and step. All coordinates share w and the LSTM, which reads gradients
+    and losses preprocessed (:func:`preprocessed`). φ also holds the start θ_0.
 
     Ravi, Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR 2017, sections 3.1 to
     3.5 and, for the two layers, 5.1. As there, gradients and losses are constants to φ (the
     gradient independence assumption), gates begin as gradient descent with a small rate and hardly
     any decay, and each step reads the whole support.
 
-    Differs from the paper: i_0 = 0 and f_0 = 1, of which it does not speak, and the gates begin the
-    same for all trainings but for small random w. Batch normalisation: queries are normalised by
-    the statistics of the support at the last θ, as near to the paper's running averages of the
-    support as one batch is, or by their own batch (``transductive=True``).
+    Differs from the paper: i_0 = 0 and f_0 = 1, which the paper leaves open, and except for small
+    random w the gates begin the same in every training. Batch normalisation: queries are normalised
+    by the statistics of the support at the last θ, which stand for the paper's running averages of
+    the support, or by their own batch (``transductive=True``).
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: classes in a task (the length of a target in regression).
+        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: steps T in meta-training.
         inner_learning_rate: i at the start of meta-training, between 0 and 1.
         remembering: f at the start of meta-training, between 0 and 1.

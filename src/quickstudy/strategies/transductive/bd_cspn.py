@@ -16,7 +16,7 @@ from quickstudy.strategies.solvers import check_positive
 
 
 class BDCSPN(TransductiveStrategy):
-    """Prototypes are mended by the queries that are surest of them, after both sets were aligned.
+    """Prototypes are corrected by confident queries, after support and queries were aligned.
 
         x̄ = f(x) / ‖f(x)‖,   x̄_q ← x̄_q + ξ,   ξ = mean of x̄ over the support − mean over the queries
         c_k = mean of x̄ over the support of class k,   p(y = k | x) ∝ exp(cos(x̄, c_k))
@@ -33,7 +33,7 @@ class BDCSPN(TransductiveStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
         confident: Z, queries that join a class at most; the paper's 8.
         sharpness: ε; the paper's 10.
         scale: τ, of the probabilities that come out: it changes neither who joins nor who wins.

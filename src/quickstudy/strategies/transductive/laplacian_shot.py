@@ -20,7 +20,7 @@ from quickstudy.strategies.transductive.bd_cspn import aligned, check_rectificat
 
 
 class LaplacianShot(TransductiveStrategy, CentredStrategy):
-    """A query goes to the nearest prototype, and where its nearest neighbours go.
+    """A query gets the label of a near prototype on which its nearest neighbours agree.
 
         min over y of  Σ_qk y_qk d(z_q, m_k) + λ/4 Σ_qp w_qp ‖y_q − y_p‖² + Σ_qk y_qk log y_qk
 

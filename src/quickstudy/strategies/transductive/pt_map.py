@@ -25,7 +25,7 @@ SWEEPS = 1000
 
 
 class PTMAP(TransductiveStrategy):
-    """Features made more Gaussian, and centres that share the queries evenly among them.
+    """Features made more Gaussian, and class centres that share the queries evenly.
 
         z = (f(x) + ε)^β / ‖(f(x) + ε)^β‖,   then less its set's mean, and of length one again
 
@@ -45,7 +45,7 @@ class PTMAP(TransductiveStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
         power: β; the paper's 0.5, and 1 leaves features as they are.
         sharpness: λ; the paper's 10.
         step_size: α; the paper's 0.2 to 0.4.

@@ -15,7 +15,7 @@ from quickstudy.strategies.solvers import check_positive
 
 
 class TIM(TransductiveStrategy):
-    """Class weights under which the queries tell most about their labels, and the support fits.
+    """Class weights that maximise the mutual information of queries and labels and fit the support.
 
         p_ik ∝ exp(−τ/2 ‖w_k − z_i‖²),   z = f(x) / ‖f(x)‖,   p̂_k = mean of p_ik over the queries
 
@@ -39,7 +39,7 @@ class TIM(TransductiveStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
         steps: how often q and w take turns; the paper's 150.
         temperature: τ; the paper's 15.
         support_weight: λ; the paper's 0.1.

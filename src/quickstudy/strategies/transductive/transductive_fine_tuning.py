@@ -25,7 +25,7 @@ KEPT = (0.9, 0.999)
 
 
 class TransductiveFineTuning(FineTuning):
-    """A copy of a pretrained network learns the task's support, and to be sure of its queries.
+    """A pretrained network is fine-tuned to fit the support and to be certain about the queries.
 
         ŷ = W f(x) / ‖f(x)‖ + b,   W_k = c_k / ‖c_k‖ and b = 0 at first, c_k the mean of class k
         min over θ of  mean cross-entropy of the support + mean entropy of p_θ(· | x) of the queries
@@ -41,7 +41,7 @@ class TransductiveFineTuning(FineTuning):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
             ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already.
+        classes: number of training classes; None for an encoder that is already trained.
         depth: "all" tunes all weights, as in the paper, "head" the linear head alone, on features
             that stay, which bears and needs a larger step size.
         inner_steps: steps on a task; the paper's 25 passes.
