@@ -171,8 +171,6 @@ class Episode:
     def __getitem__(self, tasks: slice) -> Episode:
         return unchecked_episode(self.support[tasks], self.query[tasks], self.ways)
 
-    in_turns = RenamedAttribute("rotated")
-
     def rotated(self, rotations: int) -> Episode:
         """The same tasks repeated, each time with other examples of theirs as the support.
 

@@ -168,7 +168,7 @@ class Worker:
     def _loss(self, task: Episode) -> LossAndLogits:
         if self.support_rotations == 1:
             return self.strategy.loss(task)
-        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_turns
+        assert isinstance(self.strategy, EmbeddingStrategy)  # see check_rotations
         return self.strategy.rotated_loss(task, self.support_rotations)
 
 
