@@ -227,7 +227,7 @@ def test_turns_are_tasks_that_are_embedded_once(case, make_episode, monkeypatch)
     if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):
         pytest.skip("it has no vectors that turns could share")
     if strategy.condition(episode.support, WAYS):
-        with pytest.raises(ValueError, match="its encoder depends on the support"):
+        with pytest.raises(ValueError, match=r"depends on the support\. Use support_rotations=1"):
             strategy.rotated_loss(episode, 3)
         return
 
