@@ -63,11 +63,11 @@ def test_maml_learns_to_learn_waves():
 
 
 def test_tasks_that_do_not_fit_the_trainer_or_the_strategy_are_refused(parts):
-    with pytest.raises(ValueError, match="25 an episode, and the trainer's `tasks` is 4"):
+    with pytest.raises(ValueError, match="25 tasks, but the trainer's `tasks` is 4"):
         quickstudy.fit(waves(), Sinusoids(tasks=25), tasks=4, steps=1)
     with pytest.raises(ValueError, match="2 ways"):
         quickstudy.fit(MAML(MLP((1,)), ways=2), Sinusoids(tasks=4), tasks=4, steps=1)
-    with pytest.raises(ValueError, match="Sinusoids, not drawn from classes"):
+    with pytest.raises(ValueError, match="Sinusoids, which are not drawn from classes"):
         quickstudy.fit(waves(), Sinusoids(tasks=4), parts["validation"], tasks=4, steps=1)
 
 
@@ -114,7 +114,7 @@ def test_without_steps_what_no_run_has_learned_is_named(parts, tmp_path):
     settings = SETTINGS | {"start_from": str(tmp_path / "first")}
     with pytest.warns(UserWarning, match="SimpleShot learns what .*begins: batches, running_mean"):
         quickstudy.fit(strategy, parts["train"], steps=0, **settings)
-    with pytest.raises(ValueError, match="steps is 0, and start_from names no run"):
+    with pytest.raises(ValueError, match="steps is 0 and start_from names no run"):
         quickstudy.fit(strategy, parts["train"], steps=0, **SETTINGS)
 
 
