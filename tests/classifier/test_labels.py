@@ -16,7 +16,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from quickstudy import FewShotClassifier
-from quickstudy.datasets.given_labels import as_labels, joined, one_spelling, spelt_as
+from quickstudy.datasets.labels import as_labels, joined
+from quickstudy.datasets.spelling import one_spelling, spelt_as
 
 DRAW = np.random.default_rng(0)
 MEANS = 4 * DRAW.normal(size=(3, 8))

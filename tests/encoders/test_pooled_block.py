@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from quickstudy.encoders import Conv4
 from quickstudy.encoders.cpu import pooled_block
-from quickstudy.encoders.encoder import channels_last
+from quickstudy.encoders.cpu.layout import channels_last
 from quickstudy.encoders.normalization import TaskBatchNorm
 from quickstudy.encoders.task_normalization import recorded_statistics, with_task_batch_norm
 

@@ -7,7 +7,7 @@ from torch import nn
 import quickstudy as qs
 from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import Conv4
-from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.encoders.cpu.layout import use_channels_last
 from quickstudy.episodes import Episode, Examples
 from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, PrototypicalNetwork, RelationNetwork

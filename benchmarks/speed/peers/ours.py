@@ -15,7 +15,7 @@ from benchmarks.speed.peers.work import Problem, Work, weights
 from quickstudy import ClassDataset, Episode, EpisodeSampler, Strategy, evaluate
 from quickstudy.compute.allocator import keep_freed_memory
 from quickstudy.encoders import Conv4
-from quickstudy.encoders.encoder import channels_last, use_channels_last
+from quickstudy.encoders.cpu.layout import channels_last, use_channels_last
 from quickstudy.episodes import Examples
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import MAML, R2D2, PrototypicalNetwork

@@ -29,7 +29,8 @@ from quickstudy.classifier.raw import (
     inputs_and_labels,
     is_array,
 )
-from quickstudy.datasets.given_labels import Labels, as_labels, check_same_type, spelt_as
+from quickstudy.datasets.labels import as_labels, check_same_type
+from quickstudy.datasets.spelling import Labels, spelt_as
 from quickstudy.deprecated import renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.datasets.given_labels import Labels, spelt_as
+from quickstudy.datasets.spelling import Labels, spelt_as
 from quickstudy.errors import InputError
 
 __all__ = ["Labels", "as_typed", "classes_and_targets"]

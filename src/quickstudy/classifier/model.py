@@ -23,13 +23,8 @@ from quickstudy.classifier.parts import Parts
 from quickstudy.classifier.raw import names_of, things
 from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.classifier.suggestion import suggest
-from quickstudy.datasets.given_labels import (
-    Labels,
-    as_labels,
-    check_same_type,
-    joined,
-    one_spelling,
-)
+from quickstudy.datasets.labels import as_labels, check_same_type, joined
+from quickstudy.datasets.spelling import Labels, one_spelling
 from quickstudy.errors import InputError
 from quickstudy.inputs.text import read_text_file
 from quickstudy.progress import tell

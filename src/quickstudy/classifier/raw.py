@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from quickstudy.datasets.items import unpacked
 from quickstudy.datasets.labels import named_labels
-from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
 from quickstudy.inputs.modalities import modality_of_file

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.datasets.decoded.decoding import decoded_batches
+from quickstudy.datasets.items import unpacked
 from quickstudy.datasets.labels import LABELS_HOW
-from quickstudy.datasets.things import unpacked
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.inputs import check_inputs
@@ -45,15 +45,15 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
         if not len(array):
             raise InputError("There are no examples: give at least one.")
         return _stored(array, inputs, rate), labels
-    things, found = unpacked(examples, inputs.modality, labels)
+    items, found = unpacked(examples, inputs.modality, labels)
     labels = found if labels is None else labels
     if labels is None:
-        raise InputError(f"There are no labels for the {len(things)} examples. {LABELS_HOW}")
-    if not things:
+        raise InputError(f"There are no labels for the {len(items)} examples. {LABELS_HOW}")
+    if not items:
         raise InputError("There are no examples: give at least one.")
     if rate is not None:
-        things = [(each, rate) for each in things]
-    return _decoded(things, inputs), labels
+        items = [(each, rate) for each in items]
+    return _decoded(items, inputs), labels
 
 
 def as_stored(examples: Any, inputs: Inputs) -> Tensor:
@@ -123,15 +123,15 @@ def _stored(array: Tensor, inputs: Inputs, rate: Any) -> Tensor:
         return _tokens(array, inputs)
     if inputs.modality not in MODALITIES:
         return array  # the shape that custom inputs store is not known
-    things = [*array.cpu()] if rate is None else [(each, rate) for each in array.cpu()]
+    items = [*array.cpu()] if rate is None else [(each, rate) for each in array.cpu()]
     if inputs.modality == "image":
         check_brightness(array)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning comes with those of the other examples
-        sample = _decoded(things[:1], inputs)
+        sample = _decoded(items[:1], inputs)
     if rate is None and array.dtype == sample.dtype and array.shape[1:] == sample.shape[1:]:
         return array
-    return _decoded(things, inputs)
+    return _decoded(items, inputs)
 
 
 def check_brightness(images: Tensor | NDArray[Any]) -> None:
@@ -183,11 +183,11 @@ def _tokens(array: Tensor, inputs: Inputs) -> Tensor:
     return array.to(torch.int32)
 
 
-# -- things ----------------------------------------------------------------------------------------
+# -- items -----------------------------------------------------------------------------------------
 
 
-def _decoded(things: Sequence[Any], inputs: Inputs) -> Tensor:
-    rows = ((str(number), each) for number, each in enumerate(things))
+def _decoded(items: Sequence[Any], inputs: Inputs) -> Tensor:
+    rows = ((str(number), each) for number, each in enumerate(items))
     decoded: list[Tensor] = []
     for batch in decoded_batches(rows, inputs):
         for number, stored in batch:

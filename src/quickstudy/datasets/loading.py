@@ -82,7 +82,7 @@ def load_dataset(
             data's class splits. A folder with the name of a benchmark is written ``"./name"``.
         rotations: whether to make four classes of each by quarter turns (images only); by default
             as the benchmark's protocol has it (Omniglot: yes), else no.
-        inputs: how raw things become tensors, and which modality is read where there are several.
+        inputs: how raw items become tensors, and which modality is read where there are several.
             By default the benchmark's own; else images are read as 84x84 RGB with ImageNet's
             channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords, of a
             vocabulary learned from the texts themselves (``TextInputs.learned``): from those of the

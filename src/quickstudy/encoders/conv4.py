@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.encoders.cpu.folding import folded
+from quickstudy.encoders.cpu.layout import channels_last
 from quickstudy.encoders.cpu.pooled_block import (
     convolved,
     convolved_and_pooled,
     normalized_and_pooled,
     pays,
 )
-from quickstudy.encoders.encoder import Encoder, Modulation, channels_last, image_shape, modulate
+from quickstudy.encoders.encoder import Encoder, Modulation, image_shape, modulate
 from quickstudy.encoders.normalization import (
     Normalization,
     by_its_batch,

@@ -1,4 +1,4 @@
-"""From raw things to features, by way of the cache."""
+"""From raw items to features, by way of the cache."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def embed(
     batch_size: int = 32,
     embedded: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """The features of raw things, of which only a bounded part is decoded at any time.
+    """The features of raw items, of which only a bounded part is decoded at any time.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
         inputs: decodes and prepares what the encoder reads.
-        raws: n things that ``inputs.decode`` takes.
+        raws: n items that ``inputs.decode`` takes.
         cache: of this encoder with these inputs; what it holds is not computed.
         batch_size: inputs encoded at once.
         embedded: is told (how many have features so far, n).

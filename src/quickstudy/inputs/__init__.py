@@ -1,4 +1,4 @@
-"""Raw things (image files, arrays, ...) to tensors: the same in training and in use."""
+"""Raw items (image files, arrays, ...) to tensors: the same in training and in use."""
 
 import lazy_loader
 

@@ -12,13 +12,13 @@ from quickstudy.errors import InputError
 
 @runtime_checkable
 class Inputs(Protocol):
-    """How a raw thing becomes a tensor that is stored, and that one what a network reads."""
+    """How a raw item becomes a tensor that is stored, and that one what a network reads."""
 
     modality: ClassVar[str]
     """"image", "text" and so on: data of one modality can replace other data of that modality."""
 
     def decode(self, raw: Any) -> Tensor:
-        """The stored tensor ``[*shape]`` of one raw thing."""
+        """The stored tensor ``[*shape]`` of one raw item."""
         ...
 
     def prepare(self, stored: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is said of a raw thing that cannot be decoded."""
+"""Errors about raw items that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class EmptyError(UnreadableError):
 
 @contextmanager
 def naming(raw: Any, noun: str, words: Callable[[Exception], object] = str) -> Iterator[None]:
-    """Makes of what goes wrong inside an ``UnreadableError`` that names the thing.
+    """Makes of what goes wrong inside an ``UnreadableError`` that names the item.
 
     Args:
-        raw: the thing: a path, or what is named by its type.
-        noun: what messages call such a thing.
+        raw: the item: a path, or an object that is named by its type.
+        noun: the word for such an item in messages.
         words: what they say of an error.
     """
     try:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from quickstudy.deprecated import with_present_names
-from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.encoders.cpu.layout import use_channels_last
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import Inputs, inputs_from_dict
 from quickstudy.runs.checkpoint import Checkpoint

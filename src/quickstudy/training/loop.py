@@ -25,7 +25,7 @@ from quickstudy.compute.ranks import (
 from quickstudy.compute.signals import StopRequest, stop_requests
 from quickstudy.compute.watch import Watch
 from quickstudy.datasets import ClassDataset
-from quickstudy.encoders.encoder import use_channels_last
+from quickstudy.encoders.cpu.layout import use_channels_last
 from quickstudy.encoders.task_normalization import check_materialized
 from quickstudy.episodes import Episode, TaskSource
 from quickstudy.errors import InputError, MissingFileError

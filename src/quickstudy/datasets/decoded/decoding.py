@@ -42,7 +42,7 @@ class RawExamples:
         class_names: C different names.
         sizes: the number of examples of each class, at least 1.
         rows: gives the rows from one number on, in an order that stays. A row is a pair: what
-            messages call the example, and the raw thing that ``Inputs.decode`` takes, or a text's
+            messages call the example, and the raw item that ``Inputs.decode`` takes, or a text's
             path. There are sum(sizes) of them.
         class_splits: the class splits that the data come with.
         classes: the number of each row's class, ``[sum(sizes)]``; None if the rows are sorted by

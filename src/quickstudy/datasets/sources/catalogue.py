@@ -31,7 +31,7 @@ class Benchmark:
         splits: its divisions of the classes, by name; the first is the default. They are published
             ones unless the citation says otherwise.
         citation: whom to cite.
-        inputs: how its raw things become tensors, unless told otherwise; None for texts, whose
+        inputs: how its raw items become tensors, unless told otherwise; None for texts, whose
             subwords are learned from them.
         rotations: whether its protocol makes four classes of each by rotation.
         repository: the hub's repository, if there is one.

@@ -115,7 +115,7 @@ def find_columns(tables: Tables, columns: Columns, modality: str | None) -> Foun
         modality: of inputs that is wanted; None to take what there is.
 
     Raises:
-        ValueError: it is not clear which they are, or those named do not hold such things.
+        ValueError: it is not clear which they are, or those named do not hold such inputs.
     """
     held = held_by_columns(tables, modality)
     found = columns.input or _input_column(tables, columns, held, modality)

@@ -306,7 +306,7 @@ def _rows(
 
 
 def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
-    """What messages call an input, and the raw thing itself."""
+    """What messages call an input, and the raw item itself."""
     called = f"{MODALITIES[found.held.modality].noun.capitalize()} {number}"
     if is_text(found.held.modality) and not found.held.are_paths:
         return called, value or ""

@@ -31,7 +31,7 @@ class PretrainedEncoder(Encoder):
         revision: a branch, tag or commit of the hub; kept as the commit that was found.
 
     Attributes:
-        inputs: what makes raw things into its inputs.
+        inputs: what makes raw items into its inputs.
     """
 
     inputs: Inputs

@@ -1,4 +1,4 @@
-"""The single things in what people have: lists, columns, data sets of other libraries."""
+"""The single items in what people have: lists, columns, data sets of other libraries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from quickstudy.inputs.modalities import MODALITIES
 def unpacked(
     given: Any, modality: str | None, labels: Any = None, one_by_one: bool = False
 ) -> tuple[list[Any], Any]:
-    """The single things, and their labels if these came with them (else None).
+    """The single items, and their labels if these came with them (else None).
 
     Args:
-        given: things in a list, a column or an iterator; or a data set of torch or of the library
-            ``datasets``, of things alone or with their labels.
-        modality: of the things, as ``Inputs.modality`` has it; None where it is not known yet.
+        given: items in a list, a column or an iterator; or a data set of torch or of the library
+            ``datasets``, of items alone or with their labels.
+        modality: of the items, as ``Inputs.modality`` has it; None where it is not known yet.
         labels: those that were given beside them, if there are any.
-        one_by_one: whether labels that came with the things are passed over, as nobody asks for
+        one_by_one: whether labels that came with the items are passed over, as nobody asks for
             any.
 
     Raises:
@@ -63,10 +63,10 @@ def unpacked(
             f"{', '.join(map(str, list(columns)[:8]))}."
         )
     most = None if labels is None or not hasattr(labels, "__len__") else len(labels) + 1
-    things = [_raw(each) for each in _listed(given, most)]
-    if things and _is_record(things[0], modality):
-        return _of_records(things, modality, labels, one_by_one)
-    return _unpaired(things, _names_of_classes(given), modality, labels, one_by_one)
+    items = [_raw(each) for each in _listed(given, most)]
+    if items and _is_record(items[0], modality):
+        return _of_records(items, modality, labels, one_by_one)
+    return _unpaired(items, _names_of_classes(given), modality, labels, one_by_one)
 
 
 def _listed(given: Any, most: int | None) -> list[Any]:
@@ -90,17 +90,17 @@ def _listed(given: Any, most: int | None) -> list[Any]:
 
 
 def _unpaired(
-    things: list[Any], names: Any, modality: str | None, labels: Any, one_by_one: bool
+    items: list[Any], names: Any, modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     """Splits pairs of an example and its label, as torch data sets return them."""
-    first: Any = things[0] if things else None
+    first: Any = items[0] if items else None
     is_row = isinstance(first, tuple | list) and not _is_numbers(first)
-    if _is_sound_and_rate(first, modality, is_thing=labels is not None or one_by_one):
-        return things, None
+    if _is_sound_and_rate(first, modality, is_item=labels is not None or one_by_one):
+        return items, None
     if is_row and len(first) == 1:
-        things, is_row = [each[0] for each in things], False
+        items, is_row = [each[0] for each in items], False
     if not is_row:
-        return things, None
+        return items, None
     if len(first) != 2:
         raise InputError(
             f"Each example is a {type(first).__name__} of length {len(first)}; give single items, "
@@ -111,19 +111,19 @@ def _unpaired(
             "The examples are pairs, perhaps of an example and its label, but labels were given "
             "too. Leave the labels out (labels=None), or give only the examples."
         )
-    found = None if one_by_one else _named([each[1] for each in things], names)
-    return [each[0] for each in things], found
+    found = None if one_by_one else _named([each[1] for each in items], names)
+    return [each[0] for each in items], found
 
 
-def _is_sound_and_rate(pair: Any, modality: str | None, is_thing: bool) -> bool:
+def _is_sound_and_rate(pair: Any, modality: str | None, is_item: bool) -> bool:
     """Whether a pair is of samples and their rate, and not of an example and its label.
 
     Args:
         pair: the first example.
         modality: of the examples, if that is known.
-        is_thing: whether examples are to come alone, as their labels were given or none are needed.
+        is_item: whether examples are to come alone, as their labels were given or none are needed.
     """
-    if not isinstance(pair, tuple) or len(pair) != 2 or not is_thing:
+    if not isinstance(pair, tuple) or len(pair) != 2 or not is_item:
         return False
     has_samples = isinstance(pair[0], list) or getattr(pair[0], "ndim", 0) in (1, 2)
     is_rate = isinstance(pair[1], int | float | np.number)
@@ -141,22 +141,22 @@ def _names_of_classes(given: Any) -> Any:
     return own if own is not None or inner is None else _names_of_classes(inner)
 
 
-def _is_record(thing: Any, modality: str | None) -> bool:
+def _is_record(item: Any, modality: str | None) -> bool:
     """Whether an example is a dictionary of it and its label, perhaps."""
     known = modality is None or modality in MODALITIES
-    return known and isinstance(thing, Mapping) and not is_recording(thing)
+    return known and isinstance(item, Mapping) and not is_recording(item)
 
 
 def _of_records(
     records: list[Any], modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     first = records[0]
-    things = _by_usual_names(
+    items = _by_usual_names(
         first, [name for each in _modalities(modality) for name in MODALITIES[each].columns]
     )
     classes = _by_usual_names(first, LABEL_COLUMNS)
-    lacking = "example" if not things else "label"
-    if not things or (not classes and labels is None and not one_by_one):
+    lacking = "example" if not items else "label"
+    if not items or (not classes and labels is None and not one_by_one):
         keys = ", ".join(map(repr, first)) or "no keys"
         raise InputError(
             f"Each example is a {type(first).__name__} with {keys}, and it is not clear which is "
@@ -164,7 +164,7 @@ def _of_records(
             "[each['image'] for each in data]."
         )
     found = None if one_by_one or labels is not None else [each[classes[0]] for each in records]
-    return [_raw(each[things[0]]) for each in records], found
+    return [_raw(each[items[0]]) for each in records], found
 
 
 def _modalities(modality: str | None) -> list[str]:
@@ -206,12 +206,12 @@ def _of_library(
             f"The examples are a {type(table).__name__}, which is streamed; load it without "
             "streaming, or give a list of some of its examples."
         )
-    chosen = _column_of_things(table.features, modality)
+    chosen = _column_of_items(table.features, modality)
     found = None if one_by_one or labels is not None else _labels_of_library(table)
     return [_raw(each) for each in table[chosen]], found
 
 
-def _column_of_things(features: Mapping[str, Any], modality: str | None) -> str:
+def _column_of_items(features: Mapping[str, Any], modality: str | None) -> str:
     of_modality = {MODALITIES[each].feature for each in _modalities(modality)}
     chosen = [name for name, each in features.items() if type(each).__name__ in of_modality]
     if len(chosen) != 1:
@@ -242,11 +242,11 @@ def _labels_of_library(table: Any) -> Any:
     return labels
 
 
-def _raw(thing: Any) -> Any:
+def _raw(item: Any) -> Any:
     """An example as ``Inputs.decode`` takes it; for a file of ``datasets``, its content."""
-    if isinstance(thing, Mapping) and {"bytes", "path"} >= set(thing) and thing:
-        content = thing.get("bytes")
-        return Path(thing["path"]) if content is None and thing.get("path") else content
-    if isinstance(thing, np.str_):
-        return str(thing)
-    return thing
+    if isinstance(item, Mapping) and {"bytes", "path"} >= set(item) and item:
+        content = item.get("bytes")
+        return Path(item["path"]) if content is None and item.get("path") else content
+    if isinstance(item, np.str_):
+        return str(item)
+    return item
