@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 INTENTS = {"banking77": "label", "clinc150": "intent"}
 """Data sets of texts, and the column of their classes."""
@@ -46,3 +47,16 @@ def drawn(labels: NDArray[np.str_], shots: int, seed: int) -> NDArray[np.int64]:
     generator = np.random.default_rng(seed)
     each = [generator.permutation(np.flatnonzero(labels == name)) for name in np.unique(labels)]
     return np.concatenate([indices[:shots] for indices in each])
+
+
+def noisy_pictures(
+    folder: Path, classes: int, each: int, shape: tuple[int, ...], generator: np.random.Generator
+) -> None:
+    """Writes noisy copies of one random picture per class, in one sub-folder per class."""
+    for number in range(classes):
+        (folder / f"class{number:02}").mkdir(parents=True)
+        picture = generator.integers(0, 256, shape)
+        for example in range(each):
+            noisy = (picture + generator.integers(-60, 60, shape)).clip(0, 255)
+            image = Image.fromarray(noisy.astype(np.uint8))
+            image.save(folder / f"class{number:02}" / f"{example}.png")

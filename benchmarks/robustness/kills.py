@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.common.benchmark import Benchmark
+from benchmarks.common.data import noisy_pictures
 from benchmarks.common.machine import machine
 from benchmarks.common.pages import Pages, table
 from benchmarks.common.results import Results
@@ -68,18 +68,6 @@ class Found:
     left: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-
-
-def draw_pictures(folder: Path) -> None:
-    """Noisy pictures in a folder for each class."""
-    generator = np.random.default_rng(0)
-    for number in range(CLASSES):
-        (folder / f"class{number:02}").mkdir(parents=True)
-        picture = generator.integers(0, 256, (SIDE, SIDE, 3))
-        for example in range(EACH):
-            noisy = picture + generator.integers(-60, 60, picture.shape)
-            image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-            image.save(folder / f"class{number:02}" / f"{example}.png")
 
 
 def train(words: list[str], cache: Path, log: Path) -> None:
@@ -218,7 +206,7 @@ def differences(a: Path, b: Path) -> list[str]:
 def killed_runs(runs: int, seed: int, folder: Path) -> Found:
     """Kills and resumes ``runs`` runs."""
     pictures, whole = folder / "pictures", folder / "whole"
-    draw_pictures(pictures)
+    noisy_pictures(pictures, CLASSES, EACH, (SIDE, SIDE, 3), np.random.default_rng(0))
     durations(whole, pictures)  # the first also starts the server of processes
     lasts = durations(folder / "again", pictures)
     if problem := differences(whole / "run", folder / "again" / "run"):

@@ -24,11 +24,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 import quickstudy as qs
 from benchmarks.common.benchmark import Benchmark
-from benchmarks.common.data import minilm
+from benchmarks.common.data import minilm, noisy_pictures
 from benchmarks.common.machine import machine
 from benchmarks.common.measuring import memory_mib
 from benchmarks.common.pages import Pages, table
@@ -92,7 +91,7 @@ def one_round(number: int, parts: dict[str, Any], work: Path) -> None:
     qs.evaluate(load(work / "run"), parts["test"], ways=5, shots=1, episodes=EPISODES)
 
     generator = np.random.default_rng(number)
-    draw_images(work / "images", generator)
+    noisy_pictures(work / "images", CLASSES, EACH, (SIDE, SIDE), generator)
     decoded = qs.load_dataset(
         str(work / "images"), inputs=qs.inputs.ImageInputs(size=28, channels=1)
     )
@@ -125,16 +124,6 @@ def ask(
     again.predict_set(list(examples)[:3], coverage=0.9)
     again.explain(examples[0])
     again.partial_fit([examples[0]], [labels[0]])
-
-
-def draw_images(folder: Path, generator: np.random.Generator) -> None:
-    """Noisy images in a folder for each class."""
-    for label in range(CLASSES):
-        (folder / f"class{label}").mkdir(parents=True)
-        picture = generator.integers(0, 256, (SIDE, SIDE))
-        for example in range(EACH):
-            noisy = (picture + generator.integers(-60, 60, picture.shape)).clip(0, 255)
-            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"class{label}/{example}.png")
 
 
 def tone(label: int, generator: np.random.Generator) -> NDArray[np.float32]:

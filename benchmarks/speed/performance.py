@@ -17,8 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,31 @@ class Measuring:
     quick: bool
 
 
+PLAIN = "plain PyTorch"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    ", bfloat16": {"precision": "bfloat16"},
+    ", a task at a time": {"at_once": 1},
+    ", compiled": {"compiled": True},
+    ", compiled, bfloat16": {"compiled": True, "precision": "bfloat16"},
+}
+"""The ways to run quickstudy, by what follows its name."""
+
+
+def variants(call: str, settings: dict[str, Any], names: Iterable[str]) -> list[Contestant]:
+    """Ways to run quickstudy, checked against plain PyTorch; bfloat16 without a tolerance."""
+    return [
+        Contestant(
+            f"quickstudy{name}",
+            call,
+            settings=settings | VARIANTS[name],
+            check=PLAIN,
+            tolerance=None if "bfloat16" in name else 1e-4,
+        )
+        for name in names
+    ]
+
+
 def maml(how: Measuring) -> Any:
     """Second-order MAML meta-gradients."""
     races = []
@@ -65,35 +90,15 @@ def maml(how: Measuring) -> Any:
     # than the tolerance; smaller steps cost the same time and keep the check meaningful.
     for pooling, inner_steps, rate in (("max", 1, 0.4), ("stride", 1, 0.4), ("max", 5, 0.1)):
         settings = {"pooling": pooling, "inner_steps": inner_steps, "rate": rate}
-        ours, plain = "ours:maml", "plain:maml"
-        bfloat16 = settings | {"precision": "bfloat16"}
-        one, compiled = settings | {"at_once": 1}, settings | {"compiled": True}
+        plain = Contestant(PLAIN, "plain:maml", OURS, settings)
+        name = f"{PLAIN}, freed memory kept"
+        kept = replace(plain, name=name, check=PLAIN, environment=KEEP_MEMORY)
         contestants = [
-            Contestant("quickstudy", ours, OURS, settings, "plain PyTorch"),
-            Contestant("quickstudy, bfloat16", ours, OURS, bfloat16, "plain PyTorch", None),
-            Contestant("quickstudy, a task at a time", ours, OURS, one, "plain PyTorch"),
-            Contestant("quickstudy, compiled", ours, OURS, compiled, "plain PyTorch"),
-            Contestant(
-                "quickstudy, compiled, bfloat16",
-                ours,
-                OURS,
-                compiled | bfloat16,
-                "plain PyTorch",
-                None,
-            ),
-            Contestant("plain PyTorch", plain, OURS, settings),
-            Contestant(
-                "plain PyTorch, freed memory kept",
-                plain,
-                OURS,
-                settings,
-                "plain PyTorch",
-                environment=KEEP_MEMORY,
-            ),
-            Contestant("higher", "differentiable:maml_higher", PEERS, settings, "plain PyTorch"),
-            Contestant(
-                "TorchOpt", "differentiable:maml_torchopt", PEERS, settings, "plain PyTorch"
-            ),
+            *variants("ours:maml", settings, VARIANTS),
+            plain,
+            kept,
+            Contestant("higher", "differentiable:maml_higher", PEERS, settings, PLAIN),
+            Contestant("TorchOpt", "differentiable:maml_torchopt", PEERS, settings, PLAIN),
         ]
         halving = {"max": "max-pooling", "stride": "strides"}[pooling]
         steps = f"{inner_steps} inner step{'s' if inner_steps > 1 else ''} of {rate}"
@@ -130,23 +135,13 @@ def memory(how: Measuring) -> Any:
 def prototypes(how: Measuring) -> Any:
     """A training step of a prototypical network: 60-way 1-shot, 5 queries."""
     settings = {"ways": 60}
-    ours, plain = "ours:prototypes", "plain:prototypes"
-    bfloat16, apart = settings | {"precision": "bfloat16"}, settings | {"apart": True}
-    compiled = settings | {"compiled": True}
+    as_easyfsl = f"{PLAIN}, as easyfsl computes"
     contestants = [
-        Contestant("quickstudy", ours, OURS, settings, "plain PyTorch"),
-        Contestant("quickstudy, bfloat16", ours, OURS, bfloat16, "plain PyTorch", None),
-        Contestant("quickstudy, compiled", ours, OURS, compiled, "plain PyTorch"),
+        *variants("ours:prototypes", settings, ("", ", bfloat16", ", compiled")),
         Contestant("its convolutions alone", "ours:convolutions"),
-        Contestant("plain PyTorch", plain, OURS, settings),
-        Contestant("plain PyTorch, as easyfsl computes", plain, OURS, apart),
-        Contestant(
-            "easyfsl",
-            "easyfsl_library:prototypes",
-            PEERS,
-            settings,
-            "plain PyTorch, as easyfsl computes",
-        ),
+        Contestant(PLAIN, "plain:prototypes", OURS, settings),
+        Contestant(as_easyfsl, "plain:prototypes", OURS, settings | {"apart": True}),
+        Contestant("easyfsl", "easyfsl_library:prototypes", PEERS, settings, as_easyfsl),
     ]
     return race(contestants, problems.prototypes(ways=60), how.rounds * 2, how.threads)
 
