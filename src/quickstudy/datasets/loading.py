@@ -117,6 +117,17 @@ def load_dataset(
         FileNotFoundError: there is nothing of this name, or the hub cannot be reached.
         ValueError: the data or their ``class_splits.json`` cannot be made sense of.
         UnreadableError: an example cannot be decoded (a ValueError too).
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quickstudy import load_dataset
+        >>> folder = Path(tempfile.mkdtemp()) / "requests"
+        >>> for name, text in (("card", "where is my card"), ("rate", "what is a euro worth")):
+        ...     (folder / name).mkdir(parents=True)
+        ...     _ = (folder / name / "1.txt").write_text(text)
+        >>> load_dataset(folder)
+        ClassDataset(requests: 2 classes, 1 examples each, 64)
     """
     if unreadable not in ("refuse", "skip"):
         raise InputError(f'unreadable is {unreadable!r}; it must be "refuse" or "skip".')

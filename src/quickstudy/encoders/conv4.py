@@ -42,6 +42,13 @@ class Conv4(Encoder):
         blocks: how many blocks.
         joined_blocks: of how many blocks, counted from the last, a vector holds the outputs; 2 in
             Bertinetto et al. 2019.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy.encoders import Conv4
+        >>> encoder = Conv4((3, 32, 32), channels=8)
+        >>> encoder(torch.zeros(5, 3, 32, 32)).shape
+        torch.Size([5, 32])
     """
 
     def __init__(

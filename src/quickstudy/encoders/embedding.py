@@ -1,4 +1,4 @@
-"""From raw items to features, by way of the cache."""
+"""Raw items to features, through the cache."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def embed(
     batch_size: int = 32,
     embedded: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """The features of raw items, of which only a bounded part is decoded at any time.
+    """The features of raw items; only a bounded number of them is decoded at any time.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
         inputs: decodes and prepares what the encoder reads.
         raws: n items that ``inputs.decode`` takes.
-        cache: of this encoder with these inputs; what it holds is not computed.
-        batch_size: inputs encoded at once.
-        embedded: is told (how many have features so far, n).
+        cache: the cache of this encoder with these inputs; features in it are not computed again.
+        batch_size: number of inputs that are encoded at once.
+        embedded: called with (number of items that have features so far, n).
 
     Returns:
         Float32 ``[n, D]`` on the CPU, in the order of ``raws``.

@@ -1,4 +1,4 @@
-"""What strategies may ask of an encoder."""
+"""The contract between strategies and encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features on disk, so that a slow encoder sees nothing twice."""
+"""Features on disk, so that a slow encoder encodes each input once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 
 MOST_BYTES = 2 * 2**30
-"""What the cache holds by default."""
+"""Default limit of the cache file in bytes."""
 
 FILE = "features-2.sqlite"
-"""The number is the format's: another one is another file."""
+"""The name holds the version of the format, so each version has a file of its own."""
 
 _TABLE = """CREATE TABLE IF NOT EXISTS features
     (key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL, checksum INTEGER NOT NULL)"""
@@ -112,7 +112,7 @@ class FeatureCache:
         return digest.digest()
 
     def _run(self, action: Callable[[sqlite3.Connection], None]) -> None:
-        """One transaction; whatever is wrong with the file costs the keeping only."""
+        """Runs one transaction; a fault of the file only means that nothing is kept."""
         if not self.usable:
             return
         try:

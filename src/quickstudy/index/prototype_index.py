@@ -54,6 +54,14 @@ class PrototypeIndex:
             weigh the prototypes when examples are added.
         block_bytes: bounds the memory that a call takes beyond the index, its arguments and its
             result (made in float64); one query and one prototype at a time is the least it can do.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy.index import PrototypeIndex
+        >>> index = PrototypeIndex(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        >>> found = index.nearest(torch.tensor([[3.0, 3.0]]), k=2)
+        >>> found.classes
+        tensor([[1, 0]])
     """
 
     def __init__(

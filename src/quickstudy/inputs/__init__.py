@@ -1,4 +1,4 @@
-"""Raw items (image files, arrays, ...) to tensors: the same in training and in use."""
+"""Raw items (image files, arrays, texts, sounds) to tensors: the same in training and in use."""
 
 import lazy_loader
 

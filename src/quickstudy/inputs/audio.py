@@ -61,11 +61,20 @@ class AudioInputs:
     the loudest part of a longer sound whose centre is silent (no louder than -60 dB).
 
     Args:
-        rate: samples a second.
-        seconds: kept of a sound.
+        rate: samples per second.
+        seconds: length of the window that is kept.
 
     Raises:
         ValueError: when a setting makes no sense.
+
+    Example:
+        >>> import numpy as np
+        >>> from quickstudy.inputs import AudioInputs
+        >>> inputs = AudioInputs(rate=8000, seconds=0.5)
+        >>> tone = np.sin(np.arange(4000) / 5)
+        >>> stored = inputs.decode((tone, 8000))
+        >>> stored.shape, stored.dtype
+        (torch.Size([4000]), torch.int16)
     """
 
     modality: ClassVar[str] = "audio"

@@ -1,4 +1,4 @@
-"""Vectors of numbers that an encoder made, or somebody else."""
+"""Vectors of numbers, such as the output of an encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quickstudy.inputs.unreadable import UnreadableError
 
 @dataclass(frozen=True)
 class FeatureInputs:
-    """Vectors of numbers, which a network reads as they are.
+    """Vectors of numbers, which a network reads unchanged.
 
     Args:
         size: D, the length of a vector.
@@ -31,8 +31,8 @@ class FeatureInputs:
             vector = torch.as_tensor(raw, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnreadableError(
-                f"A vector of {self.size} numbers was expected, not a {type(raw).__name__} that is "
-                "none."
+                f"A vector of {self.size} numbers was expected, not a {type(raw).__name__} that "
+                "holds none."
             ) from error
         if vector.shape != (self.size,):
             raise UnreadableError(

@@ -28,16 +28,16 @@ FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO"),
     *("PNG", "PPM", "TGA", "TIFF", "WEBP"),
 )
-"""As Pillow calls them. It knows more; some of those start other programs (EPS) or are hardly ever
-read, and so hardly tested."""
+"""Pillow's names of the formats that are read. Its others start programs (EPS) or are so rare that
+they are hardly tested."""
 
 _ORIENTATION = 0x0112  # in EXIF
 
 MOST_PIXELS = 100_000_000
-"""Of an image, as far as it is decoded: of large JPEG files a smaller version may be."""
+"""Most pixels that are decoded; a large JPEG file may be decoded at a smaller scale."""
 
 LARGEST_SIZE = 10_000
-"""Of images as they are stored, whose sides are equal."""
+"""Largest side of a stored image in pixels; stored images are square."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,16 @@ class ImageInputs:
 
     Raises:
         ValueError: when a setting makes no sense.
+
+    Example:
+        >>> from PIL import Image
+        >>> from quickstudy.inputs import ImageInputs
+        >>> inputs = ImageInputs(size=2, channels=1, invert=True)
+        >>> stored = inputs.decode(Image.new("RGB", (30, 20), "white"))
+        >>> stored.shape, stored.dtype
+        (torch.Size([1, 2, 2]), torch.uint8)
+        >>> inputs.prepare(stored[None]).unique()
+        tensor([0.])
     """
 
     modality: ClassVar[str] = "image"

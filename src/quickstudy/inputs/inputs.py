@@ -12,7 +12,7 @@ from quickstudy.errors import InputError
 
 @runtime_checkable
 class Inputs(Protocol):
-    """How a raw item becomes a tensor that is stored, and that one what a network reads."""
+    """Turns a raw item into a stored tensor, and stored tensors into a network's input."""
 
     modality: ClassVar[str]
     """"image", "text" and so on: data of one modality can replace other data of that modality."""
@@ -22,7 +22,7 @@ class Inputs(Protocol):
         ...
 
     def prepare(self, stored: Tensor) -> Tensor:
-        """What a network reads, from stored tensors ``[B, *shape]``."""
+        """The network's input, from stored tensors ``[B, *shape]``."""
         ...
 
     def to_dict(self) -> dict[str, Any]:

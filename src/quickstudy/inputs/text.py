@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PADDING = 0
-"""The number that fills a row behind its text. Subwords count from 1."""
+"""The number that fills the rest of a row after its text. Subwords count from 1."""
 
 BYTES = 256
 """Every string is a row of these, so no text lacks a subword."""
@@ -46,10 +46,18 @@ class TextInputs:
     Args:
         tokenizer: the JSON in which the library `tokenizers` writes one (``Tokenizer.to_str``);
             :meth:`learned` makes it from texts. Padding and truncation in it are ignored.
-        length: subwords that are read of a text.
+        length: number of subwords that are read from a text.
 
     Raises:
         ValueError: when ``tokenizer`` is no tokenizer, or ``length`` is not from 1 to 2**20.
+
+    Example:
+        >>> from quickstudy.inputs import TextInputs
+        >>> inputs = TextInputs.learned(["where is my card", "where is it"], length=4)
+        >>> inputs.decode("where is my").shape
+        torch.Size([4])
+        >>> bool((inputs.decode("WHERE  is") == inputs.decode("where is")).all())
+        True
     """
 
     modality: ClassVar[str] = "text"
@@ -84,7 +92,7 @@ class TextInputs:
         Args:
             texts: strings or UTF-8; read once and not kept. Blank ones are passed over.
             vocabulary: how many numbers there are at most, padding among them; at least 257.
-            length: subwords that are read of a text.
+            length: number of subwords that are read from a text.
             lowercase: read all letters as small ones.
 
         Raises:

@@ -54,7 +54,7 @@ def appearing_when_complete(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def explaining_full_disks(folder: Path) -> Iterator[None]:
-    """Says of a full disk what can be done about it."""
+    """Adds to the error of a full disk what can be done about it."""
     try:
         yield
     except OSError as error:

@@ -21,7 +21,7 @@ from quickstudy.inputs.modalities import decoded
 from quickstudy.inputs.remarks import Remarks, collecting_remarks
 
 Unreadable = Literal["refuse", "skip"]
-"""What to do about an example that cannot be decoded."""
+"""How to treat an example that cannot be decoded."""
 
 ClassSplits = Mapping[str, Mapping[str, Sequence[str]]]
 """Class splits by name, each ``{split: class names}``: ``{"vinyals": {"train": [...]}}``."""
@@ -139,15 +139,15 @@ def _batches(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]
 
 @contextmanager
 def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Says on stderr that examples are being decoded: a bar on a terminal, else one line.
+    """Shows on stderr that examples are being decoded: a bar on a terminal, otherwise one line.
 
     Args:
-        name: of the data.
-        total: how many examples there are.
-        done: how many of them were decoded before.
+        name: name of the data.
+        total: number of examples.
+        done: number of examples that were decoded before.
 
     Yields:
-        A function that is told how many more examples are done.
+        A function to call with the number of further examples that are done.
     """
     if sys.stderr.isatty():
         from rich.console import Console

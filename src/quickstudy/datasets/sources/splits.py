@@ -12,7 +12,7 @@ from quickstudy.datasets.decoded.decoding import ClassSplits
 from quickstudy.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-"""In the order in which splits are listed."""
+"""The splits, in the order in which they are listed."""
 
 _NAMES: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "trn", "trainset", "metatrain"), "train"),
@@ -21,7 +21,7 @@ _NAMES: Mapping[str, str] = {
     **dict.fromkeys(("test", "testing", "tst", "testset", "metatest"), "test"),
     **dict.fromkeys(("eval", "evaluation", "evalset", "holdout"), "test"),
 }
-"""As on the Hugging Face hub: dev is validation, eval is test."""
+"""Synonyms as on the Hugging Face hub: dev is validation, eval is test."""
 
 _FILLERS = frozenset(
     (
