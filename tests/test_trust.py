@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,15 +11,16 @@ import yaml
 
 import quickstudy as qs
 from quickstudy.cli.main import main
-from quickstudy.cli.options import training_parser
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage import COMMANDS
 from quickstudy.datasets.sources.class_splits import read_class_splits
 from quickstudy.inputs import inputs_from_dict
 from quickstudy.runs import Checkpoint, load
 from quickstudy.saving import tensor_file, trust
 from quickstudy.saving.description import describe
 from quickstudy.saving.rebuilding import build_to_fit
-from quickstudy.saving.trust import check_config, check_trusted, is_trusted, trusting_what_is_typed
+from quickstudy.saving.trust import check_config, check_trusted, is_trusted, trusting
 
 MODULE = """
 from pathlib import Path
@@ -106,6 +108,7 @@ def test_on_the_command_line_the_option_is_enough(somebodys, checkpoint, capsys)
         },
         {"strategy": {"class_path": "FEAT", "init_args": {"x": [{"class_path": "somebodys.Own"}]}}},
         {"augmentation": {"class_path": "somebodys.Own"}},
+        {"optimizer": "somebodys.Own"},
         {"trust": ["somebodys.Own"], "strategy": "somebodys.Own"},
         # Of a string in the place of a class the parser reads the YAML in it.
         {"strategy": '{"class_path": "somebodys.Own"}'},
@@ -148,14 +151,14 @@ def test_a_configuration_may_not_lead_to_another_one(somebodys, capsys):
 def test_what_was_typed_before_the_configuration_is_trusted_in_it(somebodys, monkeypatch):
     monkeypatch.syspath_prepend(somebodys.parent)
     (somebodys.parent / "a.yaml").write_text("strategy: somebodys.Own\n")
-    words = ["train", "--config", "a.yaml", "--trust", "somebodys.Own"]
-    with trusting_what_is_typed(words):
-        options = parse(training_parser("train", ""), words[1:])
+    given = read(COMMANDS["train"], ["--config", "a.yaml", "--trust", "somebodys.Own"])
+    with trusting(given.naming_classes()):
+        options = parsed(given)
     assert options.strategy.class_path == "somebodys.Own"
 
 
 def test_the_configurations_of_the_repository_pass():
-    for path in sorted((trust.Path(__file__).parents[1] / "configs").glob("*/*.yaml")):
+    for path in sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml")):
         check_config(path.name, yaml.safe_load(path.read_text()))
 
 
@@ -171,7 +174,8 @@ def test_the_configurations_of_the_repository_pass():
     ],
 )
 def test_only_options_that_name_classes_are_trusted(words, expected):
-    assert trust._typed(words) == expected
+    given = read(COMMANDS[words[0]], words[1:])
+    assert sorted(trust.import_paths(given.naming_classes())) == expected
 
 
 def test_names_that_look_like_the_packages_own():
@@ -180,7 +184,7 @@ def test_names_that_look_like_the_packages_own():
     for other in (
         "quickstudyx.Conv4",
         "quickstudy.cli.main.main",
-        "quickstudy.saving.trust.Path",
+        "quickstudy.saving.trust.Any",
         "os.A",
     ):
         assert not is_trusted(other)

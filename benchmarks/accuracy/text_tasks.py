@@ -28,8 +28,10 @@ from benchmarks.common.intervals import mean_of
 from benchmarks.common.pages import Pages, table
 from benchmarks.common.results import ROOT, Results
 from benchmarks.common.training import EPISODES, digest
-from quickstudy.cli.options import build_strategy, build_trainer, training_parser
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.options import build_strategy, build_trainer
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.encoders.embedding import embed_stored
@@ -90,7 +92,7 @@ def subwords(name: str, split: str) -> Splits:
 
 def trained_here(config: Path, splits: Splits) -> Strategy:
     """Meta-trains what a config describes on one split."""
-    options = parse(training_parser("train", ""), ["--config", str(config)])
+    options = parsed(read(TRAIN, ["--config", str(config)]))
     train = splits["train"]
     torch.manual_seed(options.seed)  # as the command line does, for φ's first values
     strategy = build_strategy(options, train.shape, options.ways, train.classes, train.inputs)

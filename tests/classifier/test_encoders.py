@@ -174,12 +174,14 @@ def test_a_folder_of_images_is_read_and_learned_from(folders, tmp_path):
 
 @needs_transformers
 def test_the_command_line_makes_a_pretrained_encoder(folders):
-    from quickstudy.cli.options import build_strategy, training_parser
-    from quickstudy.cli.parsing import parse
+    from quickstudy.cli.options import build_strategy
+    from quickstudy.cli.parsing import parsed
+    from quickstudy.cli.reading import read
+    from quickstudy.cli.usage.training import TRAIN
 
     words = ["--encoder", "PretrainedTextEncoder", "--encoder.name", str(folders["bert"])]
     words += ["--encoder.pooling", "max"]
-    options = parse(training_parser("train", ""), words)
+    options = parsed(read(TRAIN, words))
     strategy = build_strategy(options, (16,), ways=2, classes=4)
     assert isinstance(strategy.encoder, qs.encoders.PretrainedTextEncoder)
     assert strategy.encoder.pooling == "max"

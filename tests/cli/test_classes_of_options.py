@@ -6,16 +6,17 @@ import pytest
 import yaml
 
 import quickstudy.strategies
-from quickstudy.cli.options import DERIVED_FOR_STRATEGY, plain, training_parser
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.classes import DERIVED
+from quickstudy.cli.parsing import parsed, plain
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.strategies.catalogue import strategies
 
 NAMES = [entry.name for entry in strategies()]
-PARSER = training_parser("train", "")
 
 
 def arguments_of(*words, config=None):
-    chosen = plain(parse(PARSER, [str(word) for word in words], config).strategy)
+    chosen = plain(parsed(read(TRAIN, [str(word) for word in words]), config).strategy)
     return chosen["class_path"].rpartition(".")[2], chosen.get("init_args", {})
 
 
@@ -27,7 +28,7 @@ def test_a_strategy_has_its_own_defaults(name):
     assert {key: own[key] for key in found if isinstance(own[key], int | float | str)} == {
         key: value for key, value in found.items() if isinstance(own[key], int | float | str)
     }
-    assert found.keys() <= own.keys() - DERIVED_FOR_STRATEGY
+    assert found.keys() <= own.keys() - DERIVED["strategy"]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_an_argument_of_the_class_in_a_file_is_not_one_of_the_class_that_is_type
         name, arguments = arguments_of(*words, "--strategy", "PrototypicalNetwork")
         assert name == "PrototypicalNetwork"
         assert arguments["scale"] == 1.0
-        assert parse(PARSER, [*map(str, words), "--strategy=R2D2"]).ways == 7
+        assert parsed(read(TRAIN, [*map(str, words), "--strategy=R2D2"])).ways == 7
     described = '{"class_path": "PrototypicalNetwork", "init_args": {"scale": 3}}'
     assert arguments_of("--config", config, f"--strategy={described}")[1]["scale"] == 3.0
     of_a_run = {"strategy": {"class_path": "MetaBaseline", "init_args": {"scale": 4.0}}}

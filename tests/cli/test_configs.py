@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 import quickstudy.strategies as package
-from quickstudy.cli.options import build_strategy, build_trainer, training_parser
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.options import build_strategy, build_trainer
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.runs import load
 from quickstudy.strategies.catalogue import strategies
 
@@ -19,7 +21,7 @@ OF_IMAGES = [entry for entry in strategies() if getattr(package, entry.name).kin
 
 
 def options_of(config):
-    return parse(training_parser("train", ""), ["--config", str(config)])
+    return parsed(read(TRAIN, ["--config", str(config)]))
 
 
 @pytest.mark.parametrize("config", EVERY, ids=lambda path: f"{path.parent.name}/{path.stem}")

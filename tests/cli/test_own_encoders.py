@@ -170,8 +170,8 @@ def test_paths_in_the_place_of_a_class_are_told_apart(quickstudy, mine, tmp_path
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
     (tmp_path / "a.qs").write_bytes(b"\x80\xff" * 9)
     for option, value, said in (
-        ("encoder", "run", "--start_from run"),
-        ("strategy", "run", "--start_from run"),
+        ("encoder", "run", "--start-from run"),
+        ("strategy", "run", "--start-from run"),
         ("encoder", "folder", "a folder; the name of a class"),
         ("encoder", "weights.pt", "load_state_dict(torch.load("),
         ("encoder", "a.qs", "the name of a class"),

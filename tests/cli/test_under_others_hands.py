@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 from quickstudy import FewShotClassifier
-from quickstudy.cli.main import with_underscores
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage import COMMANDS
 from quickstudy.encoders import Conv4
 from quickstudy.inputs import ImageInputs
+from quickstudy.messages import UsageError
 
 FULL = Path("/dev/full")
 
@@ -177,13 +179,16 @@ def test_failures_exit_with_1(quickstudy, words):
 
 def test_options_may_be_written_with_dashes(quickstudy):
     words = [
-        "train", "--query-balance", "--strategy.inner-steps=2-3", "--where.speaker-id", "a-b",
-        "-o", "my-file", "--out=my-run", "--", "--a-b",
+        "--query-balance", "dirichlet", "--where.speaker-id", "a-b", "--json=my-file", "my-run",
+        "--", "--a-b",
     ]  # fmt: skip
-    assert with_underscores(words) == [
-        "train", "--query_balance", "--strategy.inner_steps=2-3", "--where.speaker-id", "a-b",
-        "-o", "my-file", "--out=my-run", "--", "--a-b",
-    ]  # fmt: skip
+    with pytest.raises(UsageError, match="'--a-b' is one word too many"):
+        read(COMMANDS["evaluate"], words)
+    given = read(COMMANDS["evaluate"], words[:-1])
+    assert given.arguments == ("my-run",)
+    assert dict(given.options) == {
+        "query_balance": "dirichlet", "where.speaker-id": "a-b", "json": "my-file",
+    }  # fmt: skip
     written = [
         quickstudy("train", "--strategy", "MAML", f"--strategy.inner{_}steps", "3",
                    f"--learning{_}rate=0.5", f"--print{_}config")

@@ -20,8 +20,10 @@ import yaml
 
 from quickstudy.classifier import FewShotClassifier, load_model
 from quickstudy.classifier.file import FORMAT as CLASSIFIER
-from quickstudy.cli.options import build_strategy, training_parser
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.options import build_strategy
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.datasets import load_dataset
 from quickstudy.datasets.decoded.decoding import read_text_file
 from quickstudy.datasets.sources.class_splits import check_class_splits, read_class_splits
@@ -215,7 +217,7 @@ def _damaged_config(random: Random, content: bytes) -> bytes:
 
 def _read_config(path: Path) -> object:
     try:
-        return parse(training_parser("train", ""), ["--config", str(path)])
+        return parsed(read(TRAIN, ["--config", str(path)]))
     finally:
         if sys.modules.pop(NOBODYS, None):
             raise Found("a module that nobody trusts was imported")
@@ -225,9 +227,8 @@ def _classifiers(folder: Path) -> None:
     features = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     FewShotClassifier().fit(features, ["a", "b", "c"] * 4).save(folder / "a.qs")
     pictures = np.random.default_rng(0).integers(0, 256, (8, 6, 6), dtype=np.uint8)
-    parser = training_parser("train", "")
     words = ["--strategy", "PrototypicalNetwork", "--encoder", "MLP", "--encoder.hidden", "[4]"]
-    strategy = build_strategy(parse(parser, words), (1, 6, 6), 2, 2)
+    strategy = build_strategy(parsed(read(TRAIN, words)), (1, 6, 6), 2, 2)
     inputs = ImageInputs(size=6, channels=1)
     own = FewShotClassifier(strategy=strategy, inputs=inputs)
     own.fit(pictures, [0, 1] * 4).save(folder / "b.qs")

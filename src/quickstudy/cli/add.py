@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,17 @@ from quickstudy.classifier.collecting import new_inputs
 from quickstudy.classifier.file import load_model, save_model
 from quickstudy.classifier.labels import as_typed
 from quickstudy.cli.output import lines_of_input, say
-from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
+from quickstudy.cli.parsing import parsed
 from quickstudy.cli.predict import modality
+from quickstudy.cli.reading import Given
 from quickstudy.errors import MissingFileError
 from quickstudy.saving.file_lock import changing
 from quickstudy.saving.files import check_writable
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Adds examples and writes the file anew; returns the exit code."""
-    parser = new_parser(
-        "add",
-        "Add examples of one class, known or new, to a classifier. Nothing is trained; the file is "
-        "written anew in one piece.",
-    )
-    parser.add_argument("file", type=str, help="the classifier's file")
-    parser.add_argument("label", type=str, help="the class")
-    parser.add_argument(
-        "inputs",
-        type=str,
-        nargs="+",
-        help="files and folders; texts themselves; - for one text (or path) a line on stdin",
-    )
-    add_unreadable(parser)
-    add_trust(parser)
-    options = parse(parser, words)
+    options = parsed(given)
 
     path = Path(options.file)
     if not path.exists():

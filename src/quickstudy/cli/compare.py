@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from quickstudy.cli.options import (
     choose_part,
     load_split,
     same_place,
-    training_parser,
 )
 from quickstudy.cli.output import complain, say, show
-from quickstudy.cli.parsing import parse
-from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
+from quickstudy.cli.running import alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
@@ -41,50 +41,29 @@ from quickstudy.sweeps.executors import Executor
 
 DEFAULT_TEST_SHOTS = (1, 5)
 UNLIMITED_STEPS = 10**9
-DESCRIPTION = (
-    "Train and evaluate several strategies under one budget (--steps or --max_minutes) and on the "
-    "same test tasks. Each contender is a strategy's name, a YAML file of training options "
-    "(overridden by options given here) or a finished run, which is only evaluated. A comparison "
-    "that was stopped continues when you start it again."
-)
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Compares; returns the exit code."""
-    contenders, rest = _contenders(list(words))
-    base = training_parser("compare NAME_OR_YAML_OR_RUN ...", DESCRIPTION)
-    base.add_argument("--out", type=str, default="runs/compare", help="for runs, table and picture")
-    base.add_argument("--part", type=str, default="test", help="the part of the split to test on")
-    base.add_argument("--test_ways", type=int | None, help="by default as in training, at most 5")
-    base.add_argument(
-        "--test_shots",
-        type=list[int] | None,
-        help="by default [1,5], or 1 if a class has too few examples",
-    )
-    base.add_argument(
-        "--test_queries",
-        type=int | None,
-        help=("by default 15, or fewer if a class has too few examples"),
-    )
-    base.add_argument("--episodes", type=int, default=1000)
-    add_running_options(base)
+    contenders = list(given.arguments)
     if not contenders:
-        parse(base, rest)  # --help and --print_config end here
+        parsed(given)  # --print-config ends here
         raise UsageError(
-            "Name the strategies or runs to compare, before the options: "
-            "quickstudy compare PrototypicalNetwork MAML --max_minutes 2."
+            "Name the strategies or runs to compare: "
+            "quickstudy compare PrototypicalNetwork MAML --max-minutes 2."
         )
     names = _names(contenders)
-    if "--max_minutes" in rest and "--steps" not in rest:
-        rest = [*rest, "--steps", str(UNLIMITED_STEPS)]  # the time is the budget then
+    if given.value("max_minutes") and not given.value("steps"):
+        given = given.changed(steps=UNLIMITED_STEPS)  # the time is the budget then
     runs = {
         name: load(contender)
         for name, contender in zip(names, contenders, strict=True)
         if _is_run(contender)
     }
-    data = _data_of(runs, parse(base, rest).data if _names_data(rest) else None)
+    names_data = given.value("data") or given.value("config")
+    data = _data_of(runs, parsed(given).data if names_data else None)
     options = {
-        name: parse(base, [*_as_options(contender), *rest], data)
+        name: parsed(given.changed(*_as_options(contender)), data)
         for name, contender in zip(names, contenders, strict=True)
     }
     for name, own in options.items():
@@ -167,22 +146,12 @@ def train_and_test(contestant: Contestant) -> Measured:
     return Measured(reports, trained.progress, trained.history)
 
 
-def _contenders(words: list[str]) -> tuple[list[str], list[str]]:
-    """The leading words that are no options, and the rest."""
-    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return words[:first], words[first:]
-
-
 def _is_run(contender: str) -> bool:
     return Path(contender).exists() and not contender.endswith((".yaml", ".yml"))
 
 
 def _most(ways: Count) -> int:
     return ways if isinstance(ways, int) else ways[1]
-
-
-def _names_data(words: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] in ("--data", "--config") for word in words)
 
 
 def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None:
@@ -213,14 +182,14 @@ def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None
     return first
 
 
-def _as_options(contender: str) -> list[str]:
+def _as_options(contender: str) -> list[tuple[str, str]]:
     if _is_run(contender):
         return []
     if contender.endswith((".yaml", ".yml")):
         if not Path(contender).is_file():
             raise MissingFileError(f"There is no configuration file {contender}.")
-        return ["--config", contender]
-    return ["--strategy", contender]
+        return [("config", contender)]
+    return [("strategy", contender)]
 
 
 def _names(contenders: list[str]) -> list[str]:

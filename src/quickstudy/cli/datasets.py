@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.cli.tables import hint, show_facts, show_table
 from quickstudy.datasets import available_datasets
 from quickstudy.datasets.sources.catalogue import ALIASES, Availability, Benchmark
@@ -18,18 +19,9 @@ _LICENCE = re.compile(r"^licen[cs]e\b[: ]*(.+?)(?:\.\s|\.?$)", re.IGNORECASE | r
 _LONGEST_README_BYTES = 2**20
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Lists the data sets, or shows one of them; returns the exit code."""
-    parser = new_parser(
-        "datasets",
-        "List the data sets that are known by name, or show the details of one. Besides them, "
-        "--data takes a folder of images, texts or sounds (one sub-folder per class), a table "
-        "with a column of inputs and one of labels, a folder laid out like a repository of the "
-        "Hugging Face hub, and the name of such a repository.",
-    )
-    parser.add_argument("name", type=str | None, nargs="?", help="data set to show in detail")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parse(parser, words)
+    options = parsed(given)
     found = {entry.benchmark.name: entry for entry in available_datasets()}
     if options.name is not None:
         name = ALIASES.get(options.name, (options.name, ""))[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from quickstudy.cli.output import say, show
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
@@ -26,19 +26,9 @@ from quickstudy.training import Trainer
 PROTOCOLS = ((5, 1), (5, 5), (20, 1))  # ways, shots
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Runs the demo; returns the exit code."""
-    parser = new_parser(
-        "demo",
-        "Meta-train a prototypical network on letters of some scripts, then let it "
-        "learn letters of scripts it never saw from one or five examples each, beside an untrained "
-        "network and nearest neighbour on pixels. Nothing is downloaded.",
-    )
-    parser.add_argument("--out", type=str, default="demo", help="for the run, table and picture")
-    parser.add_argument("--steps", type=int, default=600, help="training steps")
-    parser.add_argument("--max_minutes", type=float, default=1.25, help="training ends by then")
-    parser.add_argument("--episodes", type=int, default=200, help="test tasks of each kind")
-    options = parse(parser, words)
+    options = parsed(given)
     checked_episodes(options.episodes)
     out = Path(options.out)
     check_folder_writable(out)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from quickstudy.cli.options import (
     WHICH_DATA,
-    add_data_options,
     check_counts,
     choose_part,
     load_split,
@@ -18,11 +15,11 @@ from quickstudy.cli.options import (
     same_place,
 )
 from quickstudy.cli.output import say, show
-from quickstudy.cli.parsing import add_trust, new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.ranks import check_started, rank
 from quickstudy.episodes.defaults import DEFAULT_SHOTS, DEFAULT_WAYS
-from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.protocol import Protocol
 from quickstudy.messages import UsageError
@@ -30,50 +27,9 @@ from quickstudy.runs import load
 from quickstudy.saving.files import check_writable
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Evaluates; returns the exit code."""
-    parser = new_parser(
-        "evaluate",
-        "Measure a trained run on tasks of classes that it never saw: accuracy with "
-        "its 95 % confidence interval, likelihood, calibration, time.",
-    )
-    parser.add_argument("run", type=str, help="a run directory or a checkpoint file")
-    add_data_options(parser, data=None, split_seed=None)
-    parser.add_argument(
-        "--part", type=str, default="test", help='of the split, e.g. "test", or "all"'
-    )
-    parser.add_argument(
-        "--ways",
-        type=int | tuple[int, int] | None,
-        help=(
-            "classes per task, or a range such as [5,20]; by default as in training, but at most 5 "
-            "and at most as many as there are"
-        ),
-    )
-    parser.add_argument("--shots", type=int | tuple[int, int] | None, help="as trained by default")
-    parser.add_argument(
-        "--queries",
-        type=int | None,
-        help="query examples per class; by default 15, or fewer if a class has too few examples",
-    )
-    parser.add_argument(
-        "--query_balance",
-        type=QueryBalance,
-        default="balanced",
-        help="balanced, or dirichlet: as many queries a task, unequally many a class (α = 2)",
-    )
-    parser.add_argument("--episodes", type=int, default=1000, help="tasks")
-    parser.add_argument("--seed", type=int, default=0, help="of the tasks")
-    parser.add_argument(
-        "--checkpoint", type=Literal["best", "last"], default="best", help="best or last"
-    )
-    parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
-    parser.add_argument("--devices", type=int, default=1, help="processes that share the tasks")
-    parser.add_argument("--nodes", type=int, default=1, help="machines; start it with torchrun")
-    add_trust(parser)
-    parser.add_argument("--json", type=str | None, help="also write the report to this file")
-    options = parse(parser, words)
-
+    options = parsed(given)
     check_counts(options, episodes=2, ways=1, shots=1, queries=1)
     if options.json and rank() == 0:
         check_writable(Path(options.json))

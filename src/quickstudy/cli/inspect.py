@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,14 @@ from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
 from quickstudy.cli.output import say
-from quickstudy.cli.parsing import add_trust, new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.cli.tables import as_text, note, show_table
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Prints, and draws if asked; returns the exit code."""
-    parser = new_parser(
-        "inspect",
-        "Show a classifier's classes, encoder, strategy and calibration; with --examples, its "
-        "examples with the numbers that remove and relabel take.",
-    )
-    parser.add_argument("file", type=str, help="the classifier's file, or owner/name on the hub")
-    parser.add_argument(
-        "--examples", action="store_true", help="list the examples and their numbers"
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--plot", type=str | None, help="draw the examples' features to this file")
-    add_trust(parser)
-    options = parse(parser, words)
+    options = parsed(given)
 
     model = load_model(downloaded(options.file))
     if options.plot:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import select
 import sys
 import warnings
@@ -18,22 +17,13 @@ from quickstudy.cli.output import (
     make_streams_forgiving,
     output_failed,
 )
+from quickstudy.cli.reading import read
+from quickstudy.cli.usage import COMMANDS
 from quickstudy.messages import UsageError, did_you_mean, reason
-from quickstudy.saving.trust import trusting_what_is_typed
+from quickstudy.saving.trust import trusting
 
-COMMANDS = {
-    "demo": "learn to learn letters, and show it on scripts never seen (a few minutes)",
-    "learn": "learn classes from a handful of examples of your own, into one file",
-    "predict": "say what new images, texts or sounds are",
-    "inspect": "show what a classifier's file holds",
-    "add": "add examples or a class to a classifier's file",
-    "train": "meta-train a strategy over many tasks",
-    "evaluate": "measure a trained run on classes it never saw",
-    "compare": "train and evaluate several strategies under one budget",
-    "sweep": "try many values of a run's parameters, and keep the best",
-    "datasets": "list the data sets by name and where they are",
-    "strategies": "list the strategies, with their papers",
-}
+UNDECLARED: dict[str, str] = {}
+"""Commands that still read their words themselves."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_streams_forgiving()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(with_underscores(words))
+        code = _run(words)
     except SystemExit as ended:  # of --help
         code = ended.code if isinstance(ended.code, int) else 0
     sys.exit(finished(code))
@@ -57,22 +47,7 @@ def _run(words: list[str]) -> int:
     if not debugging:
         warnings.formatwarning = warning_sentence
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            print(usage())
-            return 0
-        if words[0] == "--version":
-            from quickstudy import __version__
-
-            print(f"quickstudy {__version__}")
-            return 0
-        if words[0] not in COMMANDS:
-            hint = did_you_mean(words[0], COMMANDS)
-            raise UsageError(
-                f"there is no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}."
-            )
-        command = importlib.import_module(f"quickstudy.cli.{words[0]}")
-        with trusting_what_is_typed(words):
-            return int(command.run(words[1:]))
+        return _command(words)
     except BrokenPipeError as error:
         if not output_is_closed():
             return failed(sentence(error))
@@ -94,40 +69,45 @@ def _run(words: list[str]) -> int:
             raise
         return failed(
             f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
-            "(--tasks_at_once, --queries, --batch_size) or a smaller encoder "
+            "(--tasks-at-once, --queries, --batch-size) or a smaller encoder "
             "need less. A run that has begun goes on from its last checkpoint (--resume)."
         )
     except KeyboardInterrupt:
         return failed("stopped.", code=130)
 
 
-def with_underscores(words: Sequence[str]) -> list[str]:
-    """The words of a command line with options spelled as the parser expects.
+def _command(words: list[str]) -> int:
+    """Runs the command that the words name; returns the exit code."""
+    from quickstudy.cli.help import help_of, usage
 
-    Dashes in an option's name become underscores. Column names after ``--where.``, values of
-    options, and everything after ``--`` are left unchanged.
-    """
-    until = words.index("--") if "--" in words else len(words)
-    return [_with_underscores(word) for word in words[:until]] + list(words[until:])
+    first, rest = (words[0], words[1:]) if words else ("help", [])
+    if first == "help" and rest:
+        first, rest = rest[0], ["--help"]
+    if first in ("-h", "--help", "--help-all", "help"):
+        print(usage(COMMANDS))
+        return 0
+    if first in ("-V", "--version"):
+        from quickstudy import __version__
 
+        print(f"quickstudy {__version__}")
+        return 0
+    if first == "--print-completion":
+        from quickstudy.cli.completion import completion
 
-def _with_underscores(word: str) -> str:
-    name, equals, value = word.partition("=")
-    if not re.fullmatch(r"--\w[\w.-]*", name) or name.startswith("--where."):
-        return word
-    return "--" + name[2:].replace("-", "_") + equals + value
-
-
-def usage() -> str:
-    """What ``quickstudy --help`` prints."""
-    lines = "\n".join(f"  {name:<10} {help_}" for name, help_ in COMMANDS.items())
-    return (
-        "usage: quickstudy COMMAND [options]\n\n"
-        "Few-shot learning by meta-learning.\n\n"
-        f"commands:\n{lines}\n\n"
-        "quickstudy COMMAND --help shows a command's options. Commands exit with 0 on success, 1\n"
-        "on failure, 2 on wrong usage and 130 after Ctrl-C."
-    )
+        print(completion(COMMANDS, rest))
+        return 0
+    if first in UNDECLARED:
+        return int(importlib.import_module(f"quickstudy.cli.{first}").run(rest))
+    if first not in COMMANDS:
+        hint = did_you_mean(first, COMMANDS)
+        raise UsageError(f"there is no command {first!r}.{hint} Commands: {', '.join(COMMANDS)}.")
+    given = read(COMMANDS[first], rest)
+    if given.help:
+        print(help_of(given.command, complete=given.help == "all"))
+        return 0
+    command = importlib.import_module(f"quickstudy.cli.{first}")
+    with trusting(given.naming_classes()):
+        return int(command.run(given))
 
 
 def sentence(error: Exception) -> str:

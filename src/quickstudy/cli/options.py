@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-import quickstudy.strategies  # noqa: F401 (their names become known to the parser)
-from quickstudy.cli.parsing import add_trust, add_unreadable, needs, new_parser
+from quickstudy.cli.classes import DERIVED
+from quickstudy.cli.parsing import plain
 from quickstudy.compute.evaluation_mode import evaluating
 from quickstudy.counts import Count, as_whole, whole_range
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.datasets.sources.rows import Where
-from quickstudy.encoders import Encoder
 from quickstudy.errors import InputError
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.inputs.modalities import MODALITIES
@@ -29,10 +28,6 @@ from quickstudy.saving.trust import is_own
 from quickstudy.strategies import Strategy
 from quickstudy.training import Trainer
 from quickstudy.training.settings import Settings
-
-# Derived from the data and the task, so nobody has to say them twice.
-DERIVED_FOR_STRATEGY = {"encoder", "ways", "classes"}
-DERIVED_FOR_ENCODER = {"input_shape", "vocabulary", "rate"}
 
 WHICH_DATA = (
     "data",
@@ -46,87 +41,6 @@ WHICH_DATA = (
     "where",
 )
 """The options that say which examples are read and how their classes are divided."""
-
-
-def add_data_options(parser: ArgumentParser, data: str | None, split_seed: int | None) -> None:
-    """Adds --data and what says how it is read and divided, with two defaults."""
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data",
-        type=str | None,
-        default=data,
-        help="a benchmark's name, a folder of images, texts or sounds, a table (.csv, .jsonl, "
-        ".parquet), or a repository of the Hugging Face hub",
-    )
-    group.add_argument(
-        "--split",
-        type=str | list[float] | None,
-        help="a published split by name, or fractions of the classes such as 0.6,0.2,0.2; by "
-        "default the data's own first",
-    )
-    group.add_argument(
-        "--split_seed", type=int | None, default=split_seed, help="for a split by fractions"
-    )
-    group.add_argument(
-        "--rotations",
-        type=bool | None,
-        help="make four classes of each by quarter turns; by default as the benchmark has it",
-    )
-    add_unreadable(group)
-    group.add_argument(
-        "--input_column", type=str | None, help="of images, texts or sounds, where it is not clear"
-    )
-    group.add_argument("--label_column", type=str | None, help="of classes, where it is not clear")
-    group.add_argument(
-        "--configuration", type=str | None, help="which of a repository's several data sets"
-    )
-    group.add_argument(
-        "--data_split",
-        type=str | None,
-        help='only the examples of this data split, e.g. "train"; all are pooled by default',
-    )
-    group.add_argument(
-        "--where",
-        type=dict[str, list[str | int] | str] | None,
-        help='only rows with these values, e.g. \'{"speaker": ["1", "2"]}\', or with those of a '
-        "part of a split in class_splits.json, e.g. --where.speaker speakers/train",
-    )
-
-
-def training_parser(command: str, description: str) -> ArgumentParser:
-    """All options of a training run: data, strategy, encoder, trainer."""
-    parser = new_parser(command, description)
-    parser.add_argument("--config", action="config", help="a YAML file of these options")
-    add_data_options(parser, data="glyphs", split_seed=0)
-    group = parser.add_argument_group("parts of the split")
-    group.add_argument("--train_part", type=str, default="train", help='e.g. "train+validation"')
-    group.add_argument(
-        "--validation_part",
-        type=str | None,
-        default="validation",
-        help="for meta-validation, where the split has it; null for none",
-    )
-    parser.add_subclass_arguments(
-        Strategy,
-        "strategy",
-        skip=DERIVED_FOR_STRATEGY,
-        default={"class_path": "quickstudy.strategies.PrototypicalNetwork"},
-        required=False,
-        fail_untyped=False,  # arguments of a class of one's own often have no types
-        help="a strategy's name or import path; --strategy.ARGUMENT sets its arguments",
-    )
-    parser.add_subclass_arguments(
-        Encoder,
-        "encoder",
-        skip=DERIVED_FOR_ENCODER,
-        required=False,
-        fail_untyped=False,
-        help="an encoder's name or import path; --encoder.ARGUMENT sets its arguments. By default "
-        "Conv4 for images, TextEncoder for texts, AudioCNN for sounds",
-    )
-    parser.add_class_arguments(Trainer, None, skip={"callbacks"})
-    add_trust(parser)
-    return parser
 
 
 def load_split(options: Namespace, inputs: Inputs | None = None) -> dict[str, ClassDataset]:
@@ -208,7 +122,7 @@ def build_strategy(
     """The strategy that the options describe.
 
     Args:
-        options: of :func:`training_parser`.
+        options: of a training run.
         input_shape: of the data.
         ways: classes in a task, for strategies that must know.
         classes: in all of the training data, for strategies that classify them.
@@ -234,10 +148,8 @@ def build_strategy(
         arguments["ways"] = ways
     if "classes" in accepted:
         arguments["classes"] = classes
-    check_given("strategy", strategy)
     made: dict[int, nn.Module] = {}
     if "encoder" in accepted and not is_own(encoder["class_path"]):
-        check_given("encoder", encoder)
         made[id(encoder)] = module = build(encoder)
         if any(is_lazy(each) for each in module.parameters()):
             _show_one_batch(module, input_shape, inputs)
@@ -268,32 +180,12 @@ def _show_one_batch(module: nn.Module, input_shape: Sequence[int], inputs: Input
 def fit_to_inputs(network: Description, input_shape: Sequence[int], inputs: Inputs | None) -> None:
     """Sets those arguments of a described network that follow from what it reads."""
     derived: dict[str, Any] = {"input_shape": list(input_shape)}
-    for name in DERIVED_FOR_ENCODER - {"input_shape"}:
+    for name in DERIVED["encoder"] - {"input_shape"}:
         if hasattr(inputs, name):
             derived[name] = getattr(inputs, name)
     accepted = inspect.signature(described_class(network)).parameters
     arguments = network.setdefault("init_args", {})
     arguments.update({name: value for name, value in derived.items() if name in accepted})
-
-
-def check_given(option: str, description: Description) -> None:
-    """Refuses (UsageError) a class that lacks arguments; the parser gives those without types None.
-
-    Args:
-        option: that names the class.
-        description: of what is to be made, with all that follows from the data.
-    """
-    given = description.get("init_args", {})
-    missing = [
-        name
-        for name, parameter in inspect.signature(described_class(description)).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.annotation is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and given.get(name) is None
-    ]
-    if missing:
-        raise UsageError(needs(option, description["class_path"], missing))
 
 
 def check_counts(options: Namespace, **least: int) -> None:
@@ -326,14 +218,3 @@ def build_trainer(options: Namespace) -> Trainer:
         return Trainer(**settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def plain(options: Any) -> Any:
-    """Namespaces and paths as dictionaries and strings."""
-    if isinstance(options, Namespace):
-        options = options.as_dict()
-    if isinstance(options, dict):
-        return {key: plain(value) for key, value in options.items()}
-    if isinstance(options, list | tuple):
-        return [plain(value) for value in options]
-    return str(options) if isinstance(options, Path) else options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.raw import modality_of
-from quickstudy.cli.options import DERIVED_FOR_ENCODER, check_given, fit_to_inputs, plain
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.classes import described, find_class, is_python_file
+from quickstudy.cli.command import dashed
+from quickstudy.cli.options import fit_to_inputs
 from quickstudy.compute.evaluation_mode import evaluating
-from quickstudy.encoders import Encoder
-from quickstudy.encoders.own import is_import_path, own_class
+from quickstudy.encoders.own import is_import_path
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, TextInputs, UnreadableError
 from quickstudy.inputs.modalities import MODALITIES, decoded
@@ -24,24 +24,8 @@ from quickstudy.messages import UsageError, reason
 from quickstudy.saving.description import build
 
 
-def without_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits a command's words into those that set arguments of an encoder's class and the rest."""
-    kept: list[str] = []
-    arguments: list[str] = []
-    of_argument = False
-    for word in words:
-        if word.startswith("--"):
-            of_argument = word.startswith("--encoder.")
-            (arguments if of_argument else kept).append(word)
-            of_argument = of_argument and "=" not in word
-        else:
-            (arguments if of_argument else kept).append(word)
-            of_argument = False  # an option has one value; what follows belongs to the command
-    return kept, arguments
-
-
 def own_encoder(
-    name: str | None, arguments: Sequence[str], raw: Sequence[Any]
+    name: str | None, arguments: Mapping[str, Any], raw: Sequence[Any]
 ) -> tuple[str | nn.Module | None, Inputs | None]:
     """The encoder that ``--encoder`` names, and its inputs if its name does not determine them.
 
@@ -53,26 +37,24 @@ def own_encoder(
         UsageError: arguments were given, but the encoder is not a class.
         ValueError: the class cannot be instantiated, or its instance cannot encode these inputs.
     """
-    if name is None or Path(name).exists() or not is_import_path(name):
+    is_class = name is not None and (is_import_path(name) or is_python_file(name))
+    if name is None or Path(name).exists() or not is_class:
         if arguments:
-            option = arguments[0].partition("=")[0]
             raise UsageError(
-                f"{option} sets an argument of an encoder class, but --encoder names no class; "
-                "name one by its import path, such as my_module.MyClass."
+                f"--encoder.{dashed(next(iter(arguments)))} sets an argument of an encoder class, "
+                "but --encoder names no class; name one by its import path, such as "
+                "my_module.MyClass."
             )
         return name, None
-    cls = own_class(name)
+    cls = find_class("encoder", "encoder", name)
     if cls.__module__.startswith("quickstudy."):
         return load_encoder(cls.__name__), None  # type: ignore[return-value]  # raises
-    parser = new_parser("learn", "")
-    parser.add_subclass_arguments(
-        Encoder, "encoder", skip=DERIVED_FOR_ENCODER, required=False, fail_untyped=False
+    description = described(
+        "encoder", "encoder", {"class_path": name, "init_args": dict(arguments)}
     )
-    description = plain(parse(parser, ["--encoder", name, *arguments]).encoder)
     usual = _usual_inputs(raw)
     stored = _first_stored(raw, usual)
     fit_to_inputs(description, stored.shape, usual)
-    check_given("encoder", description)
     module = build(description).eval()
     own = getattr(module, "inputs", None)
     if isinstance(own, Inputs):

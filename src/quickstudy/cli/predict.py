@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from quickstudy.classifier.collecting import new_inputs
@@ -14,47 +13,15 @@ from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
 from quickstudy.cli.foreign_output import printing_to_stderr
 from quickstudy.cli.output import lines_of_input, print_json
-from quickstudy.cli.parsing import add_trust, add_unreadable, new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Predicts and prints; returns the exit code."""
-    parser = new_parser(
-        "predict",
-        "Say of each new input which class it is of, and how surely. Prints a line each.",
-    )
-    parser.add_argument("file", type=str, help="a classifier's file, or owner/name on the hub")
-    parser.add_argument(
-        "inputs",
-        type=str,
-        nargs="+",
-        help="files and folders; texts themselves; - for one text (or path) a line on stdin",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
-    parser.add_argument("--csv", action="store_true", help="print CSV")
-    parser.add_argument(
-        "--reject",
-        action="store_true",
-        help="give no class to what seems to be of none that was learned; the probability beside "
-        "it is that of the likeliest class, if it were of one",
-    )
-    parser.add_argument(
-        "--keep",
-        type=float | None,
-        help="the share of inputs of known classes that --reject shall leave a class, 0.95 if not "
-        "given; a smaller one, e.g. 0.8, rejects more of the others",
-    )
-    parser.add_argument(
-        "--coverage",
-        type=float | None,
-        help="also print a set of classes that holds the true one with this probability, e.g. 0.9",
-    )
-    add_unreadable(parser)
-    add_trust(parser)
-    parser.add_argument("--device", type=str | None, help="where to compute, e.g. cuda")
-    options = parse(parser, words)
+    options = parsed(given)
     if options.json and options.csv:
         raise UsageError("Give either --json or --csv, not both.")
     if options.keep is not None and not options.reject:

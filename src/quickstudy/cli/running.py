@@ -6,27 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 from quickstudy.sweeps.executors import Executor, Here, Processes
-
-
-def add_running_options(parser: ArgumentParser) -> None:
-    """Adds --jobs, --ray and what a Ray task has for itself."""
-    group = parser.add_argument_group("where runs are trained")
-    group.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time, each in a process of this machine"
-    )
-    group.add_argument(
-        "--ray",
-        type=str | None,
-        help='train on Ray: "local" (this machine), "auto" (its cluster) or HOST:PORT; --out must '
-        "lie on storage that all workers share",
-    )
-    group.add_argument("--cpus", type=float, default=1, help="of a run, on Ray")
-    group.add_argument("--gpus", type=float, default=0, help="of a run, on Ray")
 
 
 def executor(options: Namespace) -> Executor:

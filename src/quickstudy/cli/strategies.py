@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
-from quickstudy.cli.parsing import new_parser, parse
+from quickstudy.cli.parsing import parsed
+from quickstudy.cli.reading import Given
 from quickstudy.cli.tables import hint, show_table, to_terminal
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.strategies.catalogue import (
@@ -18,19 +18,9 @@ from quickstudy.strategies.catalogue import (
 )
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Lists the strategies, or shows one of them; returns the exit code."""
-    parser = new_parser(
-        "strategies",
-        "List the strategies of the package, or show one in detail. --strategy takes one of these "
-        "names, or the import path of a class of your own.",
-    )
-    parser.add_argument("name", type=str | None, nargs="?", help="strategy to show in detail")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the documentation's page of strategies"
-    )
-    options = parse(parser, words)
+    options = parsed(given)
     if options.markdown:
         print(markdown(), end="")
         return 0

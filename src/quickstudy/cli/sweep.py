@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from quickstudy.cli.options import (
-    DERIVED_FOR_ENCODER,
-    DERIVED_FOR_STRATEGY,
-    plain,
-    training_parser,
-)
+from quickstudy.cli.classes import DERIVED, find_class, joined
+from quickstudy.cli.command import Base
 from quickstudy.cli.output import complain, say, show
-from quickstudy.cli.parsing import CLASS_OPTIONS, parse
-from quickstudy.cli.running import add_running_options, alone, check_storage, executor, output_to
+from quickstudy.cli.parsing import parsed, plain
+from quickstudy.cli.reading import Given
+from quickstudy.cli.running import alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.runs.run import RunDirectory
-from quickstudy.saving.description import described_class
 from quickstudy.saving.directory_lock import locked
 from quickstudy.saving.trust import check_config
 from quickstudy.saving.yaml_text import read_yaml
@@ -41,13 +37,6 @@ from quickstudy.sweeps.search import Standing, ranked, search
 from quickstudy.sweeps.space import Values, distinct, draws, grid, read_space
 from quickstudy.sweeps.trial import Outcome, Trial, outcome
 
-DESCRIPTION = (
-    "Train runs that differ in some parameters, and rank them by their accuracy on the "
-    "meta-validation classes. Before the options, parameters may be named with their values "
-    "(learning_rate=0.001,0.01) or with a range ('learning_rate={log_uniform: [1e-4, 1e-2]}'); "
-    "in a configuration the section `sweep` does so. A sweep that was stopped goes on when it is "
-    "started again. Its directory holds the table of results, and a run directory for each trial."
-)
 MAY_CHANGE = {"show_progress", "accelerator", "tasks_at_once"}
 """Between the starts of one sweep; and the number of random trials, which may grow."""
 
@@ -57,12 +46,9 @@ TEST_HINT = (
 )
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Sweeps; returns the exit code."""
-    named = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    rest = list(words[len(named) :])
-    parser = _parser()
-    base = parse(parser, rest)
+    base = parsed(given)
     alone(base, "sweep", "trials")
     if base.validation_part is None:
         raise UsageError(
@@ -72,17 +58,17 @@ def run(words: Sequence[str]) -> int:
     written = plain(base.sweep or {})
     for name, entry in written.items():  # of a file: what it names is not what somebody typed
         check_config("The section `sweep`", {name: entry})
-    space = read_space(written | dict(map(_read_word, named)))
+    space = read_space(written | dict(map(_read_word, given.arguments)))
     _check_names(space, base)
     directory = SweepDirectory(base.out)
     runner = executor(base)
-    values = _values(space, base, parser)
+    values = _values(space, base)
     trials = [
         Trial(
             number,
             own,
             str(directory.trial(number)),
-            _options(parser, rest, own),
+            _options(given, own),
             log=runner.side_by_side,
         )
         for number, own in enumerate(values)
@@ -145,30 +131,6 @@ def _recall(trial: Trial) -> Outcome | None:
     return outcome(trial.out, trial.until)
 
 
-def _parser() -> ArgumentParser:
-    parser = training_parser("sweep [NAME=VALUES ...]", DESCRIPTION)
-    parser.add_argument("--out", type=str, default="runs/sweep", help="the sweep's directory")
-    group = parser.add_argument_group("the search")
-    group.add_argument(
-        "--sweep", type=dict[str, Any] | None, help="parameters, and their values or ranges"
-    )
-    group.add_argument(
-        "--search",
-        type=Literal["grid", "random", "halving"],
-        default="grid",
-        help="all combinations; random ones; or many for few steps, and the best for more",
-    )
-    group.add_argument(
-        "--trials",
-        type=int | None,
-        help="random trials (seed: --seed); halving takes the grid where it is not given",
-    )
-    group.add_argument("--eta", type=int, default=3, help="halving keeps one trial of so many")
-    group.add_argument("--rungs", type=int | None, help="of halving; by default down to one trial")
-    add_running_options(parser)
-    return parser
-
-
 def _read_word(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
     name = name.replace("-", "_")
@@ -185,8 +147,7 @@ def _read_word(word: str) -> tuple[str, Any]:
 
 
 def _check_names(space: Iterable[str], base: Namespace) -> None:
-    defaults = training_parser("train", "").get_defaults().keys()
-    known = {*CLASS_OPTIONS, *(key.partition(".")[0] for key in defaults)} - {"config"}
+    known = {each.name.partition(".")[0] for each in TRAIN} - {"config", "out", "resume"}
     for name in space:
         first = name.partition(".")[0]
         if first not in known:
@@ -198,7 +159,7 @@ def _check_names(space: Iterable[str], base: Namespace) -> None:
             )
 
 
-def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> list[Values]:
+def _values(space: dict[str, Any], base: Namespace) -> list[Values]:
     """Each trial's values, without those that its strategy or encoder has no argument for."""
     if base.trials is not None and base.trials < 1:
         raise UsageError(f"{base.trials} trials were requested; expected at least 1.")
@@ -211,16 +172,18 @@ def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> l
         raise UsageError("Give the number of random trials to draw, as in --trials 20.")
 
     @cache
-    def arguments(option: str, description: str | None) -> frozenset[str]:
-        words = [] if description is None else [f"--{option}={description}"]
-        named = plain(parse(parser, words)[option] if words else base[option])
-        return frozenset(inspect.signature(described_class(named)).parameters if named else ())
+    def arguments(option: Base, chosen: str | None) -> frozenset[str]:
+        named = joined(None, "", chosen) if chosen else plain(base[option])
+        if not named:
+            return frozenset()
+        cls = find_class(option, option, named["class_path"])
+        return frozenset(inspect.signature(cls).parameters)
 
     def applies(name: str, values: Values) -> bool:
         option, _, argument = name.partition(".")
-        if option not in CLASS_OPTIONS or not argument:
+        if not argument or option not in DERIVED:
             return True
-        chosen = _word(values[option]) if option in values else None
+        chosen = json.dumps(values[option]) if option in values else None
         return argument.partition(".")[0] in arguments(option, chosen)
 
     def applicable(values: Values) -> Values:
@@ -238,23 +201,13 @@ def _values(space: dict[str, Any], base: Namespace, parser: ArgumentParser) -> l
     return found
 
 
-def _options(parser: ArgumentParser, rest: list[str], values: Values) -> Namespace:
+def _options(given: Given, values: Values) -> Namespace:
     """The options of a trial: those of the sweep, overruled by the trial's values."""
-    classes_first = sorted(values, key=lambda name: name not in CLASS_OPTIONS)
-    words = [f"--{name}={_word(values[name])}" for name in classes_first]
-    options = parse(parser, [*rest, *words])
+    options = parsed(given.changed(**values))
     options.data = data_from_anywhere(options.data)
     if options.start_from and Path(options.start_from).exists():
         options.start_from = str(Path(options.start_from).resolve())
     return options
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, dict) and value.get("init_args"):  # the parser filled in what is derived
-        derived = DERIVED_FOR_STRATEGY | DERIVED_FOR_ENCODER
-        kept = {name: own for name, own in value["init_args"].items() if name not in derived}
-        value = value | {"init_args": kept}
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _rungs(base: Namespace, trials: int) -> list[Rung]:

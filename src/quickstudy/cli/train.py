@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from quickstudy.cli.options import (
     choose_part,
     encoder_for,
     load_split,
-    plain,
-    training_parser,
 )
-from quickstudy.cli.parsing import parse
+from quickstudy.cli.parsing import config_of, parsed
+from quickstudy.cli.reading import Given
+from quickstudy.cli.usage.training import TRAIN
 from quickstudy.compute.ranks import rank
 from quickstudy.datasets import ClassDataset
 from quickstudy.datasets.sources.catalogue import ALIASES, BENCHMARKS
@@ -31,20 +30,11 @@ from quickstudy.runs.run import RunDirectory
 from quickstudy.saving.files import check_folder_writable
 from quickstudy.strategies import Strategy
 
-DESCRIPTION = (
-    "Meta-train a strategy over many tasks drawn from the training classes. Ctrl-C saves and "
-    "stops; --resume RUN goes on."
-)
 
-
-def run(words: Sequence[str]) -> int:
+def run(given: Given) -> int:
     """Trains; returns the exit code."""
-    parser = training_parser("train", DESCRIPTION)
-    parser.add_argument(
-        "--out", type=str | None, help="the run directory; runs/<strategy> by default"
-    )
-    parser.add_argument("--resume", type=str | None, help="a run directory to go on with")
-    options = parse(parser, words, _config_of_run(list(words)))
+    resumed = given.value("resume")
+    options = parsed(given, _config_of_run(resumed) if resumed else None)
     if options.resume and options.out:
         raise UsageError(
             "Say --resume RUN to go on with a run or --out RUN to begin one, not both."
@@ -57,7 +47,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def train(options: Namespace, out: str | Path, resume: bool, until: int | None = None) -> Run:
-    """One training run, as the options of :func:`training_parser` describe it.
+    """One training run, as its options describe it.
 
     ``until`` is the step to stop after, where not all are wanted yet (:meth:`Trainer.fit`).
     """
@@ -69,11 +59,9 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     parts = load_split(options, inputs)
     training = choose_part(parts, options.train_part)
     options.encoder = encoder_for(options, training.inputs.modality)
-    known = training_parser("train", "").get_defaults()
-    config = {key: value for key, value in plain(options).items() if key in known}
-    for name in ("config", "trust"):  # what somebody trusts is not for others to read
+    config = config_of(TRAIN, options) | {"data": data_from_anywhere(options.data)}
+    for name in ("out", "resume"):
         config.pop(name, None)
-    config["data"] = data_from_anywhere(options.data)
     validation = None
     if options.validation_part in parts or options.validation_part not in (None, "validation"):
         validation = choose_part(parts, options.validation_part)
@@ -110,24 +98,16 @@ def _default_out(options: Namespace) -> str:
     return str(Path("runs") / f"{name}-{options.data.strip('./').replace('/', '-')}")
 
 
-def _config_of_run(words: list[str]) -> dict[str, Any] | None:
-    """What the run that is resumed was started with; None where none is resumed."""
-    for number, word in enumerate(words):
-        path: Any = None
-        if word == "--resume" and number + 1 < len(words):
-            path = words[number + 1]
-        elif word.startswith("--resume="):
-            path = word.removeprefix("--resume=")
-        if path:
-            directory = RunDirectory(path)
-            if not directory.can_be_resumed():
-                raise MissingFileError(f"There is no run to resume in {path}.")
-            saved = directory.newest(say=False)
-            config = saved.config if saved is not None else directory.read_config()
-            if "data" not in config:
-                raise InputError(
-                    f"The run in {path} was started from Python, so its data are not known here. "
-                    "Go on with it there: fit(..., resume=True)."
-                )
-            return config
-    return None
+def _config_of_run(path: str) -> dict[str, Any]:
+    """What the run that is resumed was started with."""
+    directory = RunDirectory(path)
+    if not directory.can_be_resumed():
+        raise MissingFileError(f"There is no run to resume in {path}.")
+    saved = directory.newest(say=False)
+    config = saved.config if saved is not None else directory.read_config()
+    if "data" not in config:
+        raise InputError(
+            f"The run in {path} was started from Python, so its data are not known here. "
+            "Continue it there: fit(..., resume=True)."
+        )
+    return config

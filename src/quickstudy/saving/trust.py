@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import InputError
@@ -29,10 +28,9 @@ MOST_NODES = 100_000
 """Of a description or configuration; more is no description but an attack on the memory."""
 
 _OWN_CLASS = re.compile(r"quickstudy(\.(encoders|strategies)(\.[a-z]\w*)*)?\.[A-Z]\w*")
+_OPTIMIZER = re.compile(r"torch\.optim\.[A-Z]\w*")
 _PLAIN_CLASSES = ("torch.nn.modules.linear.Identity", "torch.nn.modules.flatten.Flatten")
-_CLASS_OPTIONS = ("strategy", "encoder", "augmentation")
-_NAMING_COMMANDS = ("compare", "sweep")
-_TYPED_OPTIONS = ("--trust", "--strategy", "--encoder")
+_CLASS_OPTIONS = ("strategy", "encoder", "augmentation", "optimizer")
 
 
 def is_trusted(class_path: str, trust: Collection[str] = ()) -> bool:
@@ -51,8 +49,9 @@ def is_trusted(class_path: str, trust: Collection[str] = ()) -> bool:
 
 
 def is_own(class_path: str) -> bool:
-    """Whether it is a class of this package, or one of torch's without parameters."""
-    return bool(_OWN_CLASS.fullmatch(class_path)) or class_path in _PLAIN_CLASSES
+    """Whether it is a class of this package, or one of torch's optimizers or plain layers."""
+    found = _OWN_CLASS.fullmatch(class_path) or _OPTIMIZER.fullmatch(class_path)
+    return bool(found) or class_path in _PLAIN_CLASSES
 
 
 def _covers(entry: str, class_path: str) -> bool:
@@ -160,17 +159,17 @@ def _check_class(name: Any, trust: Collection[str], what: str, short: bool = Fal
 
 
 @contextmanager
-def trusting_what_is_typed(words: Sequence[str]) -> Iterator[None]:
-    """Trusts the import paths that were typed on a command line, here and in child processes.
+def trusting(typed: Iterable[str]) -> Iterator[None]:
+    """Trusts the import paths that somebody typed, here and in child processes.
 
     Modules in the current folder can be imported then; never in place of installed ones.
 
     Args:
-        words: of the command, its name first.
+        typed: what was typed for options that name classes: import paths, lists of them, or
+            descriptions of classes as YAML.
     """
-    typed = _typed(words)
     before = os.environ.get(TRUST_VARIABLE)
-    listed = " ".join([*([before] if before else []), *typed])
+    listed = " ".join([*([before] if before else []), *import_paths(typed)])
     path = list(sys.path)
     if listed:
         os.environ[TRUST_VARIABLE] = listed
@@ -185,16 +184,17 @@ def trusting_what_is_typed(words: Sequence[str]) -> Iterator[None]:
             os.environ[TRUST_VARIABLE] = before
 
 
-def _typed(words: Sequence[str]) -> list[str]:
-    """The import paths among the options that name classes, and among what is to be compared."""
-    values = []
-    option = "" if words[0] in _NAMING_COMMANDS else "-"
-    for word in words[1:]:
-        if word.startswith("-"):
-            option, _, value = word.partition("=")
-            values += [value] if value and option.split(".")[0] in _TYPED_OPTIONS else []
-        elif not option or option.split(".")[0] in _TYPED_OPTIONS:
-            # compare names classes, sweep writes strategy=CLASS,CLASS
-            values += [] if Path(word).exists() else [word.rpartition("=")[2]]
-    entries = [each for value in values for each in re.split(r"[\s,\[\]\"']+", value)]
-    return [each for each in entries if IMPORT_PATH.fullmatch(each.replace(".*", ".x"))]
+def import_paths(typed: Iterable[str]) -> list[str]:
+    """The import paths, of classes or of all of a package (``my_package.*``), in what was typed."""
+    found: list[str] = []
+    for text in typed:
+        try:
+            content = read_yaml(text, "What was typed")
+        except ValueError:
+            content = text
+        values = [value for _, value in _entries({"": content}, "What was typed")]
+        parts = [
+            part.strip() for each in values if isinstance(each, str) for part in each.split(",")
+        ]
+        found += [each for each in parts if IMPORT_PATH.fullmatch(each.replace(".*", ".x"))]
+    return found

@@ -1,0 +1,501 @@
+"""What the commands take that train and evaluate strategies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from quickstudy.cli.command import Argument, Command, Group, Option
+from quickstudy.cli.usage.shared import DEVICE, TRUST, data_options, flag
+
+STEPS = Option("steps", "training steps", type=int, default=1000, main=True, metavar="N")
+PRINT_CONFIG = flag("print_config", "print all options as a configuration and exit", main=False)
+CONFIG = Option(
+    "config", "YAML file of options; those typed override it", main=True, metavar="FILE"
+)
+COUNT = int | tuple[int, int]
+
+
+def _number(name: str, help: str, default: Any = None, **more: Any) -> Option:
+    """An option for a whole number, optional where its default is None."""
+    type_: Any = int | None if default is None else int
+    return Option(name, help, type=type_, default=default, metavar="N", **more)
+
+
+MODEL = Group(
+    "model",
+    (
+        Option(
+            "strategy",
+            "strategy by name or import path",
+            default="PrototypicalNetwork",
+            main=True,
+            base="strategy",
+            metavar="NAME",
+        ),
+        Option(
+            "encoder",
+            "encoder by name; by default one that suits the data",
+            main=True,
+            base="encoder",
+            metavar="NAME",
+        ),
+        Option(
+            "start_from",
+            "start with the encoder that this run has learned, and with whatever else has the "
+            "same name and shape",
+            type=str | None,
+            metavar="RUN",
+        ),
+    ),
+)
+
+TASKS = Group(
+    "training tasks",
+    (
+        Option(
+            "train_part",
+            "split of the classes to train on, such as train+validation",
+            default="train",
+            metavar="NAME",
+        ),
+        Option(
+            "ways",
+            "number of classes per task, or a range",
+            type=COUNT,
+            default=5,
+            main=True,
+            metavar="N",
+        ),
+        Option(
+            "shots",
+            "number of support examples per class, or a range",
+            type=COUNT,
+            default=1,
+            main=True,
+            metavar="N",
+        ),
+        _number("queries", "number of query examples per class", 15, main=True),
+        _number(
+            "support_rotations",
+            "number of ways in which each task's examples are divided into support and query",
+            1,
+        ),
+        _number("tasks", "number of tasks per step (the meta-batch)", 1),
+        _number(
+            "batch_size",
+            "number of examples per batch, for strategies that learn from ordinary batches "
+            "instead of tasks",
+            128,
+        ),
+        Option(
+            "augmentation.degrees",
+            "rotate training images by up to this many degrees",
+            type=float,
+            default=0.0,
+        ),
+        Option(
+            "augmentation.shift",
+            "shift training images by up to this fraction of their side",
+            type=float,
+            default=0.0,
+            metavar="FRACTION",
+        ),
+        Option(
+            "augmentation.scale",
+            "enlarge or shrink training images by a factor of up to 1 + this",
+            type=float,
+            default=0.0,
+            metavar="X",
+        ),
+        Option(
+            "augmentation.shear",
+            "shear training images by up to this slope",
+            type=float,
+            default=0.0,
+            metavar="SLOPE",
+        ),
+        Option(
+            "augmentation.share",
+            "fraction of the images that are rotated, shifted, scaled and sheared",
+            type=float,
+            default=1.0,
+            metavar="FRACTION",
+        ),
+        Option(
+            "augmentation.flip",
+            "mirror half of the training images left to right",
+            type=bool,
+            default=False,
+        ),
+    ),
+)
+
+OPTIMIZATION = Group(
+    "optimization",
+    (
+        STEPS,
+        Option(
+            "max_minutes",
+            "stop after this many minutes, even before --steps",
+            type=float | None,
+            main=True,
+            metavar="MINUTES",
+        ),
+        Option(
+            "optimizer",
+            "optimizer of φ: adam, adamw, sgd (with Nesterov momentum 0.9), or the import path of "
+            "a class",
+            default="adam",
+            metavar="NAME",
+        ),
+        Option(
+            "optimizer_options",
+            "arguments of the optimizer, as in --optimizer-options.momentum 0.9",
+            type=dict[str, Any],
+            default={},
+            metavar="VALUES",
+            free=True,
+        ),
+        Option(
+            "learning_rate",
+            "meta-learning rate η",
+            type=float,
+            default=1e-3,
+            main=True,
+            metavar="RATE",
+        ),
+        Option("weight_decay", "L2 penalty", type=float, default=0.0, metavar="X"),
+        Option(
+            "schedule",
+            "how the learning rate falls to 0",
+            type=Literal["constant", "cosine", "linear"],
+            default="constant",
+        ),
+        _number("warmup_steps", "number of steps over which the learning rate rises", 0),
+        Option(
+            "clip_norm",
+            "shorten gradients to at most this norm",
+            type=float | None,
+        ),
+        Option(
+            "ema",
+            "keep an exponential moving average of φ with this decay per step, such as 0.999, "
+            "and validate and save that",
+            type=float | None,
+            metavar="DECAY",
+        ),
+    ),
+)
+
+VALIDATION = Group(
+    "validation",
+    (
+        Option(
+            "validation_part",
+            "split of the classes for meta-validation, if there is one; null for none",
+            type=str | None,
+            default="validation",
+            metavar="NAME",
+        ),
+        _number("validate_every", "number of steps between validations", 250),
+        _number("validation_episodes", "number of tasks per validation", 200),
+        _number(
+            "validation_ways",
+            "number of classes per validation task; by default as in training, but at most 5",
+        ),
+        _number(
+            "validation_shots", "number of support examples per class; by default as in training"
+        ),
+        _number(
+            "validation_queries",
+            "number of query examples per class; by default at most 15",
+        ),
+        _number("patience", "stop after this many validations without improvement"),
+    ),
+)
+
+MACHINE = Group(
+    "run and machine",
+    (
+        _number("seed", "random seed", 0),
+        _number("log_every", "number of steps between rows of metrics.csv", 50),
+        _number("checkpoint_every", "number of steps between checkpoints", 250),
+        Option(
+            "accelerator",
+            "where to compute: auto, cpu, cuda, or another that Lightning Fabric knows",
+            default="auto",
+            metavar="NAME",
+        ),
+        _number("devices", "number of processes on this machine", 1),
+        _number("nodes", "number of machines", 1),
+        Option(
+            "precision",
+            "floating-point precision; bf16-mixed computes activations in bfloat16",
+            type=Literal["32-true", "bf16-mixed"],
+            default="32-true",
+        ),
+        _number(
+            "tasks_at_once",
+            "number of tasks of a step computed side by side, each on one core; by default as "
+            "many as cores and memory allow",
+        ),
+        Option(
+            "compiled",
+            "compile the strategy with torch.compile, which takes half a minute or more",
+            type=bool,
+            default=False,
+        ),
+        Option("show_progress", "show progress", type=bool, default=True),
+        TRUST,
+    ),
+)
+
+RUNNING = Group(
+    "where runs are trained",
+    (
+        _number("jobs", "number of runs trained at a time, each in its own process", 1),
+        Option(
+            "ray",
+            "train on Ray: local (this machine), auto (its cluster) or HOST:PORT; --out must be "
+            "on storage that all workers share",
+            type=str | None,
+            metavar="ADDRESS",
+        ),
+        Option("cpus", "number of CPUs per run on Ray", type=float, default=1, metavar="N"),
+        Option("gpus", "number of GPUs per run on Ray", type=float, default=0, metavar="N"),
+    ),
+)
+
+
+def _training(*first: Option, main: tuple[str, ...] = ()) -> tuple[Group, ...]:
+    """The options of a command, then those of a training run; ``--help`` shows ``main``."""
+    groups = (
+        Group("command", (*first, CONFIG, PRINT_CONFIG)),
+        data_options("glyphs", 0),
+        MODEL,
+        TASKS,
+        OPTIMIZATION,
+        VALIDATION,
+        MACHINE,
+    )
+    if not main:
+        return groups
+    return tuple(
+        Group(group.title, tuple(replace(each, main=each.name in main) for each in group.options))
+        for group in groups
+    )
+
+
+TRAIN = Command(
+    "train",
+    "meta-train a strategy over many tasks",
+    "Meta-train a strategy over many tasks drawn from the training classes. Ctrl-C saves and "
+    "stops; --resume RUN continues. --strategy.ARGUMENT and --encoder.ARGUMENT set arguments of "
+    "the two classes, and --strategy.help lists them.",
+    groups=_training(
+        Option(
+            "out",
+            "run directory; by default runs/STRATEGY-DATA",
+            type=str | None,
+            main=True,
+            metavar="FOLDER",
+        ),
+        Option("resume", "run directory to continue", type=str | None, main=True, metavar="RUN"),
+    ),
+)
+
+COMPARE = Command(
+    "compare",
+    "train and evaluate several strategies under one budget",
+    "Train and evaluate several strategies under one budget (--steps or --max-minutes) and on "
+    "the same test tasks. To continue a comparison that was stopped, start it again.",
+    arguments=(
+        Argument(
+            "contenders",
+            "names of strategies, YAML files of training options, or finished runs, which are "
+            "only evaluated",
+            many=True,
+            optional=True,
+            classes=True,
+        ),
+    ),
+    groups=(
+        *_training(
+            Option(
+                "out",
+                "folder for runs, table and picture",
+                default="runs/compare",
+                main=True,
+                metavar="FOLDER",
+            ),
+            Option("part", "split of the classes to test on", default="test", metavar="NAME"),
+            _number(
+                "test_ways", "number of classes per test task; by default as in training, at most 5"
+            ),
+            Option(
+                "test_shots",
+                "numbers of shots to test with; by default [1,5]",
+                type=list[int] | None,
+                main=True,
+                metavar="LIST",
+            ),
+            _number(
+                "test_queries",
+                "number of query examples per class; by default at most 15",
+            ),
+            _number("episodes", "number of test tasks", 1000),
+            main=("out", "test_shots", "config", "data", "ways", "shots", "steps", "max_minutes"),
+        ),
+        RUNNING,
+    ),
+)
+
+SWEEP = Command(
+    "sweep",
+    "try many values of a run's parameters, and keep the best",
+    "Train runs that differ in some parameters, and rank them by their accuracy on the "
+    "validation classes. To continue a sweep that was stopped, start it again.",
+    arguments=(
+        Argument(
+            "parameters",
+            "what varies: NAME=VALUE,VALUE or 'NAME={log_uniform: [LOW, HIGH]}'",
+            many=True,
+            optional=True,
+            classes=True,
+        ),
+    ),
+    groups=(
+        *_training(
+            Option(
+                "out",
+                "folder for results and runs",
+                default="runs/sweep",
+                main=True,
+                metavar="FOLDER",
+            ),
+            Option(
+                "sweep",
+                "parameters with their values or ranges",
+                type=dict[str, Any] | None,
+                metavar="VALUES",
+            ),
+            Option(
+                "search",
+                "try all combinations, random ones, or many briefly and the best for longer",
+                type=Literal["grid", "random", "halving"],
+                default="grid",
+                main=True,
+            ),
+            _number("trials", "number of random trials", main=True),
+            _number("eta", "halving keeps one trial in this many", 3),
+            _number("rungs", "number of halvings plus one; by default down to one trial"),
+            main=("out", "search", "trials", "config", "data", "strategy", "steps"),
+        ),
+        RUNNING,
+    ),
+)
+
+EVALUATE = Command(
+    "evaluate",
+    "measure a trained run on classes it never saw",
+    "Measure a trained run on tasks of classes that it never saw: accuracy with its 95 % "
+    "confidence interval, likelihood, calibration and time.",
+    arguments=(Argument("run", "run directory or checkpoint file"),),
+    groups=(
+        Group(
+            "evaluation",
+            (
+                Option(
+                    "part",
+                    'split of the classes to test on, or "all"',
+                    default="test",
+                    main=True,
+                    metavar="NAME",
+                ),
+                Option(
+                    "ways",
+                    "number of classes per task, or a range; by default as in training, at most 5",
+                    type=COUNT | None,
+                    main=True,
+                    metavar="N",
+                ),
+                Option(
+                    "shots",
+                    "number of support examples per class, or a range; by default as in training",
+                    type=COUNT | None,
+                    main=True,
+                    metavar="N",
+                ),
+                _number(
+                    "queries",
+                    "number of query examples per class; by default at most 15",
+                    main=True,
+                ),
+                Option(
+                    "query_balance",
+                    "as many queries for each class, or unequally many (Dirichlet, α = 2)",
+                    type=Literal["balanced", "dirichlet"],
+                    default="balanced",
+                ),
+                _number("episodes", "number of tasks", 1000, main=True),
+                _number("seed", "random seed of the tasks", 0, main=True),
+                Option(
+                    "checkpoint",
+                    "checkpoint to evaluate",
+                    type=Literal["best", "last"],
+                    default="best",
+                ),
+                Option(
+                    "json",
+                    "also write the report to this file",
+                    type=str | None,
+                    main=True,
+                    metavar="FILE",
+                ),
+            ),
+        ),
+        data_options(None, None),
+        Group(
+            "machine",
+            (
+                DEVICE,
+                _number("devices", "number of processes that share the tasks", 1),
+                _number("nodes", "number of machines, if started with torchrun", 1),
+                TRUST,
+            ),
+        ),
+    ),
+)
+
+DEMO = Command(
+    "demo",
+    "learn to learn letters, and show it on scripts never seen (a few minutes)",
+    "Meta-train a prototypical network on the letters of some scripts, then let it learn letters "
+    "of scripts it never saw from one or five examples each, beside an untrained network and "
+    "nearest neighbour on pixels. Nothing is downloaded.",
+    groups=(
+        Group(
+            "options",
+            (
+                Option(
+                    "out",
+                    "folder for run, table and picture",
+                    default="demo",
+                    main=True,
+                    metavar="FOLDER",
+                ),
+                _number("steps", "training steps", 600, main=True),
+                Option(
+                    "max_minutes",
+                    "stop training after this many minutes",
+                    type=float,
+                    default=1.25,
+                    main=True,
+                    metavar="MINUTES",
+                ),
+                _number("episodes", "number of test tasks of each kind", 200, main=True),
+            ),
+        ),
+    ),
+)
