@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -13,14 +12,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from quickstudy.classifier.explanation import Explanation
-from quickstudy.classifier.file import load_model, save_model
-from quickstudy.classifier.hub import downloaded, upload
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
 from quickstudy.classifier.raw import (
@@ -29,9 +26,10 @@ from quickstudy.classifier.raw import (
     inputs_and_labels,
     is_array,
 )
+from quickstudy.classifier.stored import StoredEstimator
 from quickstudy.datasets.labels import as_labels, check_same_type
 from quickstudy.datasets.spelling import Labels, spelt_as
-from quickstudy.deprecated import renamed_arguments
+from quickstudy.deprecated import once_positional, renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.runs.run import Run
@@ -48,77 +46,84 @@ def _lock_of(classifier: FewShotClassifier) -> threading.RLock:
     return _locks.setdefault(classifier, threading.RLock())
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
     """Learns to tell classes apart from a few examples of each: images, texts, sounds or vectors.
 
-        classifier = FewShotClassifier().fit(["where is my card", ...], ["card", ...])
-        classifier.predict(["it has not arrived"])
+    >>> X = [[0.0, 0.1], [0.2, 0.0], [5.0, 5.1], [5.2, 4.9]]
+    >>> classifier = FewShotClassifier().fit(X, ["near", "near", "far", "far"])
+    >>> classifier.predict([[0.1, 0.2], [4.8, 5.0]]).tolist()
+    ['near', 'far']
 
     Inputs X are vectors ``[N, D]`` (an array, a tensor or a table), or a list of N images (paths,
     bytes, PIL images or arrays), texts (strings, or ``Path`` objects of text files) or sounds
-    (paths, bytes, or pairs of samples and rate). Labels y are strings, whole numbers or booleans.
-    Any number of classes and of examples each will do; a class with one example counts, but cannot
-    help to measure what the classifier may be trusted with.
+    (paths, bytes, or pairs of samples and sampling rate). Labels y are strings, whole numbers or
+    booleans. There may be any number of classes and of examples per class; a class with a single
+    example is learned, but does not contribute to the calibration.
 
-    Labels that look the same (blanks at the ends, characters without width, accents written in
-    another way) are one class, spelt as the first of them; a warning names them. Several labels
-    per input are what ``sklearn.multiclass.OneVsRestClassifier(FewShotClassifier())`` is for.
+    Labels that look the same (white space at the ends, characters without width, accents encoded
+    differently) are one class, spelt like the first of them; a warning names them. For several
+    labels per input use ``sklearn.multiclass.OneVsRestClassifier(FewShotClassifier())``.
 
-    Texts that are empty, or of which the encoder's tokenizer knows no word, are refused or warned
-    of by ``fit``. When the classifier is asked about them a warning counts them. Their
-    probabilities are the classes' shares of the examples, their set holds all classes, and
-    ``predict(keep=...)`` answers None.
+    ``fit`` refuses empty texts and warns of texts without a single word that the encoder's
+    tokenizer knows. Asked about such texts, the classifier warns and counts them: their
+    probabilities are the classes' shares of the examples, their prediction sets hold all classes,
+    and ``predict(keep=...)`` answers None.
 
-    An encoder turns inputs into vectors, and a strategy learns from those. The encoder stays as it
-    is. A strategy that is transductive predicts all inputs of one call together, so that what it
-    says of one depends on the others.
+    An encoder turns inputs into vectors, and a strategy learns from these. The encoder does not
+    change. A transductive strategy predicts all inputs of one call together, so that each answer
+    depends on the other inputs.
 
     Args:
-        encoder: a name (a run trained here, a local folder or a model of the Hugging Face hub), a
-            module that maps ``[N, *shape]`` to ``[N, D]`` (with an attribute ``inputs`` unless
-            arrays are given to it as they are), or None: vectors are used as they are, and other
-            inputs get the default encoder of their modality (``quickstudy.classifier.defaults``).
-        strategy: a strategy's name ("PrototypicalNetwork"), its class or an object, or a run
-            (``quickstudy.load(...)``, or its directory), which is used as it was meta-trained,
-            with its own encoder and inputs. By default logistic regression.
-        inputs: how raw things become the encoder's inputs; the encoder's own by default.
-        calibrate: measure on held-out examples how far to trust the answers, so that
-            probabilities mean what they say, and ``predict(keep=...)`` and ``predict_set`` work.
-            For that the strategy adapts up to eight times more, to fewer examples.
-        cache: keep the vectors of named encoders on the disk, by content.
-        device: where to compute, such as "cuda"; by default where the encoder is. An encoder that
-            was given as a module is moved there.
+        encoder: a name (a run trained here, a local folder or a model of the Hugging Face hub); a
+            module that maps ``[N, *shape]`` to ``[N, D]`` (with an attribute ``inputs`` unless it
+            reads arrays as they are); or None, which uses vectors as they are and the default
+            encoder of their modality for other inputs (``quickstudy.classifier.defaults``).
+        strategy: the name of a strategy ("PrototypicalNetwork"), its class or an object, or a run
+            (``quickstudy.load(...)`` or its directory), which is used as it was meta-trained, with
+            its own encoder and inputs. Logistic regression by default.
+        inputs: how raw inputs become what the encoder reads; the encoder's own by default.
+        calibrate: measure on held-out examples how far the answers can be trusted. This calibrates
+            the probabilities and makes ``predict(keep=...)`` and ``predict_set`` possible; the
+            strategy adapts up to eight more times, each time to fewer examples.
+        cache: cache the vectors of named encoders on disk.
+        device: where to compute, such as "cuda"; by default where the encoder is. An encoder given
+            as a module is moved there.
         keep_examples: keep the names and small pictures of the examples, for ``explain``.
-        class_names: whether the name of a class counts as an example of it, where inputs are texts
-            and labels are words (``"card_about_to_expire"``). None for where names turn out to
-            tell the examples apart.
-        random_state: of whatever is random: the strategy, and which examples are held out. A whole
-            number (by default) makes every fit give the same.
+        class_names: use the name of each class as an extra example (only if inputs are texts and
+            labels are words, such as "card_about_to_expire"); None: only if that helps.
+        random_state: random seed of the strategy and of the held-out folds. With a whole number,
+            the default, every fit gives the same result.
 
     Attributes:
         classes_: the sorted labels, ``[K]``.
-        n_features_in_: D, where X are vectors.
+        n_features_in_: D, if X are vectors.
+        feature_names_in_: the names of the D columns, if X is a table that names them.
         theta_: θ, the parameters of the learner: tensors whose first axis is one task.
         strategy_: the strategy that adapted.
-        temperature_: what logits are divided by, so that probabilities are calibrated.
-        model_: all of it, as files hold it.
+        temperature_: the number that logits are divided by, so that probabilities are calibrated.
+        model_: the fitted model, which files store.
 
     Notes:
-        Several threads may ask one classifier at the same time, and teach it meanwhile: each call
-        is answered by what was learned when it began. An encoder or strategy that is given as a
-        module keeps its own mode, as the classifier computes with a copy in evaluation mode that
-        shares the weights. After training those further, fit again. A module whose functions refer
-        to itself cannot be copied in this way; it is put into evaluation mode for each call.
+        Several threads may use one classifier at the same time, even while it learns: each call is
+        answered by what had been learned when it began. An encoder or strategy given as a module
+        keeps its mode, because the classifier computes with a copy in evaluation mode that shares
+        the weights; fit again after training it further. A module whose functions refer to the
+        module itself cannot be copied and is put into evaluation mode for each call instead.
 
-        Processes that are started by "spawn" or by joblib's "loky" get a pickled classifier and
-        work as usual. A forked process (``multiprocessing``'s "fork") lacks torch's threads, and
-        waiting for those would hang; there the classifier sets torch to one thread when it is first
-        asked, with a warning. CUDA does not work after a fork.
+        Processes started by "spawn" or by joblib's "loky" get a pickled classifier and work as
+        usual. A forked process (``multiprocessing``'s "fork") lacks torch's threads, and waiting
+        for them would hang; there the classifier sets torch to one thread at its first answer, with
+        a warning. CUDA does not work after a fork.
     """
 
+    @once_positional(
+        *("strategy", "inputs", "calibrate", "cache", "device"),
+        *("keep_examples", "class_names", "random_state"),
+    )
     def __init__(
         self,
         encoder: str | Path | nn.Module | None = None,
+        *,
         strategy: str | Path | type[Strategy] | Strategy | Run | None = None,
         inputs: Inputs | None = None,
         calibrate: bool = True,
@@ -144,12 +149,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: N inputs, or a data set of torch or of the Hugging Face library ``datasets``.
             y: N labels; None if X is a data set (or a list) of pairs of an input and its label, or
-                one with a column of labels.
+                a data set with a column of labels.
 
         Raises:
-            ValueError: in a plain sentence, when an input cannot be used, the numbers of inputs
-                and labels differ, there is one class only, or the strategy is made for another
-                number of classes.
+            ValueError: if an input cannot be used, the numbers of inputs and labels differ, there
+                is only one class, or the strategy was made for another number of classes.
         """
         with _lock_of(self):
             # Predictions made meanwhile, or after a failure, use the complete old state.
@@ -164,16 +168,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
-        """Learns from further examples, of known classes or new ones: as :meth:`fit` on all.
+        """Learns from further examples, of known classes or new ones, like :meth:`fit` on all.
 
-        Nothing is trained: the strategy adapts again. The first call is :meth:`fit`, and its
-        examples must be of two classes at least.
+        Nothing is trained: the strategy adapts again. The first call is the same as :meth:`fit`
+        and needs examples of at least two classes.
+
+        >>> X, y = [[0.0, 0.0], [5.0, 5.0]], ["near", "far"]
+        >>> classifier = FewShotClassifier().fit(X, y).partial_fit([[-5.0, 5.0]], ["left"])
+        >>> classifier.predict([[-4.0, 5.0]]).tolist()
+        ['left']
 
         Args:
-            X: N inputs, as :meth:`fit` takes them.
-            y: N labels, as :meth:`fit` takes them.
-            classes: accepted for scikit-learn's sake: labels outside them are refused, and a class
-                begins to exist with its first example.
+            X: N inputs, as in :meth:`fit`.
+            y: N labels, as in :meth:`fit`.
+            classes: labels outside these are refused. Optional, as a class begins to exist with
+                its first example; part of scikit-learn's interface.
         """
         X, y = inputs_and_labels(X, y, self._modality())
         y = as_labels(y)
@@ -193,25 +202,39 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @renamed_arguments(reject="keep")
     def predict(self, X: Any, keep: bool | float | None = None) -> Labels:
-        """The labels ``[Q]`` of inputs X.
+        """Predicts the labels ``[Q]`` of inputs X.
+
+        >>> X = [[0.0, 0.1], [0.2, 0.0], [5.0, 5.1], [5.2, 4.9]]
+        >>> classifier = FewShotClassifier().fit(X, ["near", "near", "far", "far"])
+        >>> classifier.predict([[0.1, 0.2], [40.0, -40.0]], keep=0.8).tolist()
+        ['near', None]
 
         Args:
             X: Q inputs.
-            keep: the share of inputs of known classes to keep, between 0 and 1; True for 0.95. The
-                label of inputs that seem to belong to no known class is then None, in an array of
-                objects. The smaller the share, the more unknown inputs are rejected; with very few
-                examples per class, 0.8 is a good choice. None or False: every input gets a label.
+            keep: the share of inputs of known classes to keep, between 0 and 1; True for 0.95.
+                Inputs that seem to belong to no known class get None, in an array of objects. The
+                smaller the share, the more unknown inputs are rejected; with very few examples per
+                class, 0.8 is a good choice. With None or False every input gets a label.
+
+        Raises:
+            ValueError: if the share is not between 0 and 1, no class has two examples, or the
+                classifier was fitted with ``calibrate=False``.
         """
         model, X = self._asked(X)
         return model.predict(X, keep)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability of each class, ``[Q, K]`` in the order of ``classes_``."""
+        """Predicts the probability of each class, ``[Q, K]``, in the order of ``classes_``.
+
+        >>> classifier = FewShotClassifier().fit([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
+        >>> classifier.predict_proba([[2.5]]).round(2).tolist()
+        [[0.5, 0.5]]
+        """
         model, X = self._asked(X)
         return model.answers.proba(model.logits(model.prepared(X)))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The accuracy on inputs X with labels y, which are given as for :meth:`fit`."""
+        """Measures the accuracy on inputs X with labels y, given as in :meth:`fit`."""
         from sklearn.metrics import accuracy_score
 
         check_is_fitted(self)
@@ -225,37 +248,55 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return share
 
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Calibrated logits ``[Q, K]``; of two classes their difference ``[Q]``, the second's."""
+        """Computes calibrated logits ``[Q, K]``; for two classes, second minus first, ``[Q]``."""
         model, X = self._asked(X)
         logits = model.answers.calibrated(model.logits(model.prepared(X)))
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> list[Labels]:
-        """For each input the labels it may have, the most probable first.
+        """Predicts for each input the labels that it may have, the most probable first.
 
-        The sets hold the true label of ``coverage`` of the inputs of known classes (conformal
-        prediction). They are large for inputs that are hard, and some are empty where the
-        classifier is right more often than was asked.
+        The sets hold the true label of this share of the inputs of known classes (conformal
+        prediction). They are large for difficult inputs; when accuracy exceeds the requested
+        coverage, some sets are empty.
+
+        >>> classifier = FewShotClassifier().fit([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
+        >>> [each.tolist() for each in classifier.predict_set([[0.5], [2.5]], coverage=0.5)]
+        [[0], []]
 
         Raises:
-            ValueError: when the coverage is not between 0 and 1, no class has two examples, or
-                the classifier was fitted with ``calibrate=False``.
+            ValueError: if the coverage is not between 0 and 1, no class has two examples, or the
+                classifier was fitted with ``calibrate=False``.
         """
         model, X = self._asked(X)
         return model.predict_set(X, coverage)
 
     def suggest(self, X: Any, n: int = 1) -> NDArray[np.int64]:
-        """Which of the unlabelled inputs X to label next: n row numbers, the most helpful first."""
+        """Suggests which of the unlabelled inputs X to label next.
+
+        >>> classifier = FewShotClassifier().fit([[0.0, 0.0], [5.0, 5.0]], ["near", "far"])
+        >>> classifier.suggest([[0.1, 0.0], [-5.0, 5.0], [5.0, 4.9]]).tolist()
+        [1]
+
+        Returns:
+            The numbers of n rows, the most helpful first.
+        """
         model, X = self._asked(X)
         if not isinstance(n, int | np.integer):
             raise InputError(f"{n!r} suggestions were asked for; give a whole number.")
         return model.suggest(X, int(n))
 
     def explain(self, x: Any) -> Explanation:
-        """Which examples spoke for and against the answer to one input.
+        """Shows which examples spoke for and against the answer to one input.
 
-        Logistic regression tells each example's exact share of the logit; other strategies the
-        similarity of features. ``Explanation.meaning`` says which.
+        The weights are each example's exact share of the logit for logistic regression, and the
+        similarity of features for other strategies; ``Explanation.meaning`` states which.
+
+        >>> X = [[0.0, 0.1], [0.2, 0.0], [5.0, 5.1], [5.2, 4.9]]
+        >>> classifier = FewShotClassifier().fit(X, ["near", "near", "far", "far"])
+        >>> explanation = classifier.explain([4.8, 5.0])
+        >>> explanation.label, explanation.supporting[0].label
+        ('far', 'far')
 
         Args:
             x: one input, such as a path or a vector ``[D]``.
@@ -266,84 +307,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model, single = self._asked(single)
         return model.explain(single)
 
-    def save(self, path: str | os.PathLike[str], embed_encoder: bool = False) -> None:
-        """Writes the classifier to one file, in one piece; it holds no code and no pickle.
-
-        An encoder that was loaded by name is written by its name, any other with its weights.
-
-        Args:
-            path: of the file.
-            embed_encoder: also write the folder of a pretrained encoder (its settings, tokenizer
-                and weights), so that the file is all that another machine needs. What was loaded
-                from such a file keeps its encoder anyway.
-
-        Raises:
-            FileNotFoundError: when the folder that is to be embedded is not there any more.
-            ValueError: when a module is of a class that cannot be described, or the encoder
-                cannot be embedded.
-        """
-        check_is_fitted(self)
-        save_model(self.model_, Path(path), embed_encoder)
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        trust: Sequence[str] = (),
-        device: str | torch.device | None = None,
-        revision: str | None = None,
-    ) -> Self:
-        """Reads a classifier from its file, or from a repository of the Hugging Face hub.
-
-        A ``random_state`` that was no whole number is 0 afterwards.
-
-        Args:
-            path: a ``.qs`` file, or ``"owner/name"`` of the hub.
-            trust: import paths of classes outside this package that the file may use, such as
-                ``["my_package.MyEncoder"]``. Importing runs their code.
-            device: where to compute; the CPU by default.
-            revision: of the repository.
-
-        Raises:
-            FileNotFoundError: when there is neither.
-            ValueError: when the file is damaged, of another version, or names other classes.
-        """
-        model = load_model(downloaded(path, revision), trust, device)
-        reader = model.parts.reader
-        classifier = cls(
-            encoder=reader.name or reader.encoder,
-            strategy=model.parts.strategy,
-            inputs=reader.inputs,
-            calibrate=model.settings.calibrate,
-            cache=reader.cache is not None,
-            device=device,
-            keep_examples=model.settings.keep_examples,
-            class_names=model.settings.class_names,
-            random_state=int(model.extra.get("random_state", 0)),
-        )
-        if "columns" in model.extra:
-            classifier.n_features_in_ = int(model.extra["columns"])
-        if "column_names" in model.extra:
-            classifier.feature_names_in_ = np.array(model.extra["column_names"], dtype=object)
-        return classifier._learned(model)
-
-    def push_to_hub(
-        self, repo_id: str, private: bool | None = None, token: str | None = None
-    ) -> str:
-        """Uploads the classifier and a model card to the Hugging Face hub; returns the address.
-
-        What is uploaded holds no path of this machine: a pretrained encoder of a local folder is
-        embedded, which a warning says, and examples that have absolute paths keep the names of
-        their files.
-
-        Args:
-            repo_id: ``"owner/name"``; made where it does not exist.
-            private: whether a new repository is private.
-            token: of the hub; by default the one that is logged in.
-        """
-        check_is_fitted(self)
-        return upload(self.model_, repo_id, private, token)
-
     @property
     def classes_(self) -> Labels:
         """The sorted labels, ``[K]``."""
@@ -351,7 +314,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def theta_(self) -> Theta:
-        """θ."""
+        """θ, the parameters of the learner."""
         return self.model_.learner.theta
 
     @property
@@ -361,18 +324,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def temperature_(self) -> float:
-        """What logits are divided by."""
+        """The number that logits are divided by."""
         return self.model_.answers.temperature
-
-    def _learned(self, model: Model) -> Self:
-        if hasattr(self, "n_features_in_"):
-            model.extra["columns"] = int(self.n_features_in_)
-        if hasattr(self, "feature_names_in_"):
-            model.extra["column_names"] = self.feature_names_in_.tolist()
-        if isinstance(self.random_state, int | np.integer):
-            model.extra["random_state"] = int(self.random_state)
-        self.model_ = model
-        return self
 
     def _asked(self, X: Any) -> tuple[Model, Any]:
         """The current model and X checked for it; a fit that runs meanwhile changes neither."""
@@ -393,7 +346,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return inputs is None or inputs.modality == FeatureInputs.modality
 
     def _checked(self, X: Any, reset: bool) -> Any:
-        """X; tables of numbers as scikit-learn checks them."""
+        """X, validated by scikit-learn if it is a table of numbers."""
         if isinstance(X, Iterator):
             X = list(X)
         if not reset:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import quickstudy.encoders
-from quickstudy.deprecated import renamed_arguments
+from quickstudy.deprecated import once_positional, renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs
 from quickstudy.inputs.modalities import MODALITIES, imported
@@ -17,11 +17,12 @@ from quickstudy.saving.foreign_files import explanation
 from quickstudy.saving.model_files import MODULES, describes_a_model, model_folder
 
 
+@once_positional("revision", "modality")
 @renamed_arguments(kind="modality")
 def load_encoder(
-    name: str | Path, revision: str | None = None, modality: str | None = None
+    name: str | Path, *, revision: str | None = None, modality: str | None = None
 ) -> tuple[nn.Module, Inputs]:
-    """An encoder in evaluation mode, and what makes raw things into its inputs.
+    """Loads an encoder, in evaluation mode, and the inputs that prepare what it reads.
 
     Args:
         name: the directory of a run or one of its checkpoints, whose strategy's encoder is taken;

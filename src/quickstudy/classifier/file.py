@@ -30,12 +30,14 @@ from quickstudy.classifier.embedded_encoder import (
 )
 from quickstudy.classifier.labels import Labels
 from quickstudy.classifier.learner import Learner, seeded
-from quickstudy.classifier.model import Model, Settings, Support
+from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.out_of_distribution import OutOfDistributionScore
 from quickstudy.classifier.parts import Parts, named_reader
 from quickstudy.classifier.reader import Reader
+from quickstudy.classifier.support import Support
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.deprecated import once_positional
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError, MissingFileError
@@ -124,8 +126,9 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
     write(path, FORMAT, header, tensors)
 
 
+@once_positional("trust", "device")
 def load_model(
-    path: Path, trust: Collection[str] = (), device: torch.device | str | None = None
+    path: Path, *, trust: Collection[str] = (), device: torch.device | str | None = None
 ) -> Model:
     """Reads a model from a file.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,61 +18,13 @@ from quickstudy.classifier.explanation import UNREAD, Evidence, Explanation, wei
 from quickstudy.classifier.labels import classes_and_targets
 from quickstudy.classifier.learner import Learner
 from quickstudy.classifier.parts import Parts
-from quickstudy.classifier.raw import names_of, things
-from quickstudy.classifier.reader import content_numbers, thumbnails, unread
+from quickstudy.classifier.raw import names_of
 from quickstudy.classifier.suggestion import suggest
-from quickstudy.datasets.labels import as_labels, check_same_type, joined
-from quickstudy.datasets.spelling import Labels, one_spelling
+from quickstudy.classifier.support import Support, called, read_examples, warn_of_contradictions
+from quickstudy.datasets.labels import as_labels, check_same_type
+from quickstudy.datasets.spelling import Labels
 from quickstudy.errors import InputError
-from quickstudy.inputs.text import read_text_file
 from quickstudy.progress import tell
-
-
-@dataclass
-class Support:
-    """The examples.
-
-    Args:
-        kept: what the reader keeps of them, ``[N, *shape]``.
-        labels: ``[N]``.
-        contents: int64 ``[N]``, equal for equal inputs.
-        names: N texts or paths; empty where there is none.
-        pictures: uint8 ``[N, C, h, w]``, small; None for anything but images.
-        given: for texts, a number that identifies each as it was given, if known.
-    """
-
-    kept: Tensor
-    labels: Labels
-    contents: Tensor
-    names: list[str]
-    pictures: Tensor | None = None
-    given: list[int | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not self.given:  # examples loaded from a file
-            self.given = [None] * len(self.labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def joined(self, new: Support) -> Support:
-        """These examples and then the new ones."""
-        if self.kept.shape[1:] != new.kept.shape[1:]:
-            raise InputError(
-                f"The examples so far have the shape {list(self.kept.shape[1:])}, and the new ones "
-                f"{list(new.kept.shape[1:])}."
-            )
-        pictures = None
-        if self.pictures is not None and new.pictures is not None:
-            pictures = torch.cat([self.pictures, new.pictures])
-        return Support(
-            torch.cat([self.kept, new.kept]),
-            joined(self.labels, new.labels),
-            torch.cat([self.contents, new.contents]),
-            self.names + new.names,
-            pictures,
-            self.given + new.given,
-        )
 
 
 @dataclass(frozen=True)
@@ -82,11 +32,11 @@ class Settings:
     """How a model learns.
 
     Args:
-        calibrate: measure how far it can be trusted, on examples that are held out.
+        calibrate: measure on held-out examples how far the answers can be trusted.
         keep_examples: keep the names and small pictures of the examples.
-        seed: of all that is random.
-        class_names: whether the name of a class is an example of it, where inputs are texts; None
-            for where names tell the examples apart.
+        seed: seed of all random numbers.
+        class_names: use each class's name as an extra example (texts only); None: only if that
+            helps.
     """
 
     calibrate: bool = True
@@ -97,7 +47,7 @@ class Settings:
 
 @dataclass
 class Model:
-    """A classifier without scikit-learn's manners, as files hold it.
+    """The fitted model, independent of scikit-learn; this is what ``.qs`` files store.
 
     Args:
         parts: how inputs are read, and the strategy.
@@ -105,7 +55,10 @@ class Model:
         support: the examples.
         classes: the sorted labels of the K classes.
         learner: the strategy, adapted to the support.
-        extra: what else files shall remember, JSON-ready.
+        extra: further values to store in files, JSON-ready.
+
+    Attributes:
+        answers: turns logits and features into labels, probabilities and prediction sets.
     """
 
     parts: Parts
@@ -114,7 +67,6 @@ class Model:
     classes: Labels
     learner: Learner
     extra: dict[str, Any] = field(default_factory=dict)
-
     answers: Answers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -142,13 +94,17 @@ class Model:
         Raises:
             ValueError: when an input or a label is wrong, or there is one class only.
         """
-        return _adapted(parts, settings, _read(parts, raw, as_labels(y), settings, names))
+        return _adapted(
+            parts, settings, read_examples(parts, raw, as_labels(y), settings.keep_examples, names)
+        )
 
     def extended(self, raw: Any, y: Any, names: Sequence[str] | None = None) -> Model:
         """Learns from further examples too: as if all had been there from the start."""
         labels = as_labels(y)
         check_same_type(self.classes, labels)
-        new = _read(self.parts, raw, labels, self.settings, names, self.classes)
+        new = read_examples(
+            self.parts, raw, labels, self.settings.keep_examples, names, self.classes
+        )
         extended = _adapted(self.parts, self.settings, self.support.joined(new))
         return replace(extended, extra=dict(self.extra))
 
@@ -182,7 +138,7 @@ class Model:
         if blank:
             warnings.warn(
                 f"The encoder cannot read {len(blank)} of {len(prepared)} inputs, such as "
-                f"{_called(names_of(raw), blank[0])}. Their probabilities are the classes' shares "
+                f"{called(names_of(raw), blank[0])}. Their probabilities are the classes' shares "
                 "of the examples, their prediction sets hold all classes, and with keep= they "
                 "get no class.",
                 stacklevel=4,
@@ -288,63 +244,9 @@ class Model:
         return Explanation(label, float(probabilities[answer]), examples, meaning)
 
 
-def _read(
-    parts: Parts,
-    raw: Any,
-    labels: Labels,
-    settings: Settings,
-    names: Sequence[str] | None,
-    known: Labels | None = None,
-) -> Support:
-    stored = parts.reader.decode(raw)
-    labels = one_spelling(as_labels(labels, len(stored)), known)
-    kept, contents = parts.reader.keep(stored), content_numbers(stored)
-    _check_kept(parts, kept, stored, names_of(raw))
-    given: list[int | None] = [None] * len(labels)
-    if _of_texts(parts):
-        given = list(map(_given, things(raw)))
-    if not settings.keep_examples:
-        return Support(kept, labels, contents, [""] * len(labels), given=given)
-    called = list(names or names_of(raw))
-    return Support(kept, labels, contents, called, thumbnails(stored), given)
-
-
-def _of_texts(parts: Parts) -> bool:
-    return parts.reader.inputs is not None and parts.reader.inputs.modality == "text"
-
-
-def _given(text: str | Path) -> int:
-    """A number that identifies a text as it was given, before its tokenizer reads it."""
-    given = read_text_file(text) if isinstance(text, Path) else text
-    return int.from_bytes(hashlib.blake2b(given.encode(), digest_size=8).digest(), "big")
-
-
-def _called(names: Sequence[str], number: int) -> str:
-    name = names[number]
-    return f"input {number}" + (f" ({name[:60]!r})" if name else "")
-
-
-def _check_kept(parts: Parts, kept: Tensor, stored: Tensor, names: Sequence[str]) -> None:
-    """Refuses vectors with NaN or infinity (ValueError); warns of texts without a known word."""
-    if parts.reader.encoder is not None and (bad := unread(kept).nonzero()[:, 0]).numel():
-        raise InputError(
-            f"The encoder returns NaN or infinity for {_called(names, int(bad[0]))} ({len(bad)} of "
-            f"{len(kept)} inputs in all), so nothing can be learned from them. Check its weights, "
-            "or leave these inputs out."
-        )
-    if blind := parts.reader.unread(stored).nonzero()[:, 0].tolist():
-        warnings.warn(
-            f"The encoder cannot read {len(blind)} of {len(stored)} texts, such as "
-            f"{_called(names, blind[0])}: its tokenizer knows none of their words, so they all "
-            "look alike to the encoder. Choose an encoder for their language; this classifier "
-            "cannot tell such texts apart.",
-            stacklevel=5,
-        )
-
-
 def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
     classes, targets = classes_and_targets(support.labels)
-    _warn_of_contradictions(support, targets)
+    warn_of_contradictions(support, targets)
     prepared = parts.reader.prepare(support.kept)
     named = _named(parts, settings, classes, prepared, torch.from_numpy(targets))
     tell("learning", 0, len(support))
@@ -382,47 +284,3 @@ def _named(
     ):
         return named
     return None
-
-
-def _warn_of_contradictions(support: Support, targets: NDArray[np.int64]) -> None:
-    """Warns of inputs that are given, or are the same to the encoder, under two classes."""
-    contents = support.contents.tolist()
-    first: dict[tuple[str, int], int] = {}
-    twice: list[tuple[int, int]] = []
-    alike: list[tuple[int, int]] = []
-    seen = content_numbers(support.kept).tolist()
-    for number, keys in enumerate(zip(contents, seen, strict=True)):
-        others = [
-            first.setdefault(key, number) for key in zip(("stored", "kept"), keys, strict=True)
-        ]
-        other = next((each for each in others if targets[each] != targets[number]), None)
-        if other is not None:
-            same = contents[other] == contents[number] and _given_alike(support, other, number)
-            (twice if same else alike).append((other, number))
-    if twice:
-        warnings.warn(
-            f"{len(twice)} inputs are given under two classes: {_both(support, *twice[0])}, for "
-            "example. Remove the wrong ones.",
-            stacklevel=5,
-        )
-    if alike:
-        warnings.warn(
-            "The encoder cannot tell some inputs of different classes apart: "
-            f"{_both(support, *alike[0])}, the first of {len(alike)}.",
-            stacklevel=5,
-        )
-
-
-def _given_alike(support: Support, one: int, other: int) -> bool:
-    """Whether two inputs with equal stored contents were given as equal, as far as is known."""
-    given = support.given[one], support.given[other]
-    if None not in given:
-        return given[0] == given[1]
-    names = support.names[one], support.names[other]
-    return given == (None, None) or "" in names or names[0] == names[1]
-
-
-def _both(support: Support, one: int, other: int) -> str:
-    labels = support.labels.tolist()
-    called = [f"{support.names[n] or f'example {n}'!r} as {labels[n]!r}" for n in (one, other)]
-    return " and ".join(called)

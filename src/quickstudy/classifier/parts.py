@@ -226,11 +226,11 @@ def named_reader(
         guessed: whether the modality may be wrong; then the encoder's own is right.
     """
     try:
-        encoder, own = load_encoder(name, revision, modality)
+        encoder, own = load_encoder(name, revision=revision, modality=modality)
     except ValueError:
         if modality is None or not guessed:
             raise
-        encoder, own = load_encoder(name, revision)  # texts can look like paths of images
+        encoder, own = load_encoder(name, revision=revision)  # texts can look like paths of images
     check_keeps_statistics(encoder, f"The encoder of {name}")
     reader = Reader(inputs or own, encoder, device=_place(encoder, device))
     if isinstance(encoder, PretrainedEncoder):
