@@ -128,7 +128,7 @@ def of_images(run: Path) -> dict[str, Any]:
     features = data.embed(trained.strategy.encoder)
     results: dict[str, Any] = {}
     for shots in SHOTS:
-        sampler = qs.EpisodeSampler(features, 5, shots, 15, TASKS, 0)
+        sampler = qs.EpisodeSampler(features, 5, shots, 15, tasks=TASKS, seed=0)
         tasks, some = sampler.episode(0), []
         confidences: dict[str, list[Tensor]] = {"before": [], "after": []}
         hits: list[Tensor] = []

@@ -79,7 +79,7 @@ def of_files(run: Path, test: ClassDataset) -> dict[str, Any]:
     """The accuracy of FewShotClassifier with a run as its strategy, on JPEG files of the data."""
     found: dict[str, Any] = {}
     for shots in SHOTS:
-        sampler = qs.EpisodeSampler(test, 5, shots, QUERIES, 1, 0)
+        sampler = qs.EpisodeSampler(test, 5, shots, QUERIES, tasks=1, seed=0)
         hits, seconds = [], []
         with tempfile.TemporaryDirectory() as folder:
             for task in range(TASKS):

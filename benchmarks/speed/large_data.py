@@ -87,7 +87,7 @@ def draw(examples: int) -> dict[str, Any]:
         }
         opened = held()
         for tasks, ways, shots in TASKS:
-            sampler = EpisodeSampler(dataset, ways, shots, 15, tasks)
+            sampler = EpisodeSampler(dataset, ways, shots, 15, tasks=tasks)
             seconds = [timed(partial(sampler.episode, number))[1] for number in range(DRAWS)]
             result["episodes"].append(
                 {

@@ -1,5 +1,6 @@
 """ClassDataset: views of examples by class."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -203,3 +204,35 @@ def test_union_of_parts():
 def test_one_name_is_one_class_and_not_its_letters():
     data = ClassDataset.contiguous(torch.zeros(3, 2), [1, 1, 1], ["a", "b", "ab"], FeatureInputs(2))
     assert data.select("ab").class_names == ("ab",)
+
+
+# -- as a data set of torch ---------------------------------------------------------------------
+
+
+def test_examples_are_counted_class_after_class():
+    vectors = torch.arange(12.0).view(4, 3)
+    data = ClassDataset.from_arrays(vectors, ["b", "a", "b", "b"], FeatureInputs(3))
+    assert [label for _, label in data] == [0, 1, 1, 1]
+    assert torch.equal(data[0][0], vectors[1])
+    assert torch.equal(data[-1][0], vectors[3])
+    inputs, labels = data[1:3]
+    assert torch.equal(inputs, vectors[[0, 2]])
+    assert labels.tolist() == [1, 1]
+    assert torch.equal(data[[3, 0]][0], vectors[[3, 1]])
+    assert data[np.int64(2)][1] == 1
+    for wrong in (4, -5, [0, 4]):
+        with pytest.raises(IndexError, match="4 examples, so there is no example"):
+            data[wrong]
+    with pytest.raises(TypeError):
+        data["first"]
+    batches = list(torch.utils.data.DataLoader(data, batch_size=3))
+    assert [len(labels) for _, labels in batches] == [3, 1]
+
+
+def test_an_example_of_a_selection_is_rotated_with_its_class():
+    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 2, 2)
+    data = ClassDataset.contiguous(image, [1], ["a"], ImageInputs(2, 1)).expand(4).select([2])
+    expected = torch.rot90(image[0], 2, dims=(-2, -1)).float() / 255
+    torch.testing.assert_close(data[0][0], expected)
+    with pytest.warns(DeprecationWarning, match="ClassDataset.turns is now called rotations"):
+        assert data.turns.tolist() == [2]

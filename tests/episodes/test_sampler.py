@@ -317,9 +317,9 @@ def test_every_unbalanced_task_is_well_formed(sampler, index):
         sampler.ways,
         sampler.shots,
         sampler.queries,
-        sampler.tasks,
-        sampler.seed,
-        "dirichlet",
+        tasks=sampler.tasks,
+        seed=sampler.seed,
+        query_balance="dirichlet",
     )
     balanced, episode = sampler.episode(index), uneven.episode(index)
     assert torch.equal(episode.support.inputs, balanced.support.inputs)

@@ -47,7 +47,7 @@ BY_HAND = {
 
 
 def one_by_one(strategy, data):
-    tasks = EpisodeSampler(data, 5, 1, 3, 6, 0).episode(0)
+    tasks = EpisodeSampler(data, 5, 1, 3, tasks=6, seed=0).episode(0)
     single = [tasks[number : number + 1] for number in range(6)]
     with torch.no_grad():
         logits = [

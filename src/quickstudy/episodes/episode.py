@@ -96,6 +96,16 @@ class Episode:
 
     Raises:
         ValueError: when they do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy.episodes import Episode, Examples
+        >>> labels = torch.tensor([[0, 1]])
+        >>> support = Examples(torch.zeros(1, 2, 16), labels)  # 1 task, 2 examples
+        >>> query = Examples(torch.zeros(1, 4, 16), torch.cat([labels, labels], dim=1))
+        >>> episode = Episode(support, query, ways=2)
+        >>> episode.tasks, episode.query.inputs.shape
+        (1, torch.Size([1, 4, 16]))
     """
 
     support: Examples

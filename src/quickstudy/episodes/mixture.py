@@ -115,7 +115,8 @@ class Mixture:
                 if way <= most_ways and shot <= most_shots
             ] or [(min(ways), min(shots))]  # which the sampler refuses, saying what is too small
             sources += [
-                EpisodeSampler(dataset, way, shot, queries, tasks, seed) for way, shot in pairs
+                EpisodeSampler(dataset, way, shot, queries, tasks=tasks, seed=seed)
+                for way, shot in pairs
             ]
             weights += [1 / len(pairs)] * len(pairs)
         return cls(sources, weights, seed)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.counts import Count, as_whole, whole_number, whole_range
+from quickstudy.deprecated import once_positional
 from quickstudy.episodes.episode import Episode, Examples, unchecked_episode
 from quickstudy.episodes.imbalance import DRAWS_A_CLASS, apportioned, dirichlet_shares
 from quickstudy.errors import InputError
@@ -110,35 +111,50 @@ def distinct_integers(uniform: NDArray[np.float64], below: NDArray[np.int64]) ->
 class EpisodeSampler:
     """Draws episodes from a data set, each a pure function of (seed, index).
 
-    ``sampler.episode(i)`` is the same tensor in any process, after any history. Task number n is
-    made from its own block of a counter-based generator (Philox), so episodes of 8 tasks are the
-    same tasks, eight at a time, that episodes of 1 task are, as long as ways and shots are fixed.
+    ``sampler.episode(i)`` is the same tensor in any process, whatever was drawn before. Task n is
+    made from its own block of a counter-based generator (Philox). If ways and shots are fixed,
+    episodes of 8 tasks therefore hold the same tasks as eight episodes of 1 task.
 
     Args:
         dataset: where classes and examples come from.
-        ways: classes in a task, or a range ``(low, high)``, both inclusive.
-        shots: support examples a class, or a range.
-        queries: query examples a class.
-        tasks: tasks in an episode; they share their ways and shots.
-        seed: of the whole stream of episodes.
+        ways: number of classes in a task, or an inclusive range ``(low, high)``.
+        shots: number of support examples per class, or an inclusive range.
+        queries: number of query examples per class.
+        tasks: number of tasks per episode; they share their ways and shots.
+        seed: random seed of the stream of episodes.
         query_balance: "balanced" gives each class ``queries`` queries. "dirichlet" gives a task
-            ways x ``queries`` queries in all, in shares that are drawn from a Dirichlet
-            distribution (α = 2), so that some classes have many and some few or none: Veilleux,
-            Boudiaf, Piantanida, Ben Ayed, "Realistic Evaluation of Transductive Few-Shot Learning",
-            NeurIPS 2021, section 3. A class gives at most what it has beside its shots; what it
-            lacks falls to the others, by their shares. Classes, support and each class's first
-            queries are those of the balanced tasks of the same seed.
+            ways x ``queries`` queries in total, divided among its classes by a draw from a
+            Dirichlet distribution (α = 2), so that some classes have many and others few or none:
+            Veilleux, Boudiaf, Piantanida, Ben Ayed, "Realistic Evaluation of Transductive Few-Shot
+            Learning", NeurIPS 2021, section 3. A class provides at most the examples that it has
+            beside its shots; the other classes make up for the rest, by their shares. Classes,
+            support and each class's first queries equal those of balanced tasks of the same seed.
 
     Raises:
-        ValueError: when there are too few classes, or a class is too small (it is named).
+        ValueError: if there are too few classes, or a class is too small; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from quickstudy import ClassDataset, EpisodeSampler
+        >>> from quickstudy.inputs import FeatureInputs
+        >>> vectors = torch.arange(60.0).view(20, 3)
+        >>> data = ClassDataset.from_arrays(vectors, [n % 4 for n in range(20)], FeatureInputs(3))
+        >>> sampler = EpisodeSampler(data, ways=2, shots=1, queries=3, seed=7)
+        >>> episode = sampler.episode(10)
+        >>> episode.support.inputs.shape, episode.query.inputs.shape
+        (torch.Size([1, 2, 3]), torch.Size([1, 6, 3]))
+        >>> torch.equal(episode.query.inputs, sampler.episode(10).query.inputs)
+        True
     """
 
+    @once_positional("tasks", "seed", "query_balance")
     def __init__(
         self,
         dataset: ClassSource,
         ways: Count = 5,
         shots: Count = 1,
         queries: int = 15,
+        *,
         tasks: int = 1,
         seed: int = 0,
         query_balance: QueryBalance = "balanced",

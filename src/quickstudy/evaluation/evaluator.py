@@ -81,6 +81,16 @@ def evaluate(
         ValueError: when the data has too few or too small classes, or inputs of another kind than
             the run was trained on.
         LostContactError: when another rank ends.
+
+    Example:
+        >>> import quickstudy
+        >>> from quickstudy.encoders import Conv4
+        >>> from quickstudy.strategies import PrototypicalNetwork
+        >>> data = quickstudy.load_dataset("glyphs")
+        >>> strategy = PrototypicalNetwork(Conv4((1, 28, 28), channels=4))
+        >>> report = quickstudy.evaluate(strategy, data.split()["test"], ways=5, episodes=10)
+        >>> report.protocol, report.episodes, report.transductive
+        ('5-way 1-shot', 10, False)
     """
     keep_freed_memory()
     run = strategy if isinstance(strategy, Run) else None

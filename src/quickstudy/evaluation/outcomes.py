@@ -145,7 +145,9 @@ def outcomes(
     # Tasks of different ways or shots cannot share a tensor.
     fixed = as_whole(ways) is not None and as_whole(shots) is not None
     drawn = min(episodes, TASKS_AT_ONCE) if fixed else 1
-    sampler = EpisodeSampler(data, ways, shots, queries, drawn, seed, query_balance)
+    sampler = EpisodeSampler(
+        data, ways, shots, queries, tasks=drawn, seed=seed, query_balance=query_balance
+    )
     adapt: Callable[[Examples, int], Theta] = strategy.adapt
     predict: Callable[[Theta, Tensor], Tensor] = strategy.predict
     seconds = 0.0

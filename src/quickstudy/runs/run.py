@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from quickstudy.deprecated import with_present_names
+from quickstudy.deprecated import once_positional, with_present_names
 from quickstudy.encoders.cpu.layout import use_channels_last
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import Inputs, inputs_from_dict
@@ -77,8 +77,9 @@ def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> P
     return directory.best if use_best else directory.last
 
 
+@once_positional("trust")
 def load(
-    path: str | os.PathLike[str], checkpoint: str = "best", trust: Collection[str] = ()
+    path: str | os.PathLike[str], checkpoint: str = "best", *, trust: Collection[str] = ()
 ) -> Run:
     """Loads a run from its directory, or a single checkpoint from its file.
 
@@ -93,6 +94,12 @@ def load(
         FileNotFoundError: when there is no such run.
         ValueError: when the checkpoint is damaged, describes something else than a strategy, or
             names classes that are not trusted.
+
+    Example:
+        >>> import quickstudy
+        >>> quickstudy.load("runs/nothing")
+        Traceback (most recent call last):
+        quickstudy.errors.MissingFileError: runs/nothing is not a run: it has no checkpoints...
     """
     file = checkpoint_file(path, checkpoint)
     directory = None if Path(path).is_file() else RunDirectory(path)

@@ -26,7 +26,12 @@ def task_source(
         return train
     if strategy.episodic:
         return EpisodeSampler(
-            train, settings.ways, settings.shots, settings.queries, settings.tasks, settings.seed
+            train,
+            settings.ways,
+            settings.shots,
+            settings.queries,
+            tasks=settings.tasks,
+            seed=settings.seed,
         )
     return BatchSampler(train, settings.batch_size, settings.tasks, settings.seed)
 

@@ -190,6 +190,6 @@ def fit(
         ... )
         >>> run = quickstudy.fit(strategy, parts["train"], steps=2, show_progress=False)
         >>> [row["step"] for row in run.history]
-        [2.0]
+        [2]
     """
     return Trainer(**settings).fit(strategy, train, validation, out=out, resume=resume)
