@@ -68,7 +68,7 @@ def test_the_second_load_reads_what_the_first_wrote():
         assert np.array_equal(loaded.examples[:, 0].numpy(), raw.images)
         assert loaded.sizes == [3, 2]
         assert loaded.class_names == ["klass «0»", "klass «1»"]
-        assert loaded.splits == {"mine": {"train": ["klass «0»"], "test": ["klass «1»"]}}
+        assert loaded.class_splits == {"mine": {"train": ["klass «0»"], "test": ["klass «1»"]}}
 
 
 def test_another_source_or_other_inputs_are_another_file(folder):

@@ -72,8 +72,8 @@ def test_published_splits_keep_rotations_together():
 @pytest.mark.parametrize(
     ("division", "message"),
     [
-        ("other", "no split named 'other'; it has: mine"),
-        ("mine", "part 'test' of the split 'mine' has no class"),
+        ("other", "no class splits named 'other'; it has: mine"),
+        ("mine", "split 'test' of 'mine' has no class"),
         ((0.5, 0.6), "sum to 1"),
         ((1.0,), "two .* or three"),
         ((0.5, 0.0, 0.5), "positive"),

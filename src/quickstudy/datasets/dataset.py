@@ -16,7 +16,8 @@ from quickstudy.counts import whole_number
 from quickstudy.datasets.decoded.features import embed_examples, every_example
 from quickstudy.datasets.in_memory import as_stored, read_examples
 from quickstudy.datasets.labels import read_labels
-from quickstudy.deprecated import RenamedAttribute
+from quickstudy.datasets.splitting import by_fractions, members, published
+from quickstudy.deprecated import RenamedAttribute, renamed_arguments
 from quickstudy.errors import InputError
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
@@ -40,7 +41,7 @@ class ClassDataset:
         class_names: C different names.
         inputs: how raw things became these tensors, and how the tensors become a network's input.
         name: what messages and reports call the data.
-        published_splits: divisions of the classes by name, each ``{part: class names}``.
+        published_splits: class splits by name, each ``{split: class names}``.
         rotations: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
             rotated (or were, before they became features); zeros by default.
 
@@ -124,7 +125,7 @@ class ClassDataset:
             class_names: C different names.
             inputs: how raw things became these tensors.
             name: what messages and reports call the data.
-            published_splits: divisions of the classes by name, each ``{part: class names}``.
+            published_splits: class splits by name, each ``{split: class names}``.
 
         Raises:
             ValueError: when they do not fit together; it says what to give.
@@ -158,25 +159,28 @@ class ClassDataset:
         return cls(examples, starts, sizes, tuple(class_names), inputs, name, splits)
 
     @classmethod
-    def union(cls, parts: Sequence[ClassDataset], name: str) -> ClassDataset:
-        """The classes of several parts of one data set, as one view.
+    @renamed_arguments(parts="splits")
+    def union(cls, splits: Sequence[ClassDataset], name: str) -> ClassDataset:
+        """The classes of several splits of one data set, as one view.
 
         Raises:
-            ValueError: when the parts do not share their examples.
+            ValueError: when the splits do not share their examples.
         """
-        first = parts[0]
-        names = [name for part in parts for name in part.class_names]
+        first = splits[0]
+        names = [name for split in splits for name in split.class_names]
         if len(set(names)) < len(names):
-            raise InputError(f"The parts {name!r} share classes; name each part once.")
-        if any(part.examples is not first.examples for part in parts):
-            raise InputError("Only parts of one data set can be put together.")
+            raise InputError(f"The splits {name!r} share classes; name each split once.")
+        if any(split.examples is not first.examples for split in splits):
+            raise InputError("Only splits of one data set can be put together.")
         rotations = None
         if first.rotations is not None:
-            rotations = torch.cat([part.rotations for part in parts if part.rotations is not None])
+            rotations = torch.cat(
+                [split.rotations for split in splits if split.rotations is not None]
+            )
         return dataclasses.replace(
             first,
-            starts=torch.cat([part.starts for part in parts]),
-            sizes=torch.cat([part.sizes for part in parts]),
+            starts=torch.cat([split.starts for split in splits]),
+            sizes=torch.cat([split.sizes for split in splits]),
             class_names=tuple(names),
             rotations=rotations,
             name=f"{first.name.rpartition('/')[0] or first.name}/{name}",
@@ -357,73 +361,30 @@ class ClassDataset:
             self, examples=features, starts=starts, inputs=FeatureInputs(features.shape[1])
         )
 
+    @renamed_arguments(division="class_splits")
     def split(
-        self, division: str | Sequence[float] | None = None, seed: int = 0
+        self, class_splits: str | Sequence[float] | None = None, seed: int = 0
     ) -> dict[str, ClassDataset]:
         """Divides the classes, never the examples of a class.
 
         Args:
-            division: the name of a published division (``"vinyals"``), or fractions of the
+            class_splits: the name of published class splits (``"vinyals"``), or fractions of the
                 classes for train, validation and test (``(0.6, 0.2, 0.2)``; two fractions make
-                train and test). By default the only or first published division, else
+                train and test). By default the only or first published class splits, else
                 0.6, 0.2, 0.2.
             seed: of the draw by fractions.
 
         Returns:
-            The parts by name, e.g. ``{"train": ..., "validation": ..., "test": ...}``. Rotations
+            The splits by name, e.g. ``{"train": ..., "validation": ..., "test": ...}``. Rotations
             of one class are never divided.
         """
-        if division is None:
-            division = next(iter(self.published_splits), (0.6, 0.2, 0.2))
-        members: dict[str, list[int]] = {}
-        for number, group in enumerate(self.groups):
-            members.setdefault(group, []).append(number)
-        if isinstance(division, str):
-            parts = self._published(division)
+        if class_splits is None:
+            class_splits = next(iter(self.published_splits), (0.6, 0.2, 0.2))
+        if isinstance(class_splits, str):
+            splits = published(class_splits, self.published_splits, self.name)
         else:
-            seed = whole_number(seed, "seed")
-            parts = _by_fractions(sorted(members), division, seed, self.name)
-        divided = {}
-        for part, names in parts.items():
-            # Classes that were left out by a selection before are missing from their part too.
-            numbers = [number for name in names for number in members.get(name, [])]
-            if not numbers:
-                raise InputError(
-                    f"The part {part!r} of the split {division!r} has no class of {self.name}. Was "
-                    "a part of the data selected before? Fractions can divide it further."
-                )
-            divided[part] = self.select(numbers, name=f"{self.name}/{part}")
-        return divided
-
-    def _published(self, division: str) -> Mapping[str, Sequence[str]]:
-        if division not in self.published_splits:
-            known = ", ".join(self.published_splits) or "none"
-            raise InputError(
-                f"{self.name} has no split named {division!r}; it has: {known}. Fractions such as "
-                "0.6,0.2,0.2 divide the classes at random."
-            )
-        return self.published_splits[division]
-
-
-def _by_fractions(
-    groups: list[str], fractions: Sequence[float], seed: int, name: str
-) -> dict[str, list[str]]:
-    parts = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(fractions))
-    if parts is None or not all(0 < f < 1 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(
-            f"The split {tuple(fractions)} is not two (train, test) or three (train, validation, "
-            "test) positive fractions that sum to 1."
-        )
-    if len(groups) < len(parts):
-        raise InputError(f"{name} has {len(groups)} classes, too few to split in {len(parts)}.")
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(groups))
-    ends = np.round(np.cumsum(fractions) * len(groups)).astype(int)
-    # Rounding must leave no part empty.
-    for i in range(len(parts)):
-        least = (ends[i - 1] if i else 0) + 1
-        ends[i] = min(max(ends[i], least), len(groups) - (len(parts) - 1 - i))
-    pieces = np.split(order, ends[:-1])
-    return {
-        part: [groups[i] for i in sorted(piece.tolist())]
-        for part, piece in zip(parts, pieces, strict=True)
-    }
+            splits = by_fractions(sorted({*self.groups}), class_splits, seed, self.name)
+        return {
+            split: self.select(numbers, name=f"{self.name}/{split}")
+            for split, numbers in members(self.groups, splits, class_splits, self.name).items()
+        }

@@ -147,7 +147,7 @@ def load_dataset(
     published = _Published(benchmark, class_splits or default, written, folder, place)
     own_name = benchmark.name if benchmark else _short_name(source)
     if inputs is None:
-        inputs = _usual_inputs(place, benchmark, published)
+        inputs = _default_inputs(place, benchmark, published)
     elif inputs.modality not in MODALITIES or (benchmark and inputs.modality != benchmark.modality):
         held = benchmark.modality if benchmark else place.modality()
         raise InputError(
@@ -263,7 +263,7 @@ class _Published:
         return {"written": self.written, "benchmark": name, "first": self.default}
 
 
-def _usual_inputs(place: Source, benchmark: Benchmark | None, published: _Published) -> Inputs:
+def _default_inputs(place: Source, benchmark: Benchmark | None, published: _Published) -> Inputs:
     if benchmark and benchmark.inputs:
         return benchmark.inputs
     modality = benchmark.modality if benchmark else place.modality()
