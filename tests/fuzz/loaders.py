@@ -25,9 +25,9 @@ from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import read
 from quickstudy.cli.usage.training import TRAIN
 from quickstudy.datasets import load_dataset
-from quickstudy.inputs.text import read_text_file
 from quickstudy.datasets.sources.class_splits import check_class_splits, read_class_splits
 from quickstudy.inputs import AudioInputs, ImageInputs, TextInputs
+from quickstudy.inputs.text import read_text_file
 from quickstudy.runs import Checkpoint, load
 from quickstudy.saving import tensor_file
 from quickstudy.saving.description import describe
