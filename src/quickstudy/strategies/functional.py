@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Distance = Literal["euclidean", "cosine"]
 SMALL_TASK = 2**12
-"""Numbers in the inputs of a task; of more, operations take longer than calling them."""
+"""Above this many input elements per task, arithmetic outweighs launch overhead."""
 HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -31,7 +31,7 @@ def check_distance(distance: str) -> None:
 def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Computes in float32 at least, also under autocast.
 
-    Means of few and distances, which are differences of large numbers, do not bear less.
+    Means of few examples and distances, which are differences of large numbers, need it.
     """
 
     def widened(value: Any) -> Any:
@@ -188,9 +188,9 @@ def maps_at_once(arguments: Any) -> bool:
 
 
 def is_small(tensor: Tensor) -> bool:
-    """Whether ``[T, ...]`` has but a few numbers a task, in vectors or a matrix.
+    """Whether ``[T, ...]`` has only few numbers per task, in vectors or a matrix.
 
-    What work on them costs is not the arithmetic but calling a hundred small operations.
+    For these, launching a hundred small operations costs more than the arithmetic.
     """
     plain = tensor.ndim < 3 or (tensor.ndim == 3 and tensor.is_floating_point())
     return plain and tensor[0].numel() <= SMALL_TASK

@@ -1,4 +1,4 @@
-"""What a strategy keeps beside its parameters, so that each task can begin with the same."""
+"""State besides the parameters, saved and restored so that every task starts from the same."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OTHER: Any = object()
 
 
 class StrategyState:
-    """Buffers, what modules count, and what networks of others keep in plain attributes.
+    """Buffers, extra state, and plain attributes of modules from outside this package.
 
-    Of attributes those count whose values are numbers, strings or tensors: a number of calls, for
-    instance, or a running mean that is no buffer.
+    Only attributes that hold numbers, strings or tensors count, such as a number of calls or a
+    running mean that is not a buffer.
     """
 
     def __init__(self, strategy: nn.Module) -> None:

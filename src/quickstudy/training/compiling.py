@@ -1,4 +1,4 @@
-"""A strategy's forward pass through ``torch.compile``, or as it is where that fails."""
+"""A strategy's forward pass through ``torch.compile``, or uncompiled where that fails."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from quickstudy.strategies import Strategy
 class CompiledForward:
     """Compiles a strategy's ``forward`` at its first use, and lends it to the strategy.
 
-    On a GPU small operations are recorded once and launched together (CUDA graphs). Where
-    compilation fails, for want of a C++ compiler or because the strategy does what cannot be
-    compiled, a warning says why and the strategy goes on uncompiled.
+    On a GPU small operations are recorded once and launched together (CUDA graphs). If compilation
+    fails, because there is no C++ compiler or the strategy does something that cannot be compiled,
+    a warning states the reason and the strategy runs uncompiled.
 
     Args:
-        strategy: whose forward pass is compiled.
+        strategy: the strategy whose forward pass is compiled.
 
     Attributes:
-        seconds: what the first use took, most of it compilation; none before it.
+        seconds: duration of the first use, most of it compilation; None before that.
     """
 
     def __init__(self, strategy: Strategy) -> None:
@@ -46,11 +46,11 @@ class CompiledForward:
         except RuntimeError as error:
             if self.forward is self.plain:
                 raise
-            output = self.plain(*arguments)  # an error of the strategy's own comes again here
+            output = self.plain(*arguments)  # raises again if the error is the strategy's own
             self.forward = self.plain
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             warnings.warn(
-                f"{type(self.strategy).__name__} could not be compiled and goes on uncompiled: "
+                f"{type(self.strategy).__name__} could not be compiled and runs uncompiled: "
                 f"{reason}",
                 stacklevel=2,
             )
@@ -60,7 +60,7 @@ class CompiledForward:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """The strategy's forward pass is the compiled one while this is open."""
+        """While this is open, the strategy's forward pass is the compiled one."""
         self.strategy.forward = self._call  # type: ignore[method-assign, assignment]
         try:
             yield
@@ -70,10 +70,10 @@ class CompiledForward:
 
 @functools.cache
 def _keep_pooling() -> None:
-    """Has compiled networks call torch's own max-pooling.
+    """Makes compiled networks call torch's own max-pooling.
 
-    What the compiler makes of it on a CPU takes several times as long on the way back. There is no
-    public switch; where this one is gone, compiled networks that pool are slower.
+    On a CPU the compiler's version takes several times as long in the backward pass. There is no
+    public switch; without this private one, compiled networks that pool are slower.
     """
     aten = torch.ops.aten
     try:

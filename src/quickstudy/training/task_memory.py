@@ -1,12 +1,11 @@
-"""How much memory there is, and how much a task takes."""
+"""How much memory is free, and how much a task takes."""
 
 from __future__ import annotations
 
-import math
 import sys
 import weakref
-from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -14,11 +13,11 @@ from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
 
 DEEP = 4
-"""Inner steps from which on a task's memory is estimated instead of taken."""
+"""From this number of inner steps on, a task's memory is estimated before it is used."""
 
 
 def peak_memory(device: torch.device | None = None) -> int:
-    """The most memory that this process has held, in bytes; 0 where it is not told."""
+    """The most memory that this process has held, in bytes; 0 if the system does not say."""
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -30,14 +29,10 @@ def peak_memory(device: torch.device | None = None) -> int:
 
 
 def free_memory(device: torch.device | None = None) -> float:
-    """The memory that can be had, in bytes; infinite where it is not told."""
+    """The memory that is available, in bytes."""
     if device is not None and device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    told = Path("/proc/meminfo")
-    if not told.exists():
-        return math.inf
-    lines = dict(line.split(":", 1) for line in told.read_text().splitlines())
-    return 1024.0 * int(lines["MemAvailable"].split()[0])
+    return float(psutil.virtual_memory().available)
 
 
 class _Held:
@@ -67,13 +62,12 @@ def has_deep_loop(strategy: Strategy) -> bool:
 
 
 def deep_loop_bytes(strategy: Strategy, task: Episode) -> int | None:
-    """What a task with many inner steps will hold, from what one with few holds.
+    """The memory that a task with many inner steps will hold, extrapolated from few steps.
 
-    Memory grows by the same for each step of an inner loop, so that of two and of three steps
-    tells that of any number.
+    Each inner step adds the same amount, so two measurements, with two and three steps, suffice.
 
     Returns:
-        Bytes; nothing if the strategy has no ``inner_steps``, or few.
+        Bytes; None if the strategy has no ``inner_steps``, or few.
     """
     if not has_deep_loop(strategy):
         return None
@@ -89,15 +83,15 @@ def deep_loop_bytes(strategy: Strategy, task: Episode) -> int | None:
 
 
 def deep_loop_warning(strategy: Strategy, task: Episode, device: torch.device) -> str:
-    """What to say of a task with many inner steps that will not fit in memory; nothing if it will.
+    """A warning that a task with many inner steps will not fit in memory; empty if it will.
 
-    The task is computed with few steps, in the precision that holds where this is called.
+    The task is computed with few steps, in the precision that is active in the caller.
     """
     needed, free = deep_loop_bytes(strategy, task), free_memory(device)
     if needed is None or needed < free:
         return ""
     return (
-        f"A task will hold about {needed / 2**30:.1f} GiB until its gradient is computed, and "
-        f"{free / 2**30:.1f} GiB are free: this run is likely to end for want of memory. Fewer "
-        "inner steps hold less, and so does recompute (--strategy.recompute true)."
+        f"A task will hold about {needed / 2**30:.1f} GiB until its gradient is computed, but only "
+        f"{free / 2**30:.1f} GiB are free: this run is likely to run out of memory. Use fewer "
+        "inner steps, or recompute them (--strategy.recompute true)."
     )

@@ -1,4 +1,4 @@
-"""What strategies of gradient steps have in common."""
+"""The base of strategies that adapt by gradient steps."""
 
 from __future__ import annotations
 
@@ -82,21 +82,23 @@ class GradientStrategy(Strategy):
 
         θ_0 = start(φ),   θ_{s+1} = update(θ_s, ∇ L(support; θ_s))
 
-    A subclass says what adapts (:meth:`start`), by which rule (:meth:`update`) and, where its paper
-    differs, on what loss (:meth:`inner_loss`). Here stands what they share: a linear output on an
-    encoder, the loop, and whose statistics batch normalisation uses.
+    A subclass defines what adapts (:meth:`start`), by which rule (:meth:`update`) and, where its
+    paper differs, on which loss (:meth:`inner_loss`). This class has what they share: a linear
+    output on an encoder, the loop, and the choice of statistics for batch normalisation.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             parameters are learned. If it has batch normalisation, the strategy works with a copy of
-            its structure in which that is ``TaskBatchNorm``; the encoder keeps its own.
-        ways: classes in a task (the length of a target in regression): the linear outputs.
+            its structure whose layers use each task's statistics (``TaskBatchNorm``); the encoder
+            keeps its own.
+        ways: number of classes in a task (in regression, the length of a target): the linear
+            outputs.
         inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α.
         test_inner_steps: gradient steps in use; as many as in training by default.
         first_order: leave out second derivatives.
-        recompute: hold no inner step in memory; compute each again on the way back. For deep inner
-            loops.
+        recompute: keep no inner step in memory and compute each again in the backward pass; for
+            many inner steps.
         transductive: normalise queries by their own batch; by default they are normalised by the
             statistics of the support, which belong to θ.
     """
@@ -144,7 +146,7 @@ class GradientStrategy(Strategy):
         self.head = head
         self._norms = list(task_batch_norms(self.encoder).values())
 
-    # -- what a method may say otherwise -------------------------------------------------------
+    # -- what a method may override -------------------------------------------------------------
 
     def start(self) -> Theta:
         """θ_0: the parameters that adapt, by their names in :meth:`network`; frozen ones do not."""

@@ -21,7 +21,7 @@ def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: boo
     Args:
         function: from θ to a number.
         theta: tensors of any shapes.
-        first_order: give the gradient as a constant, and keep nothing that led to it.
+        first_order: return the gradient as a constant, without the graph that led to it.
     """
     return gradient_and_value(function, theta, first_order)[0]
 
@@ -29,7 +29,7 @@ def gradient(function: Callable[[Theta], Tensor], theta: Theta, first_order: boo
 def gradient_and_value(
     function: Callable[[Theta], Tensor], theta: Theta, first_order: bool = False
 ) -> tuple[Theta, Tensor]:
-    """What :func:`gradient` gives, and the number at ``theta``, a constant where that is one."""
+    """The gradient and the value at θ, both detached if ``first_order``."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or transformed():
         found, value = torch.func.grad_and_value(function)(theta)
         if first_order:
@@ -73,11 +73,11 @@ def descend(
         update: from (θ_s, its gradient, s, ``learned``) to θ_{s+1}, the same names in the same
             order.
         steps: S.
-        learned: what ``update`` depends on beside θ.
-        first_order: take the gradients for constants.
-        recompute: keep only each θ_s for the way back and compute the steps again there: memory
-            then hardly grows with S, for the time of another way forth. ``function`` must then
-            depend on nothing learned but θ.
+        learned: the parameters that ``update`` depends on besides θ.
+        first_order: treat the gradients as constants.
+        recompute: keep only each θ_s and compute the steps again in the backward pass: memory then
+            hardly grows with S, at the cost of another forward pass. ``function`` must then depend
+            on no learned parameters but θ.
     """
     names = list(theta)
 

@@ -33,11 +33,8 @@ class ANIL(GradientStrategy):
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
             ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
-        inner_learning_rate: the step size α.
         first_order: leave out second derivatives; the encoder then learns from the query alone.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Raghu, Raghu, Bengio, Vinyals, 2020"

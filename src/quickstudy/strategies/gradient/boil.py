@@ -28,10 +28,8 @@ class BOIL(GradientStrategy):
     Args:
         encoder: the body; maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states
             ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α_b of the body.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Oh, Yoo, Kim, Yun, 2021"

@@ -42,13 +42,10 @@ class CAVIA(GradientStrategy):
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             layers are conditioned if it states ``modulated_channels`` and takes a modulation
             (``Conv4``, ``ResNet12``, ``MLP``), otherwise its vectors are.
-        ways: number of classes in a task (in regression, the length of a target).
         context: number of context parameters.
         conditioning: "film" or "concatenation".
         layers: the layers to condition, counted from 0; all by default.
-        inner_steps: gradient steps S in meta-training.
-        inner_learning_rate: the step size α.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson, 2019"

@@ -28,13 +28,11 @@ class IMAML(GradientStrategy):
     curvature, where the inner problem is not convex.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps in meta-training; enough that θ hardly moves any more.
         inner_learning_rate: the step size α; below 2 / (λ + the largest curvature of L).
         proximity: λ, how strongly θ is held at φ.
         solver_steps: steps of conjugate gradients; with 0 the meta-gradient is ∇L(query; θ*).
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Rajeswaran, Finn, Kakade, Levine, 2019"

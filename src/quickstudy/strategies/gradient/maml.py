@@ -26,13 +26,9 @@ class MAML(GradientStrategy):
     normalised by the statistics of the support, which belong to θ.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
-        inner_learning_rate: the step size α.
         learn_inner_rates: learn an α for each parameter tensor, starting at
             ``inner_learning_rate``.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
 
     Example:
         >>> import torch

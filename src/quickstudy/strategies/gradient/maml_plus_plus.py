@@ -42,8 +42,6 @@ class MAMLPlusPlus(GradientStrategy):
     in use too; ``step_statistics=False, transductive=True`` does the same.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: gradient steps S in meta-training. In use, steps beyond S have the rates and
             the normalisation of the last.
         inner_learning_rate: the step size that every α starts from.
@@ -55,7 +53,7 @@ class MAMLPlusPlus(GradientStrategy):
         step_statistics: keep running averages for each step; without them queries are normalised
             by the statistics of the support.
         transductive: normalise queries by their own batch; only without ``step_statistics``.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Antoniou, Edwards, Storkey, 2019"

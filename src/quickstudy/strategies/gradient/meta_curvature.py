@@ -29,11 +29,7 @@ class MetaCurvature(GradientStrategy):
     Park, Oliva, "Meta-Curvature", NeurIPS 2019, section 3.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
-        inner_learning_rate: the step size α.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Park, Oliva, 2019"

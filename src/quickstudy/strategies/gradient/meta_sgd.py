@@ -26,13 +26,10 @@ class MetaSGD(GradientStrategy):
     between ``least_inner_rate`` and ``most_inner_rate``.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
         least_inner_rate: the lowest rate at the start.
         most_inner_rate: the highest rate at the start.
         first_order: leave out second derivatives; the rates are learned all the same.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Li, Zhou, Chen, Li, 2017"

@@ -31,11 +31,9 @@ class ProtoMAML(GradientStrategy):
     2020, section 3.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        inner_steps: gradient steps S in meta-training.
         inner_learning_rate: the step size α; less than MAML's, because prototypes are long.
         first_order: leave out second derivatives; gradients still flow through the prototypes.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Triantafillou and others, 2020"

@@ -31,10 +31,7 @@ class TNet(GradientStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``. Its
             linear and convolution layers get a T; its other parameters adapt as in MAML.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: gradient steps S in meta-training.
-        inner_learning_rate: the step size α.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Lee, Choi, 2018"

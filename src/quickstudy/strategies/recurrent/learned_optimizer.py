@@ -71,13 +71,11 @@ class LearnedOptimizer(CoordinatewiseStrategy):
     normalised by the statistics of the support, or by their own batch (``transductive=True``).
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: steps in meta-training.
         hidden: units of each layer of m.
         layers: number of layers of m.
         scale: multiplies the outputs of m.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Andrychowicz and others, 2016"

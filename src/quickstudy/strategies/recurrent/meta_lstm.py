@@ -41,13 +41,11 @@ class MetaLSTM(CoordinatewiseStrategy):
     the support, or by their own batch (``transductive=True``).
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
         inner_steps: steps T in meta-training.
         inner_learning_rate: i at the start of meta-training, between 0 and 1.
         remembering: f at the start of meta-training, between 0 and 1.
         hidden: units of the LSTM.
-        **inner_loop: the other arguments of :class:`GradientStrategy`.
+        **inner_loop: the other arguments are those of :class:`GradientStrategy`.
     """
 
     paper = "Ravi, Larochelle, 2017"
