@@ -1,8 +1,8 @@
-"""What networks do to a batch in use, found out by looking: reports and short cuts rest on it.
+"""How a network treats a batch in use, found out by trying; reports and short cuts rely on it.
 
-A network of others may normalise by hand, by a layer of its own or not at all, whatever the names
-of its layers say. Vectors that depend on what else is in the batch cannot be computed once and used
-in many tasks, and a prediction from them depends on the other queries.
+A third-party network may normalise by hand, with its own layer or not at all, whatever its layers
+are called. Vectors that depend on the rest of the batch cannot be computed once and used in many
+tasks, and a prediction from them depends on the other queries.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ INSTANCE_AVERAGES = "instance, running averages of training"
 INSTANCE = "instance, each input by itself"
 
 _ALIKE = 1e-3
-"""Of the largest number: by how much vectors may differ between batches of other sizes."""
+"""Tolerance, relative to the largest number, for vectors from batches of different sizes."""
 
 _SEEN, _FEWER = 4, 2
-"""Inputs in the two batches that an encoder gets."""
+"""Numbers of inputs in the two batches that are compared."""
 
 _BY_ITSELF = {
     F.layer_norm: "layer, each input by itself",
@@ -48,11 +48,11 @@ _BY_ITSELF = {
 
 @dataclass
 class Observed:
-    """What was seen of a strategy in use.
+    """What was observed of a strategy in use.
 
     Args:
         by_batch: whether an answer depends on what else is in the batch.
-        normalisations: whose statistics were used, by what was called.
+        normalisations: whose statistics the normalisation functions used, in the order of calls.
     """
 
     by_batch: bool = False
@@ -83,11 +83,11 @@ def _sees_each_by_itself(layer: nn.Module) -> bool:
 
 
 def observed(strategy: Strategy, task: Callable[[], Episode]) -> Observed | None:
-    """Looks at a strategy in use, which stays as it is; None where there is nothing to find out.
+    """Observes a strategy in use without changing it; None if its layers already tell everything.
 
     Args:
         strategy: in evaluation mode.
-        task: gives one or more tasks on the strategy's device; the first is looked at.
+        task: returns one or more tasks on the strategy's device; the first is used.
     """
     fixed = same_features(strategy)
     if not needs_a_look(strategy.get_submodule("encoder") if fixed else strategy):
@@ -124,7 +124,7 @@ def normalization_policy(strategy: nn.Module, seen: Observed | None = None) -> s
 
     Args:
         strategy: with its layers.
-        seen: what was seen of it in use; by default its layers' classes say it.
+        seen: what was observed of it in use; by default the classes of its layers decide.
     """
     found: list[str] = []
     of_task = task_batch_norms(strategy)
@@ -192,7 +192,7 @@ def check_sees_each_by_itself(encoder: nn.Module, inputs: Tensor) -> None:
 def _differs(
     found: Observed, strategy: nn.Module, answers: Callable[[int], Tensor], many: int, few: int
 ) -> bool:
-    """Whether the first of many get other answers than without the rest; what is seen is noted.
+    """Whether the first inputs get other answers when more follow; ``found`` notes normalisations.
 
     Both passes begin with the same state and random numbers.
     """

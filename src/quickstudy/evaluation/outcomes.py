@@ -36,25 +36,25 @@ IMAGES_AT_ONCE = 640
 """Examples passed through a strategy at once; more would leave a processor's cache."""
 
 FEATURE_BYTES_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
-"""Features of the tasks taken at once: a processor has its cache, a GPU wants much to do."""
+"""Bytes of features processed at once: a CPU should stay in its cache, a GPU needs much work."""
 
 MOST_FEATURE_BYTES = 2**30
-"""Memory for features; if those of all needed examples take more, they are made anew each time."""
+"""Memory for features; if all needed examples take more, features are computed for every batch."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy said of a batch of T tasks.
+    """The predictions of a strategy for a batch of T tasks.
 
     Args:
         logits: ``[T, Q, ways]`` float32; in regression the predictions, ``[T, Q, D]``.
         targets: ``[T, Q]`` int64; in regression ``[T, Q, D]`` float.
-        adapt_seconds: of ``adapt``, for all T. Where features were computed once for many
-            episodes, the time of adapting to them and, for each support example, the encoder's
-            mean time an example: what new tasks would take.
-        predict_seconds: of ``predict``, for all T; likewise.
-        support_targets: ``[T, N]`` or ``[T, N, D]``, of tasks that were not drawn by a protocol.
-        observed: what was seen of the strategy in use, where its classes alone do not say it.
+        adapt_seconds: duration of ``adapt`` for all T tasks. If features were computed once for
+            many episodes, the encoder's mean time per example is added for each support example, so
+            that the number is what new tasks would take.
+        predict_seconds: duration of ``predict`` for all T tasks, computed likewise.
+        support_targets: ``[T, N]`` or ``[T, N, D]``, for tasks that no protocol has drawn.
+        observed: what was observed of the strategy in use, if its classes alone do not show it.
     """
 
     logits: Tensor
@@ -82,16 +82,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Classes whose examples were embedded, as far as they are needed.
+    """Classes with the features of those examples that are needed.
 
     Args:
         class_names: C names.
         sizes: ``[C]`` int64, the number of examples of each class.
         starts: ``[C]`` int64, the number of examples before each class.
-        features: ``[m, D]``, those of the needed examples.
-        rows: ``[n]`` int64, the row of each example's features, class after class; of no meaning
-            for examples that are not needed.
-        seconds: of the encoder, an example.
+        features: ``[m, D]``, the features of the needed examples.
+        rows: ``[n]`` int64, the row of each example's features, class after class; meaningless for
+            examples that are not needed.
+        seconds: time that the encoder took per example.
     """
 
     class_names: Sequence[str]
@@ -123,24 +123,24 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """Adapts to and predicts each of ``episodes`` tasks; the same tasks for the same seed.
 
-    Where the encoder is the same for every task, each example that the episodes need is encoded
-    once, and the tasks are done on features.
+    If the encoder is the same for every task, each example that the episodes need is encoded once,
+    and the tasks are solved on features.
 
-    In a process group all ranks call this together. They encode and predict by turns the batches
-    that one process would, so that the results are the same to the bit, and each yields its own:
-    :func:`quickstudy.compute.ranks.gathered` puts them in order.
+    In a process group all ranks call this together. They take turns with the batches that a single
+    process would encode and predict, so that results are the same to the bit, and each rank yields
+    its own: :func:`quickstudy.compute.ranks.gathered` puts them in order.
 
     Args:
-        strategy: any strategy; left as it was.
+        strategy: any strategy; it is not changed.
         data: classes to draw tasks from.
-        ways: classes in a task, or a range.
-        shots: support examples a class, or a range.
-        queries: query examples a class.
-        episodes: the number of tasks.
-        seed: of the tasks.
-        device: where to compute; the strategy must be there.
-        embedded: is told (examples that this rank encoded so far, those that it is to encode).
-        query_balance: how queries are spread over the classes of a task, as the sampler has it.
+        ways: number of classes in a task, or an inclusive (low, high) range.
+        shots: number of support examples per class, or an inclusive (low, high) range.
+        queries: number of query examples per class.
+        episodes: number of tasks.
+        seed: random seed of the tasks.
+        device: device to compute on; the strategy must be there.
+        embedded: called with (examples that this rank has encoded, examples that it will encode).
+        query_balance: how queries are spread over the classes of a task; see ``EpisodeSampler``.
     """
     # Tasks of different ways or shots cannot share a tensor.
     fixed = as_whole(ways) is not None and as_whole(shots) is not None
