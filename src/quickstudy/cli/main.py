@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from quickstudy.cli.log import show_log
 from quickstudy.cli.output import (
     complain,
     drop,
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> int:
     """Runs a command and reports its errors; returns the exit code."""
     debugging = bool(os.environ.get("QUICKSTUDY_DEBUG"))
+    show_log()
     if not debugging:
         warnings.formatwarning = warning_sentence
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ from quickstudy.saving.rebuilding import rebuilt
 from quickstudy.saving.trust import check_trusted
 from quickstudy.saving.yaml_text import read_yaml_file
 from quickstudy.strategies import Strategy
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -202,7 +204,7 @@ class RunDirectory:
         """The newest checkpoint that is whole; None where there is none at all.
 
         Args:
-            say: tell on stderr when it is not the last.
+            say: log a warning when it is not the last.
 
         Raises:
             ValueError: when none of those that are there can be used.
@@ -217,10 +219,10 @@ class RunDirectory:
                 problems.append(error)
                 continue
             if problems and say:
-                print(
-                    f"{problems[0]} Instead the one before it is used, of step "
-                    f"{found.progress['step']}.",
-                    file=sys.stderr,
+                logger.warning(
+                    "%s The checkpoint before it, of step %s, is used instead.",
+                    problems[0],
+                    found.progress["step"],
                 )
             return found
         if problems:
@@ -259,10 +261,12 @@ class RunDirectory:
         if newest.path == self.previous:
             self.previous.replace(self.last)
         if self.config.exists() and (changed := self._changed_config(newest.config)):
-            print(
-                f"{self.config} is not as the run left it ({changed}). What the run was started "
-                f"with holds; to change an option, type it: --resume {self.path} --steps 1000.",
-                file=sys.stderr,
+            logger.warning(
+                "%s was changed since the run began (%s), which has no effect. To change an option "
+                "of a run, type it: --resume %s --steps 1000.",
+                self.config,
+                changed,
+                self.path,
             )
         self.write_metrics(newest.history)
 
@@ -282,7 +286,7 @@ class RunDirectory:
             except (ValueError, FileNotFoundError):
                 continue
             if same.progress["step"] == step:
-                print(f"{problem} It is made again from {path}.", file=sys.stderr)
+                logger.warning("%s It is restored from %s.", problem, path)
                 same.save(self.best)
                 return
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 
 from quickstudy.errors import InputError
 from quickstudy.saving.files import explained, target_of
+
+logger = logging.getLogger(__name__)
 
 _SAID_AFTER_SECONDS = 5.0
 _MOST_SECONDS = 600.0
@@ -39,7 +41,7 @@ def changing(path: Path, most_seconds: float = _MOST_SECONDS) -> Iterator[None]:
         try:
             lock.acquire(timeout=min(_SAID_AFTER_SECONDS, most_seconds))
         except Timeout:
-            print(f"Waiting for another process that is changing {path} ...", file=sys.stderr)
+            logger.warning("Waiting for another process that is changing %s ...", path)
             try:
                 lock.acquire(timeout=max(0.0, most_seconds - _SAID_AFTER_SECONDS))
             except Timeout as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -19,6 +20,8 @@ from torch import Tensor
 from quickstudy.inputs import Inputs, UnreadableError
 from quickstudy.inputs.modalities import decoded
 from quickstudy.inputs.remarks import Remarks, collecting_remarks
+
+logger = logging.getLogger(__name__)
 
 Unreadable = Literal["refuse", "skip"]
 """How to treat an example that cannot be decoded."""
@@ -159,5 +162,5 @@ def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
     else:
         if total >= _WORTH_A_MESSAGE:
             before = f" ({done} are done)" if done else ""
-            print(f"Decoding {total} examples of {name}, once{before} ...", file=sys.stderr)
+            logger.info("Decoding %d examples of %s, once%s ...", total, name, before)
         yield lambda more: None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
@@ -26,6 +26,8 @@ from quickstudy.inputs.modalities import modality_of_file
 from quickstudy.inputs.unreadable import what_to_do_about
 from quickstudy.messages import did_you_mean
 from quickstudy.saving.hub import is_hub_id
+
+logger = logging.getLogger(__name__)
 
 GLYPHS_SEED = 0
 GLYPHS_PER_CLASS = 20
@@ -99,7 +101,7 @@ class DrawnGlyphs:
         """Draws them."""
         from quickstudy.datasets.sources.glyphs import draw_glyphs
 
-        print("Drawing the letters of glyphs, once (some seconds) ...", file=sys.stderr)
+        logger.info("Drawing the letters of glyphs, once (some seconds) ...")
         drawn = draw_glyphs(seed=GLYPHS_SEED, per_class=GLYPHS_PER_CLASS)
         images = [image[0] for image in drawn.images]
 
