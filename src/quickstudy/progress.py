@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Told = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and how much there is."""
+"""Is told what is being done, how much of it is done, and how much there is (0 if unknown)."""
 
 _told: ContextVar[Told | None] = ContextVar("told", default=None)
 

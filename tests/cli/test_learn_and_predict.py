@@ -130,27 +130,31 @@ def test_csv_and_plain_lines(quickstudy, learned, ten_classes):
     assert any(sets)
     assert all(some[0] == row["label"] for row, some in zip(rows, sets, strict=True) if some)
     _, lines, _ = quickstudy("predict", learned, new)
-    assert [line.rpartition(": ")[2].split(" (")[0] for line in lines.splitlines()] == [
+    assert [line.split("\t")[1] for line in lines.splitlines()[1:]] == [
         row["label"] for row in rows
     ]
 
 
 def test_what_is_unknown_has_no_class(quickstudy, learned, tmp_path):
     Image.new("RGB", (12, 12), "white").save(tmp_path / "white.png")
-    code, out, err = quickstudy("predict", learned, tmp_path / "white.png", "--reject", "--json")
+    words = ("predict", learned, tmp_path / "white.png")
+    code, out, err = quickstudy(*words, "--keep", "0.95", "--json")
     assert code == 0, err
     (row,) = json.loads(out)
     assert row["label"] is None
-    _, out, _ = quickstudy("predict", learned, tmp_path / "white.png", "--reject")
-    likeliest = max(row["probabilities"], key=row["probabilities"].get)
-    assert f": none of the known classes (nearest: {likeliest}, {row['probability']:.0%})" in out
+    assert row["nearest"] == max(row["probabilities"], key=row["probabilities"].get)
+    _, out, _ = quickstudy(*words, "--keep", "0.95")
+    assert out.splitlines()[1].split("\t")[1:] == ["", str(row["probability"]), row["nearest"]]
+    code, former, err = quickstudy(*words, "--reject")
+    assert (code, former) == (0, out)
+    assert "--reject is now --keep" in err
 
 
 def test_a_smaller_share_is_kept_when_asked(quickstudy, learned, ten_classes):
     ask = ["predict", learned, ten_classes / "new", "--json"]
-    _, out, _ = quickstudy(*ask, "--reject")
+    _, out, _ = quickstudy(*ask, "--keep", "0.95")
     usual = [row["label"] for row in json.loads(out)]
-    code, out, err = quickstudy(*ask, "--reject", "--keep", "0.1")
+    code, out, err = quickstudy(*ask, "--keep", "0.1")
     assert code == 0, err
     rows = json.loads(out)
     less = [row["label"] for row in rows]
@@ -161,7 +165,7 @@ def test_a_smaller_share_is_kept_when_asked(quickstudy, learned, ten_classes):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(["--reject", "--keep", "2"], "between 0 and 1"), (["--keep", "0.8"], "--reject")],
+    [(["--keep", "2"], "between 0 and 1"), (["--coverage", "0"], "between 0 and 1")],
 )
 def test_a_share_that_means_nothing_is_refused(quickstudy, learned, ten_classes, options, told):
     code, out, err = quickstudy("predict", learned, ten_classes / "new", *options)
@@ -279,7 +283,7 @@ def test_bad_words_for_predict(quickstudy, learned, ten_classes, tmp_path):
     assert refused(quickstudy("predict", image, image), str(image), "not a classifier")
     assert refused(quickstudy("predict", learned, image, "--json", "--csv"), "--json")
     assert refused(quickstudy("predict", learned, image, "--coverage", "2"), "coverage")
-    assert refused(quickstudy("predict", learned, tmp_path), "no files")
+    assert refused(quickstudy("predict", learned, tmp_path), "holds no images")
 
 
 def test_a_damaged_file(quickstudy, copied, ten_classes):
@@ -336,8 +340,8 @@ def test_texts_may_resemble_files():
 
 def test_a_table_is_not_read_as_one_text(quickstudy, text_file):
     before, table = text_file.read_bytes(), text_file.with_name("texts.csv")
-    for words in (["predict", text_file], ["add", text_file, "card"]):
-        assert refused(quickstudy(*words, table), f"{table} is a table", "standard input")
+    words = ["add", text_file, "card", table]
+    assert refused(quickstudy(*words), f"{table} is a table", "standard input")
     assert text_file.read_bytes() == before
 
 
@@ -435,9 +439,9 @@ def test_unreadable_inputs_are_left_out_where_that_was_asked(
     assert "from 49 examples" in out
     _, out, _ = skipping("predict", file, some)
     kept = [str(some / f"{number}.png") for number in (1, 2, 3, 4)]
-    assert [line.split(":")[0] for line in out.splitlines()] == kept
+    assert [line.split("\t")[0] for line in out.splitlines()[1:]] == kept
     _, out, _ = skipping("add", file, other.name, damaged, other / "0.png")
-    assert "Added 1 examples" in out
+    assert "Added 1 example of" in out
     code, _, err = skipping("predict", file, damaged)
     assert code == 1
     assert "None of the 1 inputs can be read." in err
@@ -450,7 +454,7 @@ def test_unreadable_texts_are_left_out_where_that_was_asked(quickstudy, text_fil
     with pytest.warns(UserWarning, match="Left out") as left_out:
         code, out, _ = quickstudy("predict", text_file, tmp_path, "--unreadable", "skip")
     assert not code
-    assert [line.split(":")[0] for line in out.splitlines()] == [str(tmp_path / "a.txt")]
+    assert [line.split("\t")[0] for line in out.splitlines()[1:]] == [str(tmp_path / "a.txt")]
     said = [str(each.message) for each in left_out]
     assert "is an empty text" in said[0]
     assert "not in UTF-8" in said[1]

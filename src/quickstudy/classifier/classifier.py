@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from quickstudy.classifier.changes import chosen, relabelled, removed
 from quickstudy.classifier.explanation import Explanation
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.parts import assembled
@@ -199,6 +200,35 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
                 return self.fit(X, y)
             model, X = self._asked(X)
             return self._learned(model.extended(X, y))
+
+    def remove(self, *, label: Any = None, examples: Sequence[int] | None = None) -> Self:
+        """Forgets a class or single examples: as :meth:`fit` on the others.
+
+        Args:
+            label: of the class to remove.
+            examples: numbers of the examples to remove, from 0 in the order they were given.
+
+        Raises:
+            InputError: when there is none such, or only one class would be left.
+        """
+        check_is_fitted(self)
+        with _lock_of(self):
+            return self._learned(removed(self.model_, chosen(self.model_, label, examples)))
+
+    def relabel(
+        self, new: Any, *, label: Any = None, examples: Sequence[int] | None = None
+    ) -> Self:
+        """Gives a class, or single examples, another label: as :meth:`fit` with these labels.
+
+        Args:
+            new: the label from now on; that of another class joins the two.
+            label: of the class to rename.
+            examples: numbers of the examples to relabel, as for :meth:`remove`.
+        """
+        check_is_fitted(self)
+        with _lock_of(self):
+            some = chosen(self.model_, label, examples)
+            return self._learned(relabelled(self.model_, some, new))
 
     @renamed_arguments(reject="keep")
     def predict(self, X: Any, keep: bool | float | None = None) -> Labels:

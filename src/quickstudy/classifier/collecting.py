@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quickstudy.classifier.incoming import Table, incoming
 from quickstudy.classifier.reader import Reader
 from quickstudy.datasets.sources.columns import Columns
 from quickstudy.datasets.sources.finding import find_source
 from quickstudy.datasets.sources.folder import ClassFolders
-from quickstudy.datasets.sources.listing import counted_endings, is_about_the_data, list_folder
 from quickstudy.datasets.sources.splits import learning_note, training_splits
-from quickstudy.datasets.sources.tables import TABLE_ENDINGS
 from quickstudy.errors import InputError, MissingFileError
-from quickstudy.inputs.modalities import MODALITIES, modality_of_file
-from quickstudy.inputs.unreadable import what_to_do_about
 
 
 @dataclass(frozen=True)
@@ -128,80 +125,25 @@ def _name(called: str, raw: Any, source: Path) -> str:
 
 
 def new_inputs(words: Sequence[str], modality: str, lines: Iterable[str] = ()) -> Collected:
-    """Inputs to be classified.
+    """Inputs of one class, all of them read.
 
     Args:
-        words: paths of files and folders; of texts also the texts themselves; "-" for ``lines``.
+        words: as :func:`incoming` takes them, tables excepted.
         modality: of the inputs that the classifier reads.
-        lines: each a text, or else a path.
+        lines: of standard input.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when nothing is found, or a file is a table.
+        MissingFileError: when there is no such file.
+        InputError: when nothing is found, or a file is a table.
     """
-    raw: list[Any] = []
-    names: list[str] = []
-    for word in words:
-        if word == "-":
-            some: list[Any] = [line.rstrip("\r\n") for line in lines if line.strip()]
-            if modality != "text":
-                some = [Path(each) for each in some]
-        elif not word.strip():
-            raise InputError("One of the inputs is empty; leave it out or write something.")
-        elif modality == "text" and not _is_path(word):
-            some = [word]
-        elif Path(word).is_dir():
-            some, left = _files_of_modality(Path(word), modality)
-            holds = f" It holds {counted_endings(left)}.{what_to_do_about(left)}" if left else ""
-            if not some:
-                raise InputError(
-                    f"The folder {word} holds no files of modality {modality!r}.{holds}"
-                )
-            if left:
-                warnings.warn(
-                    f"{len(left)} files in the folder {word} cannot be read as "
-                    f"{MODALITIES[modality].nouns} and are left out ({counted_endings(left)}): "
-                    f"{left[0]!r} is the first.{what_to_do_about(left)}",
-                    stacklevel=2,
-                )
-        else:
-            some = [Path(word)]
-        for each in some:
-            if isinstance(each, Path) and not each.is_file():
-                hint = " A text that ends as files do is read from standard input: give -."
-                raise MissingFileError(
-                    f"There is no file {str(each)!r}.{hint if modality == 'text' else ''}"
-                )
-            if isinstance(each, Path) and each.suffix.lower() in TABLE_ENDINGS:
-                raise InputError(
-                    f"{each} is a table, and not one input. Give the inputs of its rows one a line "
-                    "on standard input, with - in its place."
-                )
-        raw += some
-        names += map(str, some)
-    if not raw:
-        raise InputError("There is nothing to classify: no inputs were given.")
-    return Collected(raw, names, [])
-
-
-def _is_path(word: str) -> bool:
-    """Whether it names something that is there, or is meant to: no blanks, and ends as files do."""
-    path = Path(word)
-    try:
-        if path.exists():
-            return True
-    except OSError:  # too long for a path
-        return False
-    ends_so = modality_of_file(word) is not None or path.suffix.lower() in TABLE_ENDINGS
-    return ends_so and len(word.split()) == 1
-
-
-def _files_of_modality(folder: Path, modality: str) -> tuple[list[Path], list[str]]:
-    """The files of one modality in a folder, and the paths of all other files in it."""
-    found, left = [], []
-    for file in list_folder(folder).files:
-        if modality_of_file(file.path) == modality:
-            found.append(folder / file.path)
-        elif not is_about_the_data(file.path):
-            left.append(file.path)
-    return found, left
+    found = incoming(words, modality)
+    for each in found.sources:
+        if isinstance(each, Table):
+            raise InputError(
+                f"{each.path} is a table, and not one input. Give the inputs of its rows one a "
+                "line on standard input, with - in its place."
+            )
+    named = [each for each in found.each([list(lines)]) if each is not None]
+    if not named:
+        raise InputError("No inputs were given.")
+    return Collected([raw for _, raw in named], [name for name, _ in named], [])

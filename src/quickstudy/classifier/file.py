@@ -54,6 +54,9 @@ FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or
 _PARTS = ("inputs", "encoder", "strategy")
 """What a file describes by names of classes and models."""
 
+UNDO = "undo"
+"""The entry of the header and the group of tensors that remember changes (``history.py``)."""
+
 MOST_SHOWN = 200
 """Number of examples used to check that a saved strategy loads unchanged."""
 
@@ -72,6 +75,13 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
         ValueError: when a module or the inputs could not be loaded unchanged, or the labels are
             neither strings, whole numbers nor booleans; or a folder cannot be embedded.
     """
+    write(path, FORMAT, *contents(model, path, embed_encoder))
+
+
+def contents(
+    model: Model, path: Path, embed_encoder: bool = False
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors of a model's file; arguments and errors as :func:`save_model`."""
     reader, learner, support = model.parts.reader, model.learner, model.support
     folders = folders_of(reader.inputs, reader.encoder, learner.strategy)
     embedded = {k: each for k, each in folders.items() if embed_encoder or is_unpacked(k)}
@@ -82,7 +92,7 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
                 "another machine it works only where that folder is in the same place. To put "
                 "it into the file, save with embed_encoder=True, or learn with --embed_encoder. "
                 "A model named by its id on the Hugging Face hub is found anywhere.",
-                stacklevel=3,
+                stacklevel=4,
             )
     files, placeholders = packed(embedded)
     if reader.encoder is not None and reader.name in embedded:
@@ -123,7 +133,7 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
         GROUP: files,
     }
     tensors = {f"{group}.{name}": t for group, some in groups.items() for name, t in some.items()}
-    write(path, FORMAT, header, tensors)
+    return header, tensors
 
 
 @once_positional("trust", "device")
@@ -149,7 +159,9 @@ def load_model(
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
-            groups.setdefault(group, {})[rest] = tensor if group == GROUP else tensor.to(place)
+            groups.setdefault(group, {})[rest] = (
+                tensor if group in (GROUP, UNDO) else tensor.to(place)
+            )
         places = unpacked(groups.pop(GROUP, {}))
         header |= {part: renamed(header[part], places) for part in _PARTS}
         frozen = dict(header.get("frozen", {}))  # which files of before lack

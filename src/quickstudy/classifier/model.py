@@ -105,8 +105,12 @@ class Model:
         new = read_examples(
             self.parts, raw, labels, self.settings.keep_examples, names, self.classes
         )
-        extended = _adapted(self.parts, self.settings, self.support.joined(new))
-        return replace(extended, extra=dict(self.extra))
+        return self.with_support(self.support.joined(new))
+
+    def with_support(self, support: Support) -> Model:
+        """The same parts and settings, learned from other examples."""
+        learned = _adapted(self.parts, self.settings, support)
+        return replace(learned, extra=dict(self.extra))
 
     @property
     def targets(self) -> Tensor:

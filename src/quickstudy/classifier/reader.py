@@ -152,14 +152,19 @@ class Reader:
             single = [_text(each, number) for number, each in enumerate(single, first)]
         return torch.stack(_decoded(single, self.inputs, first))
 
-    def problems(self, raw: Sequence[Any]) -> dict[int, str]:
-        """What is wrong with those of N raw things that cannot be read, by their numbers."""
+    def problems(self, raw: Sequence[Any], first: int = 0) -> dict[int, str]:
+        """What is wrong with those of N raw things that cannot be read, by their numbers.
+
+        Args:
+            raw: the things.
+            first: what messages call the first of them.
+        """
         assert self.inputs is not None
         found: dict[int, str] = {}
         if self.inputs.modality == "text":
             for number, each in enumerate(raw):
                 try:
-                    _text(each, number)
+                    _text(each, number + first)
                 except ValueError as error:
                     found[number] = str(error)
             return found

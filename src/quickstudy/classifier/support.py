@@ -50,6 +50,18 @@ class Support:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def rows(self, numbers: Sequence[int]) -> Support:
+        """Some of the examples, in the order of their numbers."""
+        chosen = list(numbers)
+        return Support(
+            self.kept[chosen],
+            self.labels[chosen],
+            self.contents[chosen],
+            [self.names[number] for number in chosen],
+            None if self.pictures is None else self.pictures[chosen],
+            [self.given[number] for number in chosen],
+        )
+
     def joined(self, new: Support) -> Support:
         """These examples and then the new ones."""
         if self.kept.shape[1:] != new.kept.shape[1:]:

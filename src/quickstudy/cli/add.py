@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from quickstudy.classifier.collecting import new_inputs
-from quickstudy.classifier.file import load_model, save_model
+from quickstudy.classifier.history import change_file
 from quickstudy.classifier.labels import as_typed
-from quickstudy.cli.output import lines_of_input, say
+from quickstudy.classifier.model import Model
+from quickstudy.cli.lines import lines_of_input
+from quickstudy.cli.output import say
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.predict import modality
 from quickstudy.cli.reading import Given
-from quickstudy.errors import MissingFileError
-from quickstudy.saving.file_lock import changing
-from quickstudy.saving.files import check_writable
 
 
 def run(given: Given) -> int:
@@ -23,12 +22,9 @@ def run(given: Given) -> int:
     options = parsed(given)
 
     path = Path(options.file)
-    if not path.exists():
-        raise MissingFileError(f"There is no classifier {str(path)!r}.")
-    check_writable(path)
     lines = [*lines_of_input()] if "-" in options.inputs else []  # not read otherwise
-    with changing(path):
-        model = load_model(path)
+
+    def change(model: Model) -> tuple[Model, str]:
         examples = new_inputs(options.inputs, modality(model), lines)
         if options.unreadable == "skip":
             examples = examples.readable(model.parts.reader)
@@ -36,10 +32,12 @@ def run(given: Given) -> int:
         label = as_typed(typed, model.classes)
         prefix = "" if label in model.sizes else "the new class "
         labels = np.array([label] * len(examples))
-        model = model.extended(examples.raw, labels, examples.names)
-        save_model(model, path)
-    say(
-        f"Added {len(examples)} examples of {prefix}{str(label)!r}, which has "
-        f"{model.sizes[label]} now; {len(model.classes)} classes in all. Written to {path}."
-    )
+        larger = model.extended(examples.raw, labels, examples.names)
+        several = "s" if len(examples) > 1 else ""
+        return larger, (
+            f"Added {len(examples)} example{several} of {prefix}{str(label)!r}, which has "
+            f"{larger.sizes[label]} now; {len(larger.classes)} classes in all."
+        )
+
+    say(f"{change_file(path, change)} Written to {path}.")
     return 0

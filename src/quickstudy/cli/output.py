@@ -11,11 +11,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
-
-from quickstudy.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,24 +67,6 @@ def complain(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
-
-
-def lines_of_input() -> Iterable[str]:
-    """The lines of standard input, without the byte-order mark that some editors put first.
-
-    Raises:
-        ValueError: when the lines are not in the expected encoding.
-    """
-    if sys.stdin is None:  # closed
-        return
-    try:
-        for number, line in enumerate(sys.stdin):
-            yield line.removeprefix("\ufeff") if number == 0 else line
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"Standard input is not text in {error.encoding}: the byte {error.object[error.start]} "
-            "cannot be decoded. Convert it to UTF-8 (iconv -t UTF-8)."
-        ) from error
 
 
 def finished(code: int) -> int:

@@ -2,100 +2,237 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from typing import Any
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from quickstudy.classifier.collecting import new_inputs
+from jsonargparse import Namespace
+
+from quickstudy.classifier.answering import DEFAULT_KEEP
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
+from quickstudy.classifier.incoming import Incoming, Named, in_groups, incoming
 from quickstudy.classifier.model import Model
 from quickstudy.cli.foreign_output import printing_to_stderr
-from quickstudy.cli.output import lines_of_input, print_json
+from quickstudy.cli.lines import lines_as_they_come
+from quickstudy.cli.output import complain, say
 from quickstudy.cli.parsing import parsed
+from quickstudy.cli.progress import progress_shown
 from quickstudy.cli.reading import Given
+from quickstudy.cli.resuming import form_of, resumed
+from quickstudy.cli.rows import Form, Row, Rows
+from quickstudy.cli.tables import to_terminal
+from quickstudy.datasets.sources.tables import file_digest
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
+from quickstudy.progress import listening, tell
+
+AT_ONCE = 64
+"""Inputs that are answered, and written, at a time."""
 
 
 def run(given: Given) -> int:
     """Predicts and prints; returns the exit code."""
     options = parsed(given)
-    if options.json and options.csv:
-        raise UsageError("Give either --json or --csv, not both.")
-    if options.keep is not None and not options.reject:
-        raise UsageError("--keep sets the share of inputs that --reject keeps; give --reject too.")
-    for name, share in (("keep", options.keep), ("coverage", options.coverage)):
-        if share is not None and not 0 < share < 1:
-            raise UsageError(f"--{name} is {share:g}; it must be between 0 and 1.")
+    if options.reject:
+        now = f"--keep {DEFAULT_KEEP}"
+        complain(f"quickstudy: --reject is now {now}; the old name works until version 1.0.")
+        options.keep = DEFAULT_KEEP if options.keep is None else options.keep
+    _check(options)
 
     with printing_to_stderr():
-        model = load_model(downloaded(options.file), device=options.device)
-        examples = new_inputs(options.inputs, modality(model), lines_of_input())
-        if options.unreadable == "skip":
-            examples = examples.readable(model.parts.reader)
-        keep = options.reject if options.keep is None else options.keep
-        rows = answers(model, examples.raw, examples.names, keep, options.coverage)
-    if options.json:
-        print_json(rows)
-    elif options.csv:
-        _print_csv(rows)
-    else:
-        for row in rows:
-            others = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
-            print(f"{row['input']}: {_said(row)}{others}")
+        path = downloaded(options.file)
+        model = load_model(path, device=options.device)
+        inputs = incoming(options.inputs, modality(model), options.input_column)
+    asked = Asked(options.keep, options.coverage, options.unreadable == "skip")
+    if options.output is None:
+        _print(model, inputs, asked, _form(options))
+        return 0
+    count = _write(model, inputs, asked, Path(options.output), path)
+    say(f"Answered {count} inputs. Written to {options.output}.")
     return 0
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about each input.
+
+    Args:
+        keep: share of the inputs of known classes that get an answer where others do not; None for
+            an answer to all.
+        coverage: of a set of classes; None for no sets.
+        skips: whether inputs that cannot be read are left out.
+    """
+
+    keep: float | None
+    coverage: float | None
+    skips: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the answers."""
+        nearest = [] if self.keep is None else ["nearest"]
+        return ["input", "label", "probability", *nearest, *(["set"] if self.coverage else [])]
+
+
 def modality(model: Model) -> str:
-    """The modality of what a classifier reads; refused if it is arrays alone (ValueError)."""
+    """The modality of what a classifier reads; refused if it is arrays alone (InputError)."""
     inputs = model.parts.reader.inputs
     if inputs is None or inputs.modality == "features":
         raise InputError("This classifier reads arrays of numbers, so it is for use from Python.")
     return inputs.modality
 
 
-def answers(
-    model: Model, raw: list[Any], names: list[str], keep: bool | float, coverage: float | None
-) -> list[dict[str, Any]]:
-    """For each input its label (None where rejected), probabilities and set of labels."""
-    prepared = model.prepared(raw)
+def answers(model: Model, group: Sequence[Named], asked: Asked) -> tuple[list[Row], int]:
+    """For each input its label (None where rejected), probabilities and set of labels.
+
+    Beside these rows, the number of inputs that the encoder cannot read; whoever asks reports it.
+    """
+    raw = [each for _, each in group]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The encoder cannot read")
+        prepared = model.prepared(raw)
     logits = model.logits(prepared)
     probabilities = model.answers.proba(logits)
-    known = model.known(prepared, keep)
+    known = model.known(prepared, asked.keep)
+    readable = model.readable(prepared)
     sets = None
-    if coverage is not None:
-        sets = model.answers.sets(logits, coverage, model.readable(prepared))
+    if asked.coverage is not None:
+        sets = model.answers.sets(logits, asked.coverage, readable)
     classes = [str(label) for label in model.classes.tolist()]
-    rows: list[dict[str, Any]] = []
-    for number, name in enumerate(names):
+    rows: list[Row] = []
+    for number, (name, _) in enumerate(group):
         best = int(probabilities[number].argmax())
-        row: dict[str, Any] = {
+        row: Row = {
             "input": name,
             "label": classes[best] if known is None or known[number] else None,
             "probability": float(probabilities[number, best]),
             "probabilities": dict(zip(classes, probabilities[number].tolist(), strict=True)),
         }
+        if asked.keep is not None:
+            row["nearest"] = classes[best]
         if sets is not None:
-            row["set"] = [str(label) for label in sets[number]]
+            row["set"] = [str(label) for label in sets[number].tolist()]
         rows.append(row)
-    return rows
+    return rows, int((~readable).sum())
 
 
-def _said(row: dict[str, Any]) -> str:
-    """The class and how likely it is; of what was rejected, the class that it is nearest to."""
-    if row["label"] is not None:
-        return f"{row['label']} ({row['probability']:.0%})"
-    nearest = max(row["probabilities"], key=row["probabilities"].__getitem__)
-    return f"none of the known classes (nearest: {nearest}, {row['probability']:.0%})"
+class Answering:
+    """Answers groups of inputs, and counts them.
+
+    Args:
+        model: which answers.
+        asked: about each input.
+        total: the number of inputs; None where it is not known.
+    """
+
+    def __init__(self, model: Model, asked: Asked, total: int | None) -> None:
+        self.model = model
+        self.asked = asked
+        self.total = total
+        self.seen = self.unread = self.left_out = 0
+
+    def groups(self, inputs: Incoming) -> Iterator[list[Named]]:
+        """The inputs in groups that are answered together: all at once by a transductive model."""
+        at_most = None if self.model.learner.strategy.transductive else AT_ONCE
+        for group in in_groups(inputs.each(lines_as_they_come()), at_most):
+            yield group
+            self.seen += len(group)
+            tell("answering", self.seen, self.total or 0)
+
+    def __call__(self, group: list[Named]) -> list[Row]:
+        """The rows of a group; of what cannot be read none, or an error that names it."""
+        reader = self.model.parts.reader
+        with printing_to_stderr(), listening(_nothing):
+            if self.asked.skips:
+                problems = reader.problems([each for _, each in group], self.seen)
+                for problem in problems.values():
+                    warnings.warn(f"Left out. {problem}", stacklevel=2)
+                self.left_out += len(problems)
+                group = [each for number, each in enumerate(group) if number not in problems]
+            try:
+                rows, unread = answers(self.model, group, self.asked) if group else ([], 0)
+            except InputError:
+                problems = reader.problems([each for _, each in group], self.seen)
+                if modality(self.model) == "text" or not problems:
+                    raise
+                number, problem = next(iter(problems.items()))
+                raise InputError(
+                    f"{group[number][0]} cannot be used. {problem} With --unreadable skip such "
+                    "inputs are left out."
+                ) from None
+            self.unread += unread
+            return rows
+
+    def finish(self) -> None:
+        """Reports what could not be read."""
+        if self.left_out and self.left_out == self.seen:
+            raise InputError(f"None of the {self.seen} inputs can be read.")
+        if self.unread:
+            complain(
+                f"quickstudy: warning: The encoder cannot read {self.unread} of {self.seen} "
+                "inputs. Their probabilities are the classes' shares of the examples, their "
+                "prediction sets hold all classes, and with --keep they get no class."
+            )
+        if not self.seen:
+            raise InputError("There is nothing to classify: no inputs were given.")
 
 
-def _print_csv(rows: list[dict[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    with_sets = "set" in rows[0]
-    writer.writerow(["input", "label", "probability", *(["set"] if with_sets else [])])
-    for row in rows:
-        label = "" if row["label"] is None else row["label"]
-        rest = [json.dumps(row["set"], ensure_ascii=False)] if with_sets else []
-        writer.writerow([row["input"], label, f"{row['probability']:.6f}", *rest])
+def _print(model: Model, inputs: Incoming, asked: Asked, form: Form) -> None:
+    """Prints the answers as they come."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    rows = Rows(form, asked.columns, ascii=not encoding.lower().startswith("utf"))
+    answering = Answering(model, asked, None if to_terminal() else inputs.total())
+    with progress_shown(unless=to_terminal()):
+        sys.stdout.write(rows.head())
+        for group in answering.groups(inputs):
+            sys.stdout.write(rows.text(answering(group)))
+            sys.stdout.flush()
+        answering.finish()
+        sys.stdout.write(rows.tail())
+
+
+def _write(model: Model, inputs: Incoming, asked: Asked, output: Path, classifier: Path) -> int:
+    """Writes the answers to a file, without those that are there; returns how many inputs."""
+    identity = {
+        "classifier": file_digest(classifier),
+        "input": inputs.identity(),
+        "choice of columns, --keep or --coverage": [asked.columns, asked.keep, asked.coverage],
+    }
+    answering = Answering(model, asked, inputs.total())
+    with progress_shown(), resumed(output, asked.columns, identity, asked.skips) as file:
+        for group in answering.groups(inputs):
+            done = file.already([name for name, _ in group])
+            if done is not None:
+                file.write(answering(group)[done:])
+        answering.finish()
+    return answering.seen - answering.left_out
+
+
+def _check(options: Namespace) -> None:
+    if options.json and options.csv:
+        raise UsageError("Give either --json or --csv, not both.")
+    if options.output is not None:
+        form_of(Path(options.output))
+        if options.json or options.csv:
+            raise UsageError(
+                "--json and --csv are forms of what is printed; with --output the ending of the "
+                "file's name says its form (.tsv, .csv or .jsonl)."
+            )
+    for name, share in (("keep", options.keep), ("coverage", options.coverage)):
+        if share is not None and not 0 < share < 1:
+            raise UsageError(f"--{name} is {share:g}; it must be between 0 and 1.")
+
+
+def _form(options: Namespace) -> Form:
+    if options.json:
+        return "json"
+    if options.csv:
+        return "csv"
+    return "terminal" if to_terminal() else "tsv"
+
+
+def _nothing(what: str, done: int, total: int) -> None:
+    """Progress inside a group is not shown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,20 @@ FIRST_AFTER_SECONDS, EVERY_SECONDS = 1.0, 10.0
 
 
 @contextmanager
-def progress_shown() -> Iterator[None]:
-    """Shows how far the work inside has come; nothing of work that takes less than a second."""
-    from rich.console import Console
+def progress_shown(unless: bool = False) -> Iterator[None]:
+    """Shows how far the work inside has come; nothing of work that takes less than a second.
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    Args:
+        unless: show nothing, because the answers themselves show it.
+    """
+    if unless:
+        yield
+        return
+    if sys.stderr is None or not sys.stderr.isatty():
         with listening(Lines().told):
             yield
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -30,13 +36,15 @@ def progress_shown() -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    console = Console(stderr=True)
+    # What is printed meanwhile goes where it belongs: rich would write it to standard error.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         tasks = {}
 
         def told(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(tasks[what], completed=done, total=total or None)
 
         with listening(told):
             yield
@@ -53,6 +61,6 @@ class Lines:
         now = time.monotonic()
         if self.next is None:
             self.next = now + FIRST_AFTER_SECONDS
-        if now >= self.next and done < total:
-            complain(f"{what}: {done} of {total}")
+        if now >= self.next and (done < total or not total):
+            complain(f"{what}: {done} of {total}" if total else f"{what}: {done}")
             self.next = now + EVERY_SECONDS

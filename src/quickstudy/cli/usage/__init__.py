@@ -7,7 +7,15 @@ To add a command, declare it in a module here, list it in ``COMMANDS``, and writ
 
 from __future__ import annotations
 
-from quickstudy.cli.usage.classifiers import ADD, INSPECT, LEARN, PREDICT
+from quickstudy.cli.usage.classifiers import (
+    ADD,
+    INSPECT,
+    LEARN,
+    PREDICT,
+    RELABEL,
+    REMOVE,
+    UNDO,
+)
 from quickstudy.cli.usage.listings import DATASETS, STRATEGIES
 from quickstudy.cli.usage.training import COMPARE, DEMO, EVALUATE, SWEEP, TRAIN
 
@@ -19,6 +27,9 @@ COMMANDS = {
         PREDICT,
         INSPECT,
         ADD,
+        REMOVE,
+        RELABEL,
+        UNDO,
         TRAIN,
         EVALUATE,
         COMPARE,

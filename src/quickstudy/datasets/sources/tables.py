@@ -32,7 +32,7 @@ from quickstudy.messages import reason
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _LONGEST_HEADER_BYTES = 2**20
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +179,8 @@ def read_table(path: Path) -> Table:
         if ending == ".parquet":
             table = ParquetTable([str(path)])
         else:
-            separator = _SEPARATORS.get(ending)
-            read = _read_separated(path, separator) if separator else _read_json(path)
-            table = LibraryTable(datasets.Dataset(read))
+            separator = SEPARATORS.get(ending)
+            table = LibraryTable(datasets.Dataset(_read(path, separator)))
         empty = not len(table)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise InputError(
@@ -191,6 +190,13 @@ def read_table(path: Path) -> Table:
     if empty:
         raise InputError(f"The table {path} has no rows.")
     return table
+
+
+def _read(path: Path, separator: str | None) -> Any:
+    if separator is None:
+        return _read_json(path)
+    with opened_separated(path, separator) as reader:
+        return reader.read_all()
 
 
 def _read_json(path: Path) -> Any:
@@ -219,7 +225,8 @@ def _of_rows(rows: list[Any]) -> Any:
     return pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
-def _read_separated(path: Path, separator: str) -> Any:
+def opened_separated(path: Path, separator: str) -> Any:
+    """A reader of a file of separated values, which yields some rows at a time; to be closed."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -237,7 +244,7 @@ def _read_separated(path: Path, separator: str) -> Any:
         null_values=[""],
         strings_can_be_null=True,
     )
-    return csv.read_csv(path, parse_options=parsing, convert_options=as_written)
+    return csv.open_csv(path, parse_options=parsing, convert_options=as_written)
 
 
 def file_digest(path: Path) -> str:
