@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 
 from quickstudy.errors import InputError
@@ -27,3 +29,13 @@ def did_you_mean(
 
     near = difflib.get_close_matches(name, list(known), n=most)
     return f" Did you mean {' or '.join(map(show, near))}?" if near else ""
+
+
+def warn_caller(message: str) -> None:
+    """Issues a warning that points at the line outside this package that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        "quickstudy."
+    ):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

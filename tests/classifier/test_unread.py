@@ -72,6 +72,14 @@ def test_texts_that_cannot_be_read_are_rejected(fitted):
     assert found.tolist() == ["card", *[None] * 5]
 
 
+def test_warnings_point_at_the_line_that_led_to_them(fitted):
+    """Whether or not the method is wrapped, as one is whose arguments had other names."""
+    for ask in (fitted.predict, fitted.predict_proba):
+        with pytest.warns(UserWarning, match="cannot read 5 of 5") as found:
+            ask([*UNREAD, "   "])
+        assert [each.filename for each in found] == [__file__]
+
+
 def test_a_real_tokenizer_knows_what_it_cannot_read(minilm):
     classifier = FewShotClassifier(encoder=minilm).fit(TEXTS, LABELS)
     with pytest.warns(UserWarning, match="cannot read 4 of 5 inputs"):

@@ -8,7 +8,6 @@ must not run code that the file's author chose.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.inputs import described_inputs, inputs_from_dict
+from quickstudy.messages import warn_caller
 from quickstudy.runs.verifying import verified
 from quickstudy.saving.rebuilding import frozen_names, rebuilt
 from quickstudy.saving.tensor_file import Format, read, write
@@ -87,12 +87,11 @@ def contents(
     embedded = {k: each for k, each in folders.items() if embed_encoder or is_unpacked(k)}
     for name, folder in folders.items():
         if folder.revision is None and name not in embedded:
-            warnings.warn(
+            warn_caller(
                 f"{path} names its encoder by the folder {name} and does not hold it: on "
                 "another machine it works only where that folder is in the same place. To put "
                 "it into the file, save with embed_encoder=True, or learn with --embed_encoder. "
-                "A model named by its id on the Hugging Face hub is found anywhere.",
-                stacklevel=4,
+                "A model named by its id on the Hugging Face hub is found anywhere."
             )
     files, placeholders = packed(embedded)
     if reader.encoder is not None and reader.name in embedded:
@@ -231,10 +230,9 @@ def _reader(
         found = reader.encoder
         identity = embedded_identity if is_unpacked(reader.name or "") else encoder_identity
         if found is None or identity(found) != encoder["identity"]:
-            warnings.warn(
+            warn_caller(
                 f"The encoder {name} is not quite the one that the classifier learned with: its "
-                "weights, or the library that runs it, have changed. Learn again to be sure.",
-                stacklevel=4,
+                "weights, or the library that runs it, have changed. Learn again to be sure."
             )
         return reader
     return Reader(inputs, _module(encoder, weights, trust, place, frozen), device=place)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
 from quickstudy.errors import MissingFileError
 from quickstudy.inputs.modalities import MODALITIES
+from quickstudy.messages import warn_caller
 from quickstudy.saving.hub import is_hub_id, looking_up
 
 FILE = "classifier.qs"
@@ -85,10 +85,9 @@ def _save(model: Model, path: Path) -> None:
     save_model(shown, path, embed_encoder=bool(local))
     if new := [Path(name).name for name in local if not is_unpacked(name)]:
         size = path.stat().st_size / 2**20
-        warnings.warn(
+        warn_caller(
             f"The encoder of the local folder {', '.join(new)} is uploaded as a part of the "
-            f"classifier ({size:.1f} MiB in all), as nobody else has the folder.",
-            stacklevel=4,
+            f"classifier ({size:.1f} MiB in all), as nobody else has the folder."
         )
 
 

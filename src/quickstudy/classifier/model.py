@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +23,7 @@ from quickstudy.classifier.support import Support, called, read_examples, warn_o
 from quickstudy.datasets.labels import as_labels, check_same_type
 from quickstudy.datasets.spelling import Labels
 from quickstudy.errors import InputError
+from quickstudy.messages import warn_caller
 from quickstudy.progress import tell
 
 
@@ -140,12 +140,11 @@ class Model:
         prepared = reader.prepare(kept.to(expected.dtype))
         blank = self.learner.blank(prepared).nonzero()[:, 0].tolist()
         if blank:
-            warnings.warn(
+            warn_caller(
                 f"The encoder cannot read {len(blank)} of {len(prepared)} inputs, such as "
                 f"{called(names_of(raw), blank[0])}. Their probabilities are the classes' shares "
                 "of the examples, their prediction sets hold all classes, and with keep= they "
-                "get no class.",
-                stacklevel=4,
+                "get no class."
             )
         return prepared
 

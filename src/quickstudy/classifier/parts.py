@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,7 +16,7 @@ import quickstudy.strategies
 from quickstudy.classifier.defaults import default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
-from quickstudy.classifier.raw import is_array, is_guess, modality_of, things
+from quickstudy.classifier.raw import is_array, is_guess, items, modality_of
 from quickstudy.classifier.reader import Reader
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import in_use
@@ -30,7 +29,7 @@ from quickstudy.evaluation.observing import same_features
 from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
 from quickstudy.inputs.modalities import MODALITIES
-from quickstudy.messages import UsageError, did_you_mean
+from quickstudy.messages import UsageError, did_you_mean, warn_caller
 from quickstudy.runs.run import Run, load
 from quickstudy.strategies import Strategy
 
@@ -97,10 +96,9 @@ class Parts:
             ) from error
         untrained = sum(parameter.numel() for parameter in made.parameters())
         if untrained and made.episodic:
-            warnings.warn(
+            warn_caller(
                 f"This {self.strategy.__name__} has {untrained} parameters that no training has "
-                "set, so it will not do well: give a run of `quickstudy train` as the strategy.",
-                stacklevel=2,
+                "set, so it will not do well: give a run of `quickstudy train` as the strategy."
             )
         return made
 
@@ -118,7 +116,7 @@ def assembled(
     Args:
         encoder: a name, a module, or None (see ``FewShotClassifier``).
         strategy: a name, a class, an object, a run or its directory, or None.
-        inputs: how raw things become the encoder's inputs; its own by default.
+        inputs: how raw inputs become the encoder's inputs; its own by default.
         raw: the first inputs, for a default that suits them.
         device: where to compute; by default where the encoder is.
         cached: whether features are kept on the disk.
@@ -144,7 +142,7 @@ def assembled(
     modality, guessed = None, False
     by_modality = encoder is None and inputs is None
     if (by_modality or isinstance(encoder, str | Path)) and not _are_vectors(raw):
-        single = things(raw)
+        single = items(raw)
         modality, guessed = modality_of(single), is_guess(single)
         encoder = MODALITIES[modality].model if by_modality else encoder
     try:
@@ -222,7 +220,7 @@ def named_reader(
         modality: of the inputs, for a model with encoders for two modalities.
         device: where to compute.
         cached: whether the vectors of a model that was not trained here are kept on the disk.
-        inputs: what makes raw things into its inputs; its own by default.
+        inputs: what makes raw inputs into its inputs; its own by default.
         guessed: whether the modality may be wrong; then the encoder's own is right.
     """
     try:

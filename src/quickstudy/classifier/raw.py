@@ -22,7 +22,7 @@ _SOUND_BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3"
 
 
 def is_array(raw: Any) -> bool:
-    """Whether ``raw`` is one array of numbers (a tensor, an array, a table), not single things."""
+    """Whether ``raw`` is one array of numbers (a tensor, an array, a table), not single items."""
     if isinstance(raw, Tensor) or hasattr(raw, "tocsr"):
         return True
     if isinstance(raw, list | tuple):
@@ -51,7 +51,7 @@ def inputs_and_labels(raw: Any, labels: Any, modality: str | None) -> tuple[Any,
     What is an array, a list of inputs or a column stays as it is.
 
     Raises:
-        ValueError: when it is no such thing, or labels were given beside a data set with labels.
+        ValueError: when it is not a data set, or labels were given beside a data set with labels.
     """
     if _is_read_elsewhere(raw):
         return raw, labels
@@ -65,19 +65,19 @@ def inputs_alone(raw: Any, modality: str | None) -> Any:
 
 
 def _is_read_elsewhere(raw: Any) -> bool:
-    """Whether it is no collection of single things, but an array, a table, or a single thing."""
+    """Whether it is an array, a table or a single item rather than a collection of items."""
     is_single = isinstance(raw, str | bytes | Path) or raw is None or np.isscalar(raw)
     is_unordered = isinstance(raw, set | frozenset | Mapping)
     is_table = hasattr(raw, "iloc") or hasattr(raw, "ndim")
     return is_single or is_unordered or is_table or is_array(raw)
 
 
-def things(raw: Any) -> list[Any]:
-    """The single things of a list, an array or a column of a table.
+def items(raw: Any) -> list[Any]:
+    """The single items of a list, an array or a column of a table.
 
     Raises:
-        ValueError: when one thing was given, where several are meant; things without an order; or a
-            table of several columns of which one holds texts.
+        ValueError: when a single item or a collection without an order was given, or a table of
+            several columns one of which holds texts.
     """
     if isinstance(raw, str | bytes | Path) or getattr(raw, "ndim", None) == 0:
         raise InputError(
@@ -110,8 +110,8 @@ def check_columns(raw: Any) -> None:
         return
     for name, first in zip(raw.columns, raw.iloc[0], strict=True):
         is_word = isinstance(first, str) and not _is_number(first)
-        is_thing = isinstance(first, bytes | Path | np.ndarray | Tensor | Image.Image)
-        if is_word or is_thing:
+        is_item = isinstance(first, bytes | Path | np.ndarray | Tensor | Image.Image)
+        if is_word or is_item:
             held = "texts" if is_word else f"a {type(first).__name__} in each row"
             raise InputError(
                 f"The table has {raw.shape[1]} columns, and {name!r} holds {held}: choose one "
@@ -120,13 +120,13 @@ def check_columns(raw: Any) -> None:
 
 
 def modality_of(raw: Sequence[Any]) -> str:
-    """Whether things are "image", "text" or "audio", by the first of them.
+    """The modality of items, "image", "text" or "audio", judged by the first of them.
 
     A string that names a file, or ends as files of images and sounds do, is a path; any other is a
     text.
 
     Raises:
-        ValueError: when it is none of them, or there are no things.
+        ValueError: when it is none of them, or there are no items.
     """
     if not len(raw):
         raise InputError("There are no inputs: give at least one.")
@@ -164,10 +164,10 @@ def is_guess(raw: Sequence[Any]) -> bool:
 
 
 def names_of(raw: Any) -> list[str]:
-    """What people call the things: a text is its own name, a file has its path; else nothing."""
+    """The name of each item: a text names itself, a file has its path, anything else is empty."""
     if is_array(raw):
         return [""] * len(raw)
-    return [str(each) if isinstance(each, str | Path) else "" for each in things(raw)]
+    return [str(each) if isinstance(each, str | Path) else "" for each in items(raw)]
 
 
 def as_tensor(array: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""From raw things to what a strategy reads."""
+"""From raw inputs to what a strategy reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.classifier.raw import as_tensor, is_array, things
+from quickstudy.classifier.raw import as_tensor, is_array, items
 from quickstudy.compute.encoding import UnfitInputsError, encode_batches
 from quickstudy.compute.evaluation_mode import Answering
 from quickstudy.datasets.decoded.decoding import decoded_batches
@@ -40,7 +40,7 @@ _SAY_HOW = (
 
 @dataclass
 class Reader:
-    """How raw things become what a strategy reads: decoded, then encoded if there is an encoder.
+    """How raw inputs become what a strategy reads: decoded, then encoded if there is an encoder.
 
     What is kept of an example is its vector; without an encoder what its inputs store.
 
@@ -77,14 +77,14 @@ class Reader:
         return self.encoder is not None or bare
 
     def read(self, raw: Any, like: Tensor) -> Tensor:
-        """The stored form of N raw things; if they are encoded, only a few at a time are decoded.
+        """The stored form of N raw inputs; if they are encoded, only a few at a time are decoded.
 
         Texts with nothing to read, and inputs for which the encoder returns NaN or infinity, get
         rows that :func:`unread` recognises.
 
         Args:
-            raw: the things.
-            like: the stored form of other things, ``[M, *shape]``.
+            raw: the inputs.
+            like: the stored form of other inputs, ``[M, *shape]``.
 
         Raises:
             ValueError: as :meth:`decode`.
@@ -93,7 +93,7 @@ class Reader:
             return self.keep(self.decode(raw))
         if self.inputs.modality == "image":
             _check_several(raw)
-        single = things(raw)
+        single = items(raw)
         starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
         parts = [
             self._part(single[start : start + DECODED_AT_ONCE], start, like) for start in starts
@@ -125,16 +125,16 @@ class Reader:
         return rows
 
     def unread(self, stored: Tensor) -> Tensor:
-        """A mask ``[N]`` of the stored things ``[N, *shape]`` that the encoder cannot read."""
+        """A mask ``[N]`` of the stored inputs ``[N, *shape]`` that the encoder cannot read."""
         find = getattr(self.inputs, "unread", None)
         found: Tensor = torch.zeros(len(stored), dtype=torch.bool) if find is None else find(stored)
         return found
 
     def decode(self, raw: Any, first: int = 0) -> Tensor:
-        """What is stored of N raw things, ``[N, *shape]``.
+        """What is stored of N raw inputs, ``[N, *shape]``.
 
         Args:
-            raw: the things.
+            raw: the inputs.
             first: what messages call the first of them.
 
         Raises:
@@ -143,7 +143,7 @@ class Reader:
         """
         if self.inputs is None or (is_array(raw) and isinstance(self.inputs, FeatureInputs)):
             return self._array(raw)
-        single = things(raw)
+        single = items(raw)
         if not single:
             raise InputError("There are no inputs: give at least one.")
         if self.inputs.modality == "image" and isinstance(raw, Tensor | np.ndarray):
@@ -153,10 +153,10 @@ class Reader:
         return torch.stack(_decoded(single, self.inputs, first))
 
     def problems(self, raw: Sequence[Any], first: int = 0) -> dict[int, str]:
-        """What is wrong with those of N raw things that cannot be read, by their numbers.
+        """What is wrong with those of N raw inputs that cannot be read, by their numbers.
 
         Args:
-            raw: the things.
+            raw: the inputs.
             first: what messages call the first of them.
         """
         assert self.inputs is not None
@@ -174,7 +174,7 @@ class Reader:
         return found
 
     def keep(self, stored: Tensor) -> Tensor:
-        """What is kept of stored things ``[N, *shape]``: their vectors, if there is an encoder."""
+        """What is kept of stored inputs ``[N, *shape]``: their vectors, if there is an encoder."""
         if self.encoder is None:
             return stored.to(self.device)
         assert self._encoders is not None
@@ -200,7 +200,7 @@ class Reader:
         return kept
 
     def _array(self, raw: Any) -> Tensor:
-        single = raw if is_array(raw) else things(raw)
+        single = raw if is_array(raw) else items(raw)
         try:
             tensor = as_tensor(single)
         except TypeError as error:
@@ -293,7 +293,7 @@ def _text(given: Any, number: int) -> str:
 
 
 def unread(kept: Tensor) -> Tensor:
-    """Which rows ``[N, *shape]`` stand for things that could not be read, ``[N]``."""
+    """A mask ``[N]`` of the rows ``[N, *shape]`` that stand for inputs that could not be read."""
     rows = kept.flatten(1)
     if kept.is_floating_point():
         return ~rows.isfinite().all(1)
@@ -301,7 +301,7 @@ def unread(kept: Tensor) -> Tensor:
 
 
 def content_numbers(stored: Tensor) -> Tensor:
-    """An int64 per stored thing, ``[N]``: equal for equal contents, almost surely only then."""
+    """An int64 per stored input, ``[N]``: equal for equal contents, almost surely only then."""
     rows = stored.detach().cpu().contiguous().flatten(1).numpy()
     numbers = [
         int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big", signed=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.classifier.parts import Parts
-from quickstudy.classifier.raw import names_of, things
+from quickstudy.classifier.raw import items, names_of
 from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.datasets.labels import as_labels, joined
 from quickstudy.datasets.spelling import Labels, one_spelling
 from quickstudy.errors import InputError
 from quickstudy.inputs.text import read_text_file
+from quickstudy.messages import warn_caller
 
 
 @dataclass
@@ -109,7 +109,7 @@ def read_examples(
     _check_kept(parts, kept, stored, names_of(raw))
     given: list[int | None] = [None] * len(labels)
     if _of_texts(parts):
-        given = list(map(_given, things(raw)))
+        given = list(map(_given, items(raw)))
     if not with_names:
         return Support(kept, labels, contents, [""] * len(labels), given=given)
     own = list(names or names_of(raw))
@@ -141,12 +141,11 @@ def _check_kept(parts: Parts, kept: Tensor, stored: Tensor, names: Sequence[str]
             "or leave these inputs out."
         )
     if blind := parts.reader.unread(stored).nonzero()[:, 0].tolist():
-        warnings.warn(
+        warn_caller(
             f"The encoder cannot read {len(blind)} of {len(stored)} texts, such as "
             f"{called(names, blind[0])}: its tokenizer knows none of their words, so they all "
             "look alike to the encoder. Choose an encoder for their language; this classifier "
-            "cannot tell such texts apart.",
-            stacklevel=5,
+            "cannot tell such texts apart."
         )
 
 
@@ -166,16 +165,14 @@ def warn_of_contradictions(support: Support, targets: NDArray[np.int64]) -> None
             same = contents[other] == contents[number] and _given_alike(support, other, number)
             (twice if same else alike).append((other, number))
     if twice:
-        warnings.warn(
+        warn_caller(
             f"{len(twice)} inputs are given under two classes: {_both(support, *twice[0])}, for "
-            "example. Remove the wrong ones.",
-            stacklevel=5,
+            "example. Remove the wrong ones."
         )
     if alike:
-        warnings.warn(
+        warn_caller(
             "The encoder cannot tell some inputs of different classes apart: "
-            f"{_both(support, *alike[0])}, the first of {len(alike)}.",
-            stacklevel=5,
+            f"{_both(support, *alike[0])}, the first of {len(alike)}."
         )
 
 
