@@ -265,3 +265,17 @@ def test_after_kill_9_nothing_is_lost_or_twice(learned, pictures, tmp_path):
     subprocess.run(command, input=text, text=True, check=True, capture_output=True)
     with out.open(newline="") as file:
         assert [row["input"] for row in csv.DictReader(file)] == paths
+
+
+def test_a_classifier_is_measured_on_labelled_files(quickstudy, learned, pictures, tmp_path):
+    words = ("evaluate", learned, "--data", pictures, "--json", tmp_path / "m.json")
+    code, out, err = quickstudy(*words)
+    assert code == 0, err
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["examples"] == 96
+    assert f"accuracy: {found['accuracy']:.4g}" in err
+    assert out.splitlines()[0] == "class\texamples\tanswered\taccuracy\tlow\thigh"
+    assert len(rows_of(out)) == 17  # and the line that says where it was written
+    code, _, err = quickstudy("evaluate", learned)
+    assert code == 2
+    assert "--data FOLDER" in err

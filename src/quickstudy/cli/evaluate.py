@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from quickstudy.cli.measure import is_classifier, measure
 from quickstudy.cli.options import (
     WHICH_DATA,
     check_counts,
@@ -30,6 +31,8 @@ from quickstudy.saving.files import check_writable
 def run(given: Given) -> int:
     """Evaluates; returns the exit code."""
     options = parsed(given)
+    if is_classifier(options.run):
+        return measure(options)
     check_counts(options, episodes=2, ways=1, shots=1, queries=1)
     if options.json and rank() == 0:
         check_writable(Path(options.json))

@@ -400,8 +400,9 @@ EVALUATE = Command(
     "evaluate",
     "measure a trained run on classes it never saw",
     "Measure a trained run on tasks of classes that it never saw: accuracy with its 95 % "
-    "confidence interval, likelihood, calibration and time.",
-    arguments=(Argument("run", "run directory or checkpoint file"),),
+    "confidence interval, likelihood, calibration and time. Or measure a classifier (evaluate "
+    "FILE.qs --data FOLDER) on labelled files: accuracy, calibration, prediction sets, rejection.",
+    arguments=(Argument("run", "run directory, checkpoint file, or a classifier's .qs file"),),
     groups=(
         Group(
             "evaluation",
