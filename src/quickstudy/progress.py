@@ -1,4 +1,4 @@
-"""How far long work has come, for whoever wants to show it."""
+"""Reports of how far long work has come, for whoever shows it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-Told = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and how much there is (0 if unknown)."""
+Listener = Callable[[str, int, int], None]
+"""Called with a description of the work, how much of it is done, and how much there is (0 if
+unknown)."""
 
-_told: ContextVar[Told | None] = ContextVar("told", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Says how far something has come; heard only where :func:`listening` is in force."""
-    told = _told.get()
-    if told is not None:
-        told(what, done, total)
+def report(work: str, done: int, total: int) -> None:
+    """Reports how far some work has come; without effect outside of :func:`listening`."""
+    if (listener := _listener.get()) is not None:
+        listener(work, done, total)
 
 
 @contextmanager
-def listening(told: Told) -> Iterator[None]:
-    """Lets ``told`` hear of the work that is done inside."""
-    before = _told.set(told)
+def listening(listener: Listener) -> Iterator[None]:
+    """Calls ``listener`` with every report that is made inside."""
+    before = _listener.set(listener)
     try:
         yield
     finally:
-        _told.reset(before)
+        _listener.reset(before)

@@ -1,7 +1,7 @@
 """Long work shows how far it has come, on standard error."""
 
 from quickstudy.cli import progress
-from quickstudy.progress import listening, tell
+from quickstudy.progress import listening, report
 
 
 def test_learning_shows_how_far_it_has_come(quickstudy, pictures, tmp_path, monkeypatch):
@@ -25,14 +25,14 @@ def test_learning_shows_how_far_it_has_come(quickstudy, pictures, tmp_path, monk
 def test_quick_work_says_nothing(quickstudy, capsys):
     with progress.progress_shown():
         for number in range(3):
-            tell("reading examples", number, 3)
+            report("reading examples", number, 3)
     assert capsys.readouterr() == ("", "")
 
 
 def test_nobody_need_listen_and_listeners_end():
     heard = []
-    tell("a", 1, 2)
+    report("a", 1, 2)
     with listening(lambda *said: heard.append(said)):
-        tell("b", 1, 2)
-    tell("c", 1, 2)
+        report("b", 1, 2)
+    report("c", 1, 2)
     assert heard == [("b", 1, 2)]

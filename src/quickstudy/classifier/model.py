@@ -24,7 +24,7 @@ from quickstudy.datasets.labels import as_labels, check_same_type
 from quickstudy.datasets.spelling import Labels
 from quickstudy.errors import InputError
 from quickstudy.messages import warn_caller
-from quickstudy.progress import tell
+from quickstudy.progress import report
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
     warn_of_contradictions(support, targets)
     prepared = parts.reader.prepare(support.kept)
     named = _named(parts, settings, classes, prepared, torch.from_numpy(targets))
-    tell("learning", 0, len(support))
+    report("learning", 0, len(support))
     learner = Learner.adapted(
         parts.strategy_for(prepared, len(classes), settings.seed),
         prepared,

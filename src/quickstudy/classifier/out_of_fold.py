@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.episodes import Examples
-from quickstudy.progress import tell
+from quickstudy.progress import report
 from quickstudy.strategies import Strategy
 
 
@@ -46,7 +46,7 @@ def out_of_fold_logits(
     logits = support.inputs.new_full((len(targets), ways), torch.nan, dtype=torch.float32)
     count, seen = int(fold_of.max()) + 1, []
     for first in range(0, count, together):
-        tell(f"holding out {together} of {count} parts", first, count)
+        report(f"holding out {together} of {count} parts", first, count)
         inside = (fold_of >= 0) & ((fold_of - first) % count < together)
         kept, asked = (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]
         known = Examples(support.inputs[:, kept], support.targets[:, kept])

@@ -26,7 +26,7 @@ from quickstudy.evaluation.observing import check_sees_each_by_itself
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
 from quickstudy.inputs.text import read_text_file
 from quickstudy.inputs.unreadable import EmptyError
-from quickstudy.progress import tell
+from quickstudy.progress import report
 
 DECODED_AT_ONCE = 1024
 ENCODED_AT_ONCE = 64
@@ -190,7 +190,7 @@ class Reader:
                 self.inputs,
                 stored,
                 self.cache,
-                embedded=lambda done: tell("encoding examples", done, len(stored)),
+                embedded=lambda done: report("encoding examples", done, len(stored)),
             ).to(self.device)
 
     def prepare(self, kept: Tensor) -> Tensor:
@@ -265,7 +265,7 @@ def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
             if isinstance(stored, UnreadableError):
                 raise UnreadableError(f"Input {called} cannot be used. {stored}") from stored
             decoded.append(stored)
-        tell("reading examples", len(decoded), len(raw))
+        report("reading examples", len(decoded), len(raw))
     return decoded
 
 

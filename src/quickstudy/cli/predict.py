@@ -27,7 +27,7 @@ from quickstudy.cli.tables import to_terminal
 from quickstudy.datasets.sources.tables import file_digest
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
-from quickstudy.progress import listening, tell
+from quickstudy.progress import listening, report
 
 AT_ONCE = 64
 """Inputs that are answered, and written, at a time."""
@@ -140,7 +140,7 @@ class Answering:
         for group in in_groups(inputs.each(lines_as_they_come()), at_most):
             yield group
             self.seen += len(group)
-            tell("answering", self.seen, self.total or 0)
+            report("answering", self.seen, self.total or 0)
 
     def __call__(self, group: list[Named]) -> list[Row]:
         """The rows of a group; of what cannot be read none, or an error that names it."""

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 
-import psutil
 import torch
 from torch import Tensor
 
+from quickstudy.compute.memory import free_memory
 from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
 
 DEEP = 4
 """From this number of inner steps on, a task's memory is estimated before it is used."""
-
-
-def peak_memory(device: torch.device | None = None) -> int:
-    """The most memory that this process has held, in bytes; 0 if the system does not say."""
-    if device is not None and device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # not on this system
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def free_memory(device: torch.device | None = None) -> float:
-    """The memory that is available, in bytes."""
-    if device is not None and device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
 
 
 class _Held:

@@ -11,12 +11,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.memory import free_memory, peak_memory
 from quickstudy.episodes import Episode
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.foreign import is_known
 from quickstudy.strategies.functional import is_small
 from quickstudy.strategies.state import StrategyState, random_state, untouched
-from quickstudy.training.task_memory import free_memory, peak_memory
 from quickstudy.training.workers import Autocast, Result, Sums, Threads, Worker, added, agree
 
 MEMORY_SHARE = 0.5
