@@ -16,9 +16,19 @@ FORMER_SETTINGS = {"turns": "support_rotations"}
 """Settings of training that had another name in earlier versions and in the files they wrote."""
 
 
+FORMER_OPTIONS = {
+    **FORMER_SETTINGS,
+    "train_part": "train_split",
+    "validation_part": "validation_split",
+    "part": "test_split",
+    "reject": "keep",
+}
+"""The same of options of commands and of the configurations that they wrote."""
+
+
 def with_present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that an earlier version wrote, under their present names."""
-    return {FORMER_SETTINGS.get(name, name): value for name, value in settings.items()}
+    return {FORMER_OPTIONS.get(name, name): value for name, value in settings.items()}
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:

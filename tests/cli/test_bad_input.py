@@ -133,7 +133,7 @@ def test_wrong_ways_for_a_maml(quickstudy, pictures, tmp_path):
 def test_unknown_split_and_part(quickstudy, pictures, trained, tmp_path):
     words = ["train", "--data", pictures, *TINY, "--out", tmp_path / "r"]
     assert refused(quickstudy(*words, "--split", "vinyals"), "vinyals")
-    assert refused(quickstudy("evaluate", trained, "--part", "exam"), "exam", "test")
+    assert refused(quickstudy("evaluate", trained, "--test-split", "exam"), "exam", "test")
 
 
 def test_unwritable_json(quickstudy, trained, tmp_path):
@@ -154,9 +154,11 @@ def test_resume_with_other_data(quickstudy, trained):
 
 def test_validation_on_training_classes(quickstudy, pictures, tmp_path):
     words = ["train", "--data", pictures, *TINY, "--out", tmp_path / "r"]
-    assert refused(quickstudy(*words, "--train_part", "train+validation"), "--validation_part null")
-    assert refused(quickstudy(*words, "--train_part", "train+train"), "share classes")
-    options = ["--train_part", "train+validation", "--validation_part", "null"]
+    assert refused(
+        quickstudy(*words, "--train-split", "train+validation"), "--validation-split null"
+    )
+    assert refused(quickstudy(*words, "--train-split", "train+train"), "share classes")
+    options = ["--train-split", "train+validation", "--validation-split", "null"]
     code, _, err = quickstudy(*words, *options)
     assert code == 0, err
 

@@ -111,7 +111,7 @@ def runs(pictures, tmp_path_factory):
     for name, steps in (("one", 2), ("two", 3)):
         words = ["train", "--data", str(pictures), *TINY, "--steps", str(steps)]
         with pytest.raises(SystemExit) as ended:
-            main([*words, "--validation_part", "null", "--out", str(folder / name)])
+            main([*words, "--validation-split", "null", "--out", str(folder / name)])
         assert not ended.value.code
     return folder
 
@@ -134,14 +134,14 @@ def test_compare_evaluates_finished_runs(quickstudy, runs, tmp_path):
 
 def test_a_run_is_compared_with_a_strategy_on_the_data_of_the_run(quickstudy, runs, tmp_path):
     words = ["compare", runs / "one", "NearestNeighbor", "--out", tmp_path, *FEW]
-    code, _, err = quickstudy(*words, *TINY[4:10], "--steps", 1, "--validation_part", "null")
+    code, _, err = quickstudy(*words, *TINY[4:10], "--steps", 1, "--validation-split", "null")
     results = json.loads((tmp_path / "comparison.json").read_text()) if not code else err
     assert {each["name"] for each in results} == {"one", "NearestNeighbor"}, err
     assert len({each["reports"][0]["data"] for each in results}) == 1
 
 
 def test_runs_on_different_data_need_to_be_told_which(quickstudy, runs, pictures, tmp_path):
-    words = ["train", "--data", pictures, *TINY, "--split_seed", 5, "--validation_part", "null"]
+    words = ["train", "--data", pictures, *TINY, "--split_seed", 5, "--validation-split", "null"]
     assert quickstudy(*words, "--steps", 1, "--out", tmp_path / "other")[0] == 0
     both = ["compare", runs / "one", tmp_path / "other", "--out", tmp_path / "both", *FEW]
     code, _, err = quickstudy(*both)
@@ -154,10 +154,10 @@ def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
     few = ["--queries", 3, "--episodes", 5]
     code, out, err = quickstudy("evaluate", runs / "one", *few)
     assert code == 0, err
-    said = "Measured on 4 of the 16 classes (part test of: train 8, validation 4, test 4)."
+    said = "Measured on 4 of the 16 classes (split test of: train 8, validation 4, test 4)."
     assert said in " ".join(out.split())
     with pytest.warns(UserWarning, match="names of classes that the run"):
-        code, out, err = quickstudy("evaluate", runs / "one", *few, "--part", "all")
+        code, out, err = quickstudy("evaluate", runs / "one", *few, "--test-split", "all")
     assert code == 0, err
     assert "Measured on 16 of the 16 classes" in out
     assert "trained on classes with the same names as 8 of these" in out
@@ -167,7 +167,7 @@ def test_what_cannot_be_tested_is_refused_before_training(quickstudy, pictures, 
     compared = ["compare", "PrototypicalNetwork", "--data", pictures, "--steps", 2]
     for words, said in (
         ([*compared, "--episodes", 1], "at least 2"),
-        ([*compared, "--part", "exam"], "no part 'exam'"),
+        ([*compared, "--test-split", "exam"], "no split 'exam'"),
         (["demo", "--episodes", 1], "at least 2"),
     ):
         code, _, err = quickstudy(*words, "--out", tmp_path / "out")

@@ -37,7 +37,7 @@ def test_the_state_before_is_kept_and_the_run_goes_on(
 ):
     options = [
         "train", "--data", pictures, *TINY, "--encoder.hidden", "[1]", "--steps", steps,
-        "--log_every", log_every, "--checkpoint_every", steps, "--validation_part", "null",
+        "--log_every", log_every, "--checkpoint_every", steps, "--validation-split", "null",
     ]  # fmt: skip
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert quickstudy(*options, "--out", whole)[0] == 0

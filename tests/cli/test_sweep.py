@@ -271,7 +271,7 @@ def test_killed_and_interrupted_the_sweep_ends_as_if_left_alone(start_python, pi
         (["shots=1,2", "--search", "halving", "--max_minutes", 1], "--max_minutes"),
         (["steps=1,2", "--search", "halving"], "cannot vary steps"),
         (["shots=1,2", "--search", "halving", "--eta", 1], "eta is 1"),
-        (["shots=1,2", "--validation_part", "null"], "--validation_part"),
+        (["shots=1,2", "--validation-split", "null"], "--validation-split"),
         (["shots=1,2", "--devices", 2], "one process"),
         (["shots=1,2", "--jobs", 0], "at least one job"),
         (["shots=1,2", "--jobs", 2, "--ray", "local"], "not both"),

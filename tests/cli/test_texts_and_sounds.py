@@ -64,7 +64,15 @@ def test_sounds_of_words_and_speakers_never_heard(quickstudy, tmp_path):
     )
     assert code == 0, err
     code, out, err = quickstudy(
-        "evaluate", run, "--data", "fsdd", "--data_split", "test", "--part", "train+test", *TESTED
+        "evaluate",
+        run,
+        "--data",
+        "fsdd",
+        "--data_split",
+        "test",
+        "--test-split",
+        "train+test",
+        *TESTED,
     )
     assert code == 0, err
     assert "fsdd/train+test" in out

@@ -181,7 +181,7 @@ def made(parts, tmp_path_factory):
         words = [
             "train", "--data", root / "pictures", "--encoder", "MLP", "--encoder.hidden", "[4]",
             "--split", "0.5,0.5", "--ways", 3, "--queries", 2, "--steps", STEPS, "--out",
-            root / "command" / "run", "--validation_part", "null",
+            root / "command" / "run", "--validation-split", "null",
         ]  # fmt: skip
         with pytest.raises(SystemExit):
             main([str(word) for word in words])

@@ -38,7 +38,7 @@ TrainingLoop._step = step
 OPTIONS = [
     "-m", "quickstudy", "train", "--data", "glyphs", "--strategy", "failing.Failing", "--encoder",
     "MLP", "--encoder.hidden", "[8]", "--ways", "3", "--queries", "2", "--tasks", "2", "--steps",
-    "100000", "--validation_part", "null", "--checkpoint_every", "4", "--devices", "2",
+    "100000", "--validation-split", "null", "--checkpoint_every", "4", "--devices", "2",
     "--accelerator", "cpu", "--out", "run",
 ]  # fmt: skip
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

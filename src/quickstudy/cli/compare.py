@@ -95,7 +95,7 @@ def _check_test(options: Namespace, run: Run | None) -> None:
     checked_episodes(options.episodes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loading them for training says the same
-        choose_part(load_split(options, run.inputs if run else None), options.part)
+        choose_part(load_split(options, run.inputs if run else None), options.test_split)
 
 
 def _measure(names: list[str], contestants: list[Contestant], runner: Executor, out: Path) -> int:
@@ -205,7 +205,7 @@ def _names(contenders: list[str]) -> list[str]:
 
 
 def _test(trained: Run, options: Namespace) -> list[Report]:
-    part = choose_part(load_split(options, trained.inputs), options.part)
+    part = choose_part(load_split(options, trained.inputs), options.test_split)
     reports = []
     for shots in options.test_shots or _default_shots(part):
         protocol = Protocol.suited(

@@ -48,7 +48,7 @@ def run(given: Given) -> int:
             f"{options.run} does not say which data it was trained on; name some with --data."
         )
     parts = load_split(options, trained.inputs)
-    part = choose_part(parts, options.part)
+    part = choose_part(parts, options.test_split)
     protocol = Protocol.suited(
         trained.strategy,
         part,
@@ -76,7 +76,7 @@ def run(given: Given) -> int:
         report.save(options.json)
     try:
         show(report.table())
-        print(measured_on(part, parts, options.part, trained.classes.get("train", [])))
+        print(measured_on(part, parts, options.test_split, trained.classes.get("train", [])))
     finally:
         if options.json:
             say(f"Written to {options.json}.")

@@ -78,8 +78,9 @@ def choose_part(parts: dict[str, ClassDataset], name: str) -> ClassDataset:
     missing = [part for part in wanted if part not in parts]
     if missing:
         raise InputError(
-            f"The split has no part {missing[0]!r}; its parts are {', '.join(parts)}. Say which "
-            "parts to use (--train_part and --validation_part in training, --part in evaluation)."
+            f"There is no split {missing[0]!r}; the splits are {', '.join(parts)}. Choose among "
+            "them with --train-split and --validation-split in training and --test-split in "
+            "evaluation."
         )
     return ClassDataset.union([parts[part] for part in wanted], name)
 
@@ -97,9 +98,9 @@ def measured_on(
     """Sentences that state which classes were measured, and whether training saw them."""
     in_all = sum(each.classes for each in parts.values())
     sizes = ", ".join(f"{each} {of.classes}" for each, of in parts.items())
-    text = f"Measured on {part.classes} of the {in_all} classes (part {name} of: {sizes})."
+    text = f"Measured on {part.classes} of the {in_all} classes (split {name} of: {sizes})."
     if part.classes < in_all:
-        text += " --part all measures all of them."
+        text += " --test-split all measures all of them."
     seen = len(set(part.class_names) & set(learned))
     if seen:
         text += f" The run was trained on classes with the same names as {seen} of these."

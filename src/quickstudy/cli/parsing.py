@@ -12,7 +12,8 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from quickstudy.cli.command import Argument, Command, Group, Option
-from quickstudy.cli.reading import FORMER_OPTIONS, Given, unknown
+from quickstudy.cli.reading import Given, unknown
+from quickstudy.deprecated import FORMER_OPTIONS
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.messages import UsageError, reason
 from quickstudy.saving.trust import check_config

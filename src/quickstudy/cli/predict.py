@@ -10,7 +10,6 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from quickstudy.classifier.answering import DEFAULT_KEEP
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.incoming import Incoming, Named, in_groups, incoming
@@ -36,10 +35,6 @@ AT_ONCE = 64
 def run(given: Given) -> int:
     """Predicts and prints; returns the exit code."""
     options = parsed(given)
-    if options.reject:
-        now = f"--keep {DEFAULT_KEEP}"
-        complain(f"quickstudy: --reject is now {now}; the old name works until version 1.0.")
-        options.keep = DEFAULT_KEEP if options.keep is None else options.keep
     _check(options)
 
     with printing_to_stderr():

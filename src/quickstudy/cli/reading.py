@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quickstudy.cli.command import Command, Option, dashed
-from quickstudy.deprecated import FORMER_SETTINGS
+from quickstudy.deprecated import FORMER_OPTIONS
 from quickstudy.messages import UsageError, did_you_mean
 
-FORMER_OPTIONS: dict[str, str] = {**FORMER_SETTINGS}
-"""Options that had another name: the former name and the present one."""
+FORMER_FLAGS = {"reject": "0.95"}
+"""Former options without a value, and the value that they stand for unless another is given."""
 
 
 NAMING_CLASSES = ("trust", "strategy", "encoder", "optimizer")
@@ -94,6 +94,9 @@ def read(command: Command, words: Sequence[str]) -> Given:
         if typed in ("-h", "--help", "--help-all"):
             return Given(command, help="all" if typed == "--help-all" else "main")
         name, option = _known(typed, command)
+        if typed[2:] in FORMER_FLAGS and name != typed[2:]:
+            options.insert(0, (name, FORMER_FLAGS[typed[2:]]))
+            continue
         if equals:
             options.append((name, _not_empty(typed, value)))
         elif option.flag or (

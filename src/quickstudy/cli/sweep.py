@@ -19,6 +19,7 @@ from quickstudy.cli.reading import Given
 from quickstudy.cli.running import alone, check_storage, executor, output_to
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.cli.usage.training import TRAIN
+from quickstudy.deprecated import FORMER_OPTIONS
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError, did_you_mean
 from quickstudy.runs.run import RunDirectory
@@ -50,10 +51,10 @@ def run(given: Given) -> int:
     """Sweeps; returns the exit code."""
     base = parsed(given)
     alone(base, "sweep", "trials")
-    if base.validation_part is None:
+    if base.validation_split is None:
         raise UsageError(
             "A sweep ranks trials by their accuracy on meta-validation classes: name the part of "
-            "the split that has them (--validation_part)."
+            "the split that has them (--validation-split)."
         )
     written = plain(base.sweep or {})
     for name, entry in written.items():  # of a file: what it names is not what somebody typed
@@ -119,8 +120,8 @@ def train_trial(trial: Trial) -> Outcome:
     assert found is not None  # training saves at its end
     if found.reached and found.accuracy is None:
         raise InputError(
-            f"The split has no part {trial.options.validation_part!r} to rank trials by: choose a "
-            "split with meta-validation classes, or name its part (--validation_part)."
+            f"There is no split {trial.options.validation_split!r} to rank trials by: choose "
+            "data with meta-validation classes, or name them (--validation-split)."
         )
     if trial.log and not found.reached:
         raise InputError(f"Stopped by a signal after step {found.steps}; start the sweep again.")
@@ -134,6 +135,7 @@ def _recall(trial: Trial) -> Outcome | None:
 def _read_word(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
     name = name.replace("-", "_")
+    name = FORMER_OPTIONS.get(name, name)
     entry = read_yaml(text, f"What {name!r} is given")
     if not isinstance(entry, list | dict):
         parts = [part for part in text.split(",") if part.strip()]

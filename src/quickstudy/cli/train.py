@@ -57,14 +57,14 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     saved = RunDirectory(out).newest(say=False) if resume else None
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
     parts = load_split(options, inputs)
-    training = choose_part(parts, options.train_part)
+    training = choose_part(parts, options.train_split)
     options.encoder = encoder_for(options, training.inputs.modality)
     config = config_of(TRAIN, options) | {"data": data_from_anywhere(options.data)}
     for name in ("out", "resume"):
         config.pop(name, None)
     validation = None
-    if options.validation_part in parts or options.validation_part not in (None, "validation"):
-        validation = choose_part(parts, options.validation_part)
+    if options.validation_split in parts or options.validation_split not in (None, "validation"):
+        validation = choose_part(parts, options.validation_split)
     torch.manual_seed(options.seed)  # for φ's first values; training seeds every task itself
     strategy = build_strategy(
         options, training.shape, options.ways, training.classes, training.inputs
@@ -83,7 +83,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
 
 def _too_few_classes(strategy: Strategy, validation: ClassDataset, options: Namespace) -> bool:
     """Whether validation is impossible, though nobody asked for it."""
-    asked = options.validation_ways or options.validation_part != "validation" or options.patience
+    asked = options.validation_ways or options.validation_split != "validation" or options.patience
     return not asked and strategy.ways is not None and strategy.ways > validation.classes
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
+from quickstudy.deprecated import with_present_names
 from quickstudy.errors import InputError
 from quickstudy.evaluation import Estimate
 from quickstudy.saving.description import differences
@@ -53,7 +54,7 @@ class SweepDirectory:
             ignored = set(may_change)
             old, new = (
                 {key: value for key, value in each.items() if key not in ignored}
-                for each in (there, config)
+                for each in (with_present_names(there), config)
             )
             if changed := differences(old, new):
                 raise InputError(

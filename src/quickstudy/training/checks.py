@@ -56,7 +56,7 @@ def check_validation(
     if shared:
         raise InputError(
             f"{len(shared)} classes are for training and for validation, {min(shared)!r} among "
-            "them. Validate on others, or not at all (--validation_part null; in Python no "
+            "them. Validate on others, or not at all (--validation-split null; in Python no "
             "validation data)."
         )
 

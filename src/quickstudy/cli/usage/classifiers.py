@@ -140,7 +140,6 @@ PREDICT = Command(
                     main=True,
                     metavar="SHARE",
                 ),
-                flag("reject", "former name of --keep 0.95", main=False),
                 Option(
                     "coverage",
                     "also print a set of classes that holds the true one with this probability, "

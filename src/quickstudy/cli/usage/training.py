@@ -54,7 +54,7 @@ TASKS = Group(
     "training tasks",
     (
         Option(
-            "train_part",
+            "train_split",
             "split of the classes to train on, such as train+validation",
             default="train",
             metavar="NAME",
@@ -192,7 +192,7 @@ VALIDATION = Group(
     "validation",
     (
         Option(
-            "validation_part",
+            "validation_split",
             "split of the classes for meta-validation, if there is one; null for none",
             type=str | None,
             default="validation",
@@ -329,7 +329,7 @@ COMPARE = Command(
                 main=True,
                 metavar="FOLDER",
             ),
-            Option("part", "split of the classes to test on", default="test", metavar="NAME"),
+            Option("test_split", "split of the classes to test on", default="test", metavar="NAME"),
             _number(
                 "test_ways", "number of classes per test task; by default as in training, at most 5"
             ),
@@ -408,7 +408,7 @@ EVALUATE = Command(
             "evaluation",
             (
                 Option(
-                    "part",
+                    "test_split",
                     'split of the classes to test on, or "all"',
                     default="test",
                     main=True,
