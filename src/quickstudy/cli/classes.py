@@ -8,7 +8,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from torch import nn
@@ -88,7 +88,7 @@ def described(option: str, base: Base, given: Mapping[str, Any]) -> Description:
         found = joined(nested.get(first), rest, arguments.pop(name))
         nested.update({first: found} if found else {})
     parser = _parser(cls, modules | DERIVED[base])
-    names = {*vars(parser.get_defaults(skip_validation=True)), *modules}
+    names = argument_names(cls) - DERIVED[base]
     for name in arguments:
         if name.partition(".")[0] not in names:
             raise UsageError(
@@ -108,6 +108,11 @@ def described(option: str, base: Base, given: Mapping[str, Any]) -> Description:
     for name, description in nested.items():
         values[name] = described(f"{option}.{name}", "encoder", description)
     return {"class_path": class_path(cls), "init_args": values}
+
+
+def argument_names(cls: type) -> set[str]:
+    """The arguments of a class, those that its ``**options`` stand for among them."""
+    return set(vars(_parser(cls, frozenset()).get_defaults(skip_validation=True)))
 
 
 def _parser(
@@ -172,7 +177,10 @@ def check_given(
 def _hints(cls: type) -> dict[str, Any]:
     """The types of a class's arguments; none if they cannot be found."""
     try:
-        return get_type_hints(cls.__init__)  # type: ignore[misc]
+        hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+        for hint in [each for each in hints.values() if get_origin(each) is Unpack]:
+            hints |= get_type_hints(get_args(hint)[0])  # of **options, as a TypedDict
+        return hints
     except (NameError, TypeError, AttributeError):  # of names for type checkers alone
         return {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from quickstudy.cli.classes import DERIVED, find_class, joined
+from quickstudy.cli.classes import DERIVED, argument_names, find_class, joined
 from quickstudy.cli.command import Base
 from quickstudy.cli.output import complain, say, show
 from quickstudy.cli.parsing import parsed, plain
@@ -178,8 +177,7 @@ def _values(space: dict[str, Any], base: Namespace) -> list[Values]:
         named = joined(None, "", chosen) if chosen else plain(base[option])
         if not named:
             return frozenset()
-        cls = find_class(option, option, named["class_path"])
-        return frozenset(inspect.signature(cls).parameters)
+        return frozenset(argument_names(find_class(option, option, named["class_path"])))
 
     def applies(name: str, values: Values) -> bool:
         option, _, argument = name.partition(".")
