@@ -23,9 +23,6 @@ from quickstudy.cli.usage import COMMANDS
 from quickstudy.messages import UsageError, did_you_mean, reason
 from quickstudy.saving.trust import trusting
 
-UNDECLARED: dict[str, str] = {}
-"""Commands that still read their words themselves."""
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits.
@@ -98,8 +95,6 @@ def _command(words: list[str]) -> int:
 
         print(completion(COMMANDS, rest))
         return 0
-    if first in UNDECLARED:
-        return int(importlib.import_module(f"quickstudy.cli.{first}").run(rest))
     if first not in COMMANDS:
         hint = did_you_mean(first, COMMANDS)
         raise UsageError(f"there is no command {first!r}.{hint} Commands: {', '.join(COMMANDS)}.")

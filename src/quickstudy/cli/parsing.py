@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from quickstudy.cli.command import Argument, Command, Group, Option
+from quickstudy.cli.command import Command, Option
 from quickstudy.cli.reading import Given, unknown
 from quickstudy.deprecated import FORMER_OPTIONS
 from quickstudy.errors import InputError, MissingFileError
@@ -156,78 +155,6 @@ def _parser(options: list[Option]) -> ArgumentParser:
     for option in options:
         parser.add_argument(f"--{option.name}", type=option.type, default=option.default)
     return parser
-
-
-def new_parser(command: str, description: str) -> OldParser:
-    """What a command takes, to be filled by ``add_argument``."""
-    return OldParser(command, description)
-
-
-class OldParser:
-    """Collects what a command takes, for commands that do not declare it yet."""
-
-    def __init__(self, name: str, description: str) -> None:
-        self.command = Command(name, "", description, (), (Group("options", ()),))
-
-    def add_argument(
-        self,
-        *names: str,
-        type: Any = str,
-        help: str = "",
-        default: Any = None,
-        action: str = "",
-        nargs: Any = None,
-        required: bool = False,
-    ) -> None:
-        own = self.command
-        if not names[0].startswith("-"):
-            argument = Argument(
-                names[0], help, many=nargs in ("+", "*"), optional=nargs in ("?", "*")
-            )
-            self.command = replace(own, arguments=(*own.arguments, argument))
-            return
-        flag = action == "store_true"
-        option = Option(
-            names[-1][2:],
-            help,
-            bool if flag else type,
-            False if flag else default,
-            main=True,
-            short=names[0] if len(names) > 1 else "",
-            required=required,
-            flag=flag,
-        )
-        self.command = replace(own, groups=(Group("options", (*own.groups[0].options, option)),))
-
-    def add(self, option: Option) -> None:
-        own = self.command
-        self.command = replace(own, groups=(Group("options", (*own.groups[0].options, option)),))
-
-
-def add_trust(parser: OldParser) -> None:
-    """Adds --trust."""
-    from quickstudy.cli.usage.shared import TRUST
-
-    parser.add(TRUST)
-
-
-def add_unreadable(parser: OldParser) -> None:
-    """Adds --unreadable."""
-    from quickstudy.cli.usage.shared import UNREADABLE
-
-    parser.add(UNREADABLE)
-
-
-def parse(parser: OldParser, words: Any) -> Namespace:
-    """Parses the words of such a command."""
-    from quickstudy.cli.help import help_of
-    from quickstudy.cli.reading import read
-
-    given = read(parser.command, words)
-    if given.help:
-        print(help_of(parser.command, True))
-        raise SystemExit(0)
-    return parsed(given)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -131,7 +131,7 @@ PREDICT = Command(
                     metavar="FILE",
                 ),
                 flag("json", "print JSON, with all probabilities"),
-                flag("csv", "print CSV"),
+                flag("csv", "print CSV", main=False),
                 Option(
                     "keep",
                     'answer "none" for inputs that resemble no learned class, but keep this share '

@@ -440,7 +440,7 @@ EVALUATE = Command(
                     default="balanced",
                 ),
                 _number("episodes", "number of tasks", 1000, main=True),
-                _number("seed", "random seed of the tasks", 0, main=True),
+                _number("seed", "random seed of the tasks", 0),
                 Option(
                     "checkpoint",
                     "checkpoint to evaluate",
