@@ -16,8 +16,9 @@ from quickstudy.cli.usage.classifiers import (
     REMOVE,
     UNDO,
 )
+from quickstudy.cli.usage.evaluation import DEMO, EVALUATE
 from quickstudy.cli.usage.listings import DATASETS, STRATEGIES
-from quickstudy.cli.usage.training import COMPARE, DEMO, EVALUATE, SWEEP, TRAIN
+from quickstudy.cli.usage.training import COMPARE, SWEEP, TRAIN
 
 COMMANDS = {
     command.name: command

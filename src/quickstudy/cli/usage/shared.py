@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from quickstudy.cli.command import Argument, Group, Option
 
@@ -27,6 +27,16 @@ DEVICE = Option("device", "device to compute on, such as cuda", type=str | None,
 def flag(name: str, help: str, main: bool = True) -> Option:
     """An option without a value."""
     return Option(name, help, type=bool, default=False, flag=True, main=main)
+
+
+COUNT = int | tuple[int, int]
+"""The type of a number or an inclusive range."""
+
+
+def number(name: str, help: str, default: Any = None, **more: Any) -> Option:
+    """An option for a whole number, optional where its default is None."""
+    type_: Any = int | None if default is None else int
+    return Option(name, help, type=type_, default=default, metavar="N", **more)
 
 
 INPUTS = Argument(

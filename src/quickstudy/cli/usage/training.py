@@ -6,21 +6,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from quickstudy.cli.command import Argument, Command, Group, Option
-from quickstudy.cli.usage.shared import DEVICE, TRUST, data_options, flag
+from quickstudy.cli.usage.shared import COUNT, TRUST, data_options, flag, number
 
 STEPS = Option("steps", "training steps", type=int, default=1000, main=True, metavar="N")
 PRINT_CONFIG = flag("print_config", "print all options as a configuration and exit", main=False)
 CONFIG = Option(
     "config", "YAML file of options; those typed override it", main=True, metavar="FILE"
 )
-COUNT = int | tuple[int, int]
-
-
-def _number(name: str, help: str, default: Any = None, **more: Any) -> Option:
-    """An option for a whole number, optional where its default is None."""
-    type_: Any = int | None if default is None else int
-    return Option(name, help, type=type_, default=default, metavar="N", **more)
-
 
 MODEL = Group(
     "model",
@@ -75,14 +67,14 @@ TASKS = Group(
             main=True,
             metavar="N",
         ),
-        _number("queries", "number of query examples per class", 15, main=True),
-        _number(
+        number("queries", "number of query examples per class", 15, main=True),
+        number(
             "support_rotations",
             "number of ways in which each task's examples are divided into support and query",
             1,
         ),
-        _number("tasks", "number of tasks per step (the meta-batch)", 1),
-        _number(
+        number("tasks", "number of tasks per step (the meta-batch)", 1),
+        number(
             "batch_size",
             "number of examples per batch, for strategies that learn from ordinary batches "
             "instead of tasks",
@@ -172,7 +164,7 @@ OPTIMIZATION = Group(
             type=Literal["constant", "cosine", "linear"],
             default="constant",
         ),
-        _number("warmup_steps", "number of steps over which the learning rate rises", 0),
+        number("warmup_steps", "number of steps over which the learning rate rises", 0),
         Option(
             "clip_norm",
             "shorten gradients to at most this norm",
@@ -198,44 +190,44 @@ VALIDATION = Group(
             default="validation",
             metavar="NAME",
         ),
-        _number("validate_every", "number of steps between validations", 250),
-        _number("validation_episodes", "number of tasks per validation", 200),
-        _number(
+        number("validate_every", "number of steps between validations", 250),
+        number("validation_episodes", "number of tasks per validation", 200),
+        number(
             "validation_ways",
             "number of classes per validation task; by default as in training, but at most 5",
         ),
-        _number(
+        number(
             "validation_shots", "number of support examples per class; by default as in training"
         ),
-        _number(
+        number(
             "validation_queries",
             "number of query examples per class; by default at most 15",
         ),
-        _number("patience", "stop after this many validations without improvement"),
+        number("patience", "stop after this many validations without improvement"),
     ),
 )
 
 MACHINE = Group(
     "run and machine",
     (
-        _number("seed", "random seed", 0),
-        _number("log_every", "number of steps between rows of metrics.csv", 50),
-        _number("checkpoint_every", "number of steps between checkpoints", 250),
+        number("seed", "random seed", 0),
+        number("log_every", "number of steps between rows of metrics.csv", 50),
+        number("checkpoint_every", "number of steps between checkpoints", 250),
         Option(
             "accelerator",
             "where to compute: auto, cpu, cuda, or another that Lightning Fabric knows",
             default="auto",
             metavar="NAME",
         ),
-        _number("devices", "number of processes on this machine", 1),
-        _number("nodes", "number of machines", 1),
+        number("devices", "number of processes on this machine", 1),
+        number("nodes", "number of machines", 1),
         Option(
             "precision",
             "floating-point precision; bf16-mixed computes activations in bfloat16",
             type=Literal["32-true", "bf16-mixed"],
             default="32-true",
         ),
-        _number(
+        number(
             "tasks_at_once",
             "number of tasks of a step computed side by side, each on one core; by default as "
             "many as cores and memory allow",
@@ -254,7 +246,7 @@ MACHINE = Group(
 RUNNING = Group(
     "where runs are trained",
     (
-        _number("jobs", "number of runs trained at a time, each in its own process", 1),
+        number("jobs", "number of runs trained at a time, each in its own process", 1),
         Option(
             "ray",
             "train on Ray: local (this machine), auto (its cluster) or HOST:PORT; --out must be "
@@ -330,7 +322,7 @@ COMPARE = Command(
                 metavar="FOLDER",
             ),
             Option("test_split", "split of the classes to test on", default="test", metavar="NAME"),
-            _number(
+            number(
                 "test_ways", "number of classes per test task; by default as in training, at most 5"
             ),
             Option(
@@ -340,11 +332,11 @@ COMPARE = Command(
                 main=True,
                 metavar="LIST",
             ),
-            _number(
+            number(
                 "test_queries",
                 "number of query examples per class; by default at most 15",
             ),
-            _number("episodes", "number of test tasks", 1000),
+            number("episodes", "number of test tasks", 1000),
             main=("out", "test_shots", "config", "data", "ways", "shots", "steps", "max_minutes"),
         ),
         RUNNING,
@@ -387,116 +379,11 @@ SWEEP = Command(
                 default="grid",
                 main=True,
             ),
-            _number("trials", "number of random trials", main=True),
-            _number("eta", "halving keeps one trial in this many", 3),
-            _number("rungs", "number of halvings plus one; by default down to one trial"),
+            number("trials", "number of random trials", main=True),
+            number("eta", "halving keeps one trial in this many", 3),
+            number("rungs", "number of halvings plus one; by default down to one trial"),
             main=("out", "search", "trials", "config", "data", "strategy", "steps"),
         ),
         RUNNING,
-    ),
-)
-
-EVALUATE = Command(
-    "evaluate",
-    "measure a trained run on classes it never saw",
-    "Measure a trained run on tasks of classes that it never saw: accuracy with its 95 % "
-    "confidence interval, likelihood, calibration and time. Or measure a classifier (evaluate "
-    "FILE.qs --data FOLDER) on labelled files: accuracy, calibration, prediction sets, rejection.",
-    arguments=(Argument("run", "run directory, checkpoint file, or a classifier's .qs file"),),
-    groups=(
-        Group(
-            "evaluation",
-            (
-                Option(
-                    "test_split",
-                    'split of the classes to test on, or "all"',
-                    default="test",
-                    main=True,
-                    metavar="NAME",
-                ),
-                Option(
-                    "ways",
-                    "number of classes per task, or a range; by default as in training, at most 5",
-                    type=COUNT | None,
-                    main=True,
-                    metavar="N",
-                ),
-                Option(
-                    "shots",
-                    "number of support examples per class, or a range; by default as in training",
-                    type=COUNT | None,
-                    main=True,
-                    metavar="N",
-                ),
-                _number(
-                    "queries",
-                    "number of query examples per class; by default at most 15",
-                    main=True,
-                ),
-                Option(
-                    "query_balance",
-                    "as many queries for each class, or unequally many (Dirichlet, α = 2)",
-                    type=Literal["balanced", "dirichlet"],
-                    default="balanced",
-                ),
-                _number("episodes", "number of tasks", 1000, main=True),
-                _number("seed", "random seed of the tasks", 0),
-                Option(
-                    "checkpoint",
-                    "checkpoint to evaluate",
-                    type=Literal["best", "last"],
-                    default="best",
-                ),
-                Option(
-                    "json",
-                    "also write the report to this file",
-                    type=str | None,
-                    main=True,
-                    metavar="FILE",
-                ),
-            ),
-        ),
-        data_options(None, None),
-        Group(
-            "machine",
-            (
-                DEVICE,
-                _number("devices", "number of processes that share the tasks", 1),
-                _number("nodes", "number of machines, if started with torchrun", 1),
-                TRUST,
-            ),
-        ),
-    ),
-)
-
-DEMO = Command(
-    "demo",
-    "learn to learn letters, and show it on scripts never seen (a few minutes)",
-    "Meta-train a prototypical network on the letters of some scripts, then let it learn letters "
-    "of scripts it never saw from one or five examples each, beside an untrained network and "
-    "nearest neighbour on pixels. Nothing is downloaded.",
-    groups=(
-        Group(
-            "options",
-            (
-                Option(
-                    "out",
-                    "folder for run, table and picture",
-                    default="demo",
-                    main=True,
-                    metavar="FOLDER",
-                ),
-                _number("steps", "training steps", 600, main=True),
-                Option(
-                    "max_minutes",
-                    "stop training after this many minutes",
-                    type=float,
-                    default=1.25,
-                    main=True,
-                    metavar="MINUTES",
-                ),
-                _number("episodes", "number of test tasks of each kind", 200, main=True),
-            ),
-        ),
     ),
 )
