@@ -54,6 +54,18 @@ def test_training_learns_to_learn_classes_it_never_saw(parts, strategy):
     assert gap > trained.accuracy.ci95 + untrained.accuracy.ci95
 
 
+def test_without_tensorboard_a_run_has_no_events_and_says_so_once(
+    parts, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    caplog.set_level("INFO", "quickstudy")
+    trainer = Trainer(steps=10, **SETTINGS)
+    trainer.fit(make(), parts["train"], parts["validation"], out=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("events*"))
+    assert [row["step"] for row in metrics_without_time(tmp_path / "run")] == ["5", "10"]
+    assert caplog.text.count("pip install 'quickstudy[tensorboard]'") == 1
+
+
 def test_run_directory_is_complete_and_loads(parts, tmp_path):
     run = Trainer(steps=20, **SETTINGS).fit(
         make(), parts["train"], parts["validation"], out=tmp_path / "run"

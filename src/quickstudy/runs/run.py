@@ -178,7 +178,7 @@ def initialise_from(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
 class RunDirectory:
     """The files of a run.
 
-    ``config.yaml`` (enough to repeat it), ``metrics.csv`` and TensorBoard events,
+    ``config.yaml`` (enough to repeat it), ``metrics.csv``, TensorBoard events (if installed),
     ``checkpoints/last.safetensors``, the one before it as ``previous.safetensors``, and
     ``checkpoints/best.safetensors``.
     """

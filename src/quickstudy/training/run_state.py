@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -33,6 +35,8 @@ from quickstudy.training.optimizer import (
     state_after_a_step,
 )
 from quickstudy.training.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class RunState:
@@ -249,7 +253,13 @@ class RunState:
         )
 
     def open_events(self) -> Events | None:
-        """TensorBoard's file, in the process that writes."""
+        """TensorBoard's file, in the process that writes; None if TensorBoard is not installed."""
         if self.directory is None or not self.writes:
+            return None
+        if importlib.util.find_spec("tensorboard") is None:
+            logger.info(
+                "TensorBoard is not installed, so the metrics are written to metrics.csv alone. "
+                "To write its events too: pip install 'quickstudy[tensorboard]'."
+            )
             return None
         return Events(self.directory.path, self.progress["step"])

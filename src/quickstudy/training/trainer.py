@@ -29,6 +29,9 @@ class Trainer(Settings):
     (seed, step), and so is whatever a strategy draws at random. Processes share the tasks of a step
     and average their gradients, so their number changes the result by rounding only.
 
+    The metrics of a saved run are in its ``metrics.csv``, and in TensorBoard's events if the extra
+    ``quickstudy[tensorboard]`` is installed.
+
     Args:
         ways: number of classes in a training task, or an inclusive range (low, high). All tasks of
             a step have the same ways and shots, which are drawn for each step from (seed, step).
