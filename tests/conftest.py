@@ -91,3 +91,11 @@ def wait_until(happened, process):
             assert happened(), process.communicate(timeout=HANG)
             return
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def parts():
+    """Blobs to train on, to validate on and to test on."""
+    from .builders import make_blobs
+
+    return make_blobs().split((0.5, 0.25, 0.25))

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 EVERY = sorted(CONFIGS.glob("*/*.yaml"))
 SHAPES = {"TextEncoder": (64,), "AudioGRU": (20480,)}
 """Of the inputs of encoders that do not read photographs."""
-OF_IMAGES = [entry for entry in strategies() if getattr(package, entry.name).kind is None]
+OF_IMAGES = [entry for entry in strategies() if getattr(package, entry.name).modality is None]
 
 
 def options_of(config):

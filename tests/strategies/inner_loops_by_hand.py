@@ -5,7 +5,18 @@ import torch.nn.functional as F
 
 from quickstudy.encoders import Conv4
 
-from .test_maml import network_by_hand
+
+def network_by_hand(p, x, blocks, statistics=None):
+    """Logits, and the batch's mean and biased variance at each normalisation."""
+    seen = []
+    for block in range(blocks):
+        x = F.conv2d(x, p[f"encoder.convolutions.{block}.weight"], padding=1)
+        seen.append((x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)))
+        mean, var = seen[-1] if statistics is None else statistics[block]
+        x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+        scale, shift = p[f"encoder.norms.{block}.weight"], p[f"encoder.norms.{block}.bias"]
+        x = F.max_pool2d(F.relu(x * scale[:, None, None] + shift[:, None, None]), 2)
+    return x.flatten(1) @ p["head.weight"].T + p["head.bias"], seen
 
 
 def shaken(make, seed=0, ways=3, side=8, channels=3, blocks=2, keep=("rates",), **arguments):

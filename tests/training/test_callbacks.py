@@ -6,7 +6,7 @@ import torch
 from quickstudy import Trainer, load
 from quickstudy.training import Callback
 
-from .test_trainer import SETTINGS, make
+from ..builders import SETTINGS, make
 
 
 class Recorder(Callback):

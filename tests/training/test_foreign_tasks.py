@@ -9,7 +9,7 @@ from quickstudy.strategies import MAML, PrototypicalNetwork
 from quickstudy.training import fit
 from quickstudy.training.tasks import MetaGradient
 
-from .conftest import make_blobs
+from ..builders import make_blobs
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ import quickstudy
 from quickstudy import Trainer, load
 from quickstudy.training.optimizer import optimizer_tensors, restore_optimizer, state_after_a_step
 
-from .test_trainer import SETTINGS, make
+from ..builders import SETTINGS, make
 
 
 class Counting(torch.optim.Optimizer):

@@ -12,7 +12,7 @@ from quickstudy.strategies import MAML, TIM, PrototypicalNetwork, SimpleShot
 from quickstudy.strategies.bases.pretrained import PretrainedStrategy
 from quickstudy.strategies.functional import class_means, similarity
 
-from .test_trainer import SETTINGS, make
+from ..builders import SETTINGS, make
 
 
 class NearestMean(PretrainedStrategy):

@@ -13,8 +13,8 @@ from quickstudy.episodes import EpisodeSampler, Sinusoids
 from quickstudy.strategies import MAML, PrototypicalNetwork, Strategy
 from quickstudy.training.tasks import MetaGradient, _mixes_tasks
 
+from ..builders import make_blobs
 from ..conftest import HANG
-from .conftest import make_blobs
 
 
 @pytest.fixture(scope="module", autouse=True)

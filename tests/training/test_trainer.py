@@ -6,30 +6,13 @@ import pytest
 import torch
 
 import quickstudy
-from quickstudy.encoders import MLP, Conv4
+from quickstudy.encoders import MLP
 from quickstudy.runs import load
 from quickstudy.runs.checkpoint import Checkpoint
 from quickstudy.strategies import MAML, Hypernetwork, PrototypicalNetwork
 from quickstudy.training import Trainer
 
-SETTINGS = {
-    "ways": 4,
-    "shots": 1,
-    "queries": 3,
-    "tasks": 2,
-    "learning_rate": 3e-3,
-    "validate_every": 10,
-    "validation_episodes": 20,
-    "validation_queries": 5,
-    "log_every": 5,
-    "checkpoint_every": 5,
-    "show_progress": False,
-}
-
-
-def make(kind=PrototypicalNetwork, **arguments):
-    torch.manual_seed(0)
-    return kind(Conv4((1, 8, 8), channels=8, blocks=2), **arguments)
+from ..builders import SETTINGS, make
 
 
 def metrics_without_time(path):
