@@ -63,6 +63,14 @@ reveal_type(Mixture)
 reveal_type(Report)
 reveal_type(PrototypeIndex)
 reveal_type(ImageInputs)
+reveal_type(qs.datasets.ClassDataset)
+reveal_type(qs.encoders.Conv4)
+reveal_type(qs.episodes.Mixture)
+reveal_type(qs.evaluation.Report)
+reveal_type(qs.index.PrototypeIndex)
+reveal_type(qs.inputs.ImageInputs)
+reveal_type(qs.strategies.MAML)
+reveal_type(qs.training.Callback)
 """
 
 SETUP = """
@@ -159,6 +167,12 @@ def test_names_that_were_once_at_the_top_still_are(room):
         with pytest.warns(DeprecationWarning, match=f"quickstudy.{room}.{name}.*version 1.0"):
             found = getattr(quickstudy, name)
         assert found is getattr(module, name)
+
+
+def test_rooms_are_attributes_of_the_package():
+    code = "import quickstudy as qs; print(qs.strategies.MAML, qs.training.Callback)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MAML" in done.stdout, done.stderr
 
 
 def test_unknown_names_are_attribute_errors():

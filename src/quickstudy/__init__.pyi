@@ -1,3 +1,11 @@
+from . import datasets as datasets
+from . import encoders as encoders
+from . import episodes as episodes
+from . import evaluation as evaluation
+from . import index as index
+from . import inputs as inputs
+from . import strategies as strategies
+from . import training as training
 from .classifier.classifier import FewShotClassifier
 from .classifier.encoders import load_encoder
 from .datasets.dataset import ClassDataset
