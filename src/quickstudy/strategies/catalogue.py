@@ -78,7 +78,7 @@ class Argument:
         name: of the argument.
         type: its annotation; empty if it has none.
         default: as Python writes it; None where a value must be given.
-        help: the sentence about it in the class's docstring.
+        help: the sentence about it in the docstring of the class, or of the class it inherits from.
     """
 
     name: str
@@ -96,7 +96,9 @@ def documentation(name: str) -> str:
 def arguments(name: str) -> list[Argument]:
     """The arguments of a strategy's constructor, without the encoder."""
     strategy = getattr(quickstudy.strategies, name)
-    helps = _argument_helps(inspect.getdoc(strategy) or "")
+    helps: dict[str, str] = {}
+    for each in reversed(strategy.__mro__):
+        helps |= _argument_helps(inspect.cleandoc(each.__doc__ or ""))
     return [
         Argument(
             each.name,
@@ -118,7 +120,7 @@ def _written(annotation: Any) -> str:
 def _argument_helps(docstring: str) -> dict[str, str]:
     """The texts of a docstring's section "Args", by the arguments' names."""
     section = docstring.partition("\nArgs:\n")[2].partition("\n\n")[0]
-    parts = re.split(r"(?m)^ {4}(\w+): ", section)[1:]
+    parts = re.split(r"(?m)^ {4}(\**\w+): ", section)[1:]
     return {
         name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)
     }

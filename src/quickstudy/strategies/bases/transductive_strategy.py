@@ -20,11 +20,6 @@ class TransductiveStrategy(PretrainedStrategy):
 
     Adapting has no queries yet, so θ is the support itself, and predicting does the work. The
     features are taken as they are: nothing is learned from what comes out.
-
-    Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
     """
 
     transductive = True

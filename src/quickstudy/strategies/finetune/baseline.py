@@ -31,9 +31,6 @@ class Baseline(PretrainedStrategy):
     features, W = Xᵀ A, the steps are taken on A ``[N, ways]``: the same W for much less work.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         head_steps: gradient steps on a task; by default 100 ⌈N / 4⌉, the paper's 100 epochs of
             batches of 4.
         head_learning_rate: η.

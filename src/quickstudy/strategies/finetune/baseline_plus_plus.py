@@ -35,9 +35,6 @@ class BaselinePlusPlus(PretrainedStrategy):
     steps are taken on the shares.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         scale: s.
         head_steps: gradient steps on a task; by default 100 ⌈N / 4⌉, the paper's 100 epochs of
             batches of 4.

@@ -50,9 +50,6 @@ class FineTuning(PretrainedStrategy):
     weights like others.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         depth: "all" tunes all weights, "head" the linear head alone, on features that stay.
         start: where the head starts, "prototypes" or "zeros".
         inner_steps: gradient steps on a task.

@@ -54,9 +54,6 @@ class LogisticRegression(PretrainedStrategy):
     their lengths are first centred on the support's mean, so that their origin does not matter.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         penalty: λ; the paper's 1. None for 0.2 / √(N / K), which falls with the number of examples
             per class; on sentences (1 to 10 examples per class) it did better than any fixed λ.
         normalize: scale features to length 1, as in the paper.

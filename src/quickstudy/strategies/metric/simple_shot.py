@@ -34,9 +34,6 @@ class SimpleShot(CentredStrategy):
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        classes: the number of training classes; none for an encoder that has learned already, whose
-            mean feature is then to be written to the buffer ``running_mean`` (zeros until
-            then).
         transformation: "UN", "L2N" or "CL2N".
         scale: s, of the probabilities alone.
     """

@@ -31,9 +31,6 @@ class BDCSPN(TransductiveStrategy):
     paper's encoder learns the training classes by cosines; here it learns them as others do.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         confident: Z, queries that join a class at most; the paper's 8.
         sharpness: ε; the paper's 10.
         scale: τ, of the probabilities that come out: it changes neither who joins nor who wins.

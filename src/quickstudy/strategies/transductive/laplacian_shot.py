@@ -54,10 +54,6 @@ class LaplacianShot(TransductiveStrategy, CentredStrategy):
     write the mean into ``running_mean``, or use ``confident=8`` or ``rectify=False``.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: the number of training classes; none for an encoder that has learned already, whose
-            mean feature is then to be written to the buffer ``running_mean`` (zeros until then).
         smoothness: λ; the paper finds it by meta-validation between 0.1 and 1.5.
         neighbors: k, the number of other queries; the authors' 3 count the query itself.
         steps: bound updates, of which the paper takes 20 at most.

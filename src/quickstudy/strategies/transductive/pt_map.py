@@ -43,9 +43,6 @@ class PTMAP(TransductiveStrategy):
     negative the magnitude is raised, and it keeps its sign.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         power: β; the paper's 0.5, and 1 leaves features as they are.
         sharpness: λ; the paper's 10.
         step_size: α; the paper's 0.2 to 0.4.

@@ -37,9 +37,6 @@ class TIM(TransductiveStrategy):
     For Few-Shot Learning", NeurIPS 2020, sections 2.1 to 2.3, equation 3 and proposition 1.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         steps: how often q and w take turns; the paper's 150.
         temperature: τ; the paper's 15.
         support_weight: λ; the paper's 0.1.

@@ -39,9 +39,6 @@ class TransductiveFineTuning(FineTuning):
     takes batches of them; batch normalisation uses the running averages of pretraining.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features`` where
-            ``classes`` is given.
-        classes: number of training classes; None for an encoder that is already trained.
         depth: "all" tunes all weights, as in the paper, "head" the linear head alone, on features
             that stay, which bears and needs a larger step size.
         inner_steps: steps on a task; the paper's 25 passes.
