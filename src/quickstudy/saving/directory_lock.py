@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -9,81 +10,69 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from quickstudy.errors import InputError
-from quickstudy.saving.files import explained, fcntl
+from quickstudy.saving.files import explained
 
 NAME = ".lock"
+
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Errors of file systems that have no locks."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of ``folder`` that ask in the same way.
 
-    A folder that is made for it and stays empty is removed again.
-
-    The system gives the lock back when a process ends, however it does. Where there are no such
-    locks (Windows), the file itself is the lock, and has to be removed after a crash.
+    A folder that is made for it and stays empty is removed again. The system gives the lock back
+    when a process ends, however it does.
 
     Raises:
         ValueError: when another process is there; it is named.
         UnwritableError: when nothing can be written there.
     """
     path, is_new = folder / NAME, not folder.exists()
-    with explained(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = _claim(path) if fcntl is not None else _claim_by_existence(path)
+    held: list[int] = []  # the descriptor of the lock's file
+    lock = FileLock(path, timeout=0, fallback_to_soft=False, on_acquired=held.append)
     try:
         with explained(path):
-            file.truncate(0)
-            about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
-            file.write(json.dumps(about))
-            file.flush()
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise InputError(_occupied(path)) from error
+            except OSError as error:
+                if error.errno not in _WITHOUT_LOCKS:
+                    raise
+            for descriptor in held:
+                _sign(descriptor)
         yield
     finally:
-        if fcntl is None:
-            file.close()  # Windows removes no open file
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # what could not be written on a full disk
-            file.close()
+        if held:
+            with suppress(OSError):  # Windows removes no open file; there the release does
+                path.unlink()
+        lock.release()
         if is_new:
             with suppress(OSError):  # it holds something
                 folder.rmdir()
 
 
-def _claim(path: Path) -> TextIO:
-    assert fcntl is not None
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            with file:
-                raise InputError(_occupied(path, file)) from error
-        except OSError:
-            return file  # a file system without locks
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()  # whoever had it before removed it between opening and locking
+def _sign(descriptor: int) -> None:
+    """Writes who holds the lock into its file."""
+    about = {"process": os.getpid(), "host": platform.node(), "since": time.time()}
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+        file.truncate()
+        file.write(json.dumps(about))
 
 
-def _claim_by_existence(path: Path) -> TextIO:
+def _occupied(path: Path) -> str:
     try:
-        return path.open("x+", encoding="utf-8")
-    except FileExistsError as error:
-        with path.open(encoding="utf-8") as file:
-            occupied = _occupied(path, file)
-        raise InputError(f"{occupied} If that process is gone, remove {path}.") from error
-
-
-def _occupied(path: Path, file: TextIO) -> str:
-    file.seek(0)
-    try:
-        about = json.loads(file.read())
+        about = json.loads(path.read_text(encoding="utf-8"))
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(about["since"]))
         who = f"process {about['process']} on {about['host']}, since {since}"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
     return (
         f"The run in {path.parent} is being trained already by {who}. Wait for it or stop it, or "

@@ -44,15 +44,11 @@ class AttentiveNeuralProcess(NeuralProcess):
     each class has its own z_k, and likelihoods are of the query.
 
     Args:
-        encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        target_size: length of a target in regression; None for classification.
         latent: whether there is a z. Without it tasks of a meta-batch can be trained in one call,
             as nothing is drawn.
         width: of all representations and hidden layers; a multiple of ``heads``.
         heads: of the attention; 8 in the paper.
         layers: of h and h'.
-        decoder_layers: of g.
-        least_deviation: ε, the smallest standard deviation of an answer.
     """
 
     paper = "Kim, Mnih, Schwarz, Garnelo, Eslami, Rosenbaum, Vinyals, Teh, 2019"

@@ -31,12 +31,9 @@ class ConditionalNeuralProcess(NeuralProcess):
     classes and does not depend on how they are numbered.
 
     Args:
-        encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        target_size: length of a target in regression; None for classification.
         width: the length of r, and of the hidden layers.
         layers: of h; 3 in the paper.
         decoder_layers: of g; 5 in the paper.
-        least_deviation: ε, the smallest standard deviation of an answer.
     """
 
     paper = "Garnelo, Rosenbaum, Maddison, Ramalho, Saxton, Shanahan, Teh, Rezende, Eslami, 2018"

@@ -40,8 +40,8 @@ class NeuralProcess(EmbeddingStrategy):
         target_size: length of a target in regression; None for classification.
         summary: the length of r.
         width: of the decoder.
-        decoder_layers: of the decoder.
-        least_deviation: ε, the smallest standard deviation.
+        decoder_layers: number of layers of the decoder.
+        least_deviation: ε, the smallest standard deviation of an answer.
     """
 
     regression = True

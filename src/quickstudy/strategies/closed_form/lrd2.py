@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from quickstudy.episodes import Examples
+from quickstudy.strategies.closed_form.r2d2 import R2D2
 from quickstudy.strategies.functional import in_full_precision
-from quickstudy.strategies.solvers import (
-    check_positive,
-    linear,
-    linear_classifier,
-    ridge,
-    target_matrix,
-    with_constant,
-)
-from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+from quickstudy.strategies.solvers import check_positive, ridge
 
 LEAST_CURVATURE = 1e-6
 """Below it an example's probability is 0 or 1 to rounding."""
 
 
-class LRD2(EmbeddingStrategy):
+class LRD2(R2D2):
     """Logistic regression on the support, by a few differentiable Newton steps.
 
         μ_i = σ(X w_i),  s_i = μ_i (1 − μ_i),  z_i = X w_i + (y − μ_i) / s_i
@@ -38,13 +28,10 @@ class LRD2(EmbeddingStrategy):
     the features, λ and α are learned through their logarithms, and a β that cancels is left out.
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
         newton_steps: S; 5 in the paper.
-        penalty: λ at the start of meta-training.
-        scale: α at the start of meta-training.
     """
 
-    paper = "Bertinetto, Henriques, Torr, Vedaldi, 2019"
+    regression = False
 
     def __init__(
         self,
@@ -53,25 +40,12 @@ class LRD2(EmbeddingStrategy):
         penalty: float = 1.0,
         scale: float = 1.0,
     ) -> None:
-        super().__init__(encoder)
-        check_positive("LRD2", newton_steps=newton_steps, penalty=penalty, scale=scale)
+        check_positive("LRD2", newton_steps=newton_steps)
+        super().__init__(encoder, penalty, scale)
         self.newton_steps = newton_steps
-        self.penalty = penalty
-        self.scale = scale
-        self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def adapt_features(self, support: Examples, ways: int) -> Theta:
-        targets = target_matrix(support, ways)
-        penalty = self.log_penalty.exp()
-        solution = logistic_newton(
-            with_constant(support.inputs), targets, penalty, self.newton_steps
-        )
-        solution = self.log_scale.exp() * solution
-        return linear_classifier(solution)
-
-    def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
-        return linear(features, theta["weight"], theta["bias"])
+    def fitted(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return logistic_newton(inputs, targets, self.log_penalty.exp(), self.newton_steps)
 
 
 @in_full_precision

@@ -53,18 +53,21 @@ class R2D2(EmbeddingStrategy):
 
     def __init__(self, encoder: nn.Module, penalty: float = 1.0, scale: float = 5.0) -> None:
         super().__init__(encoder)
-        check_positive("R2D2", penalty=penalty, scale=scale)
+        check_positive(type(self).__name__, penalty=penalty, scale=scale)
         self.penalty = penalty
         self.scale = scale
         self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)))
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
-        targets = target_matrix(support, ways)
-        solution = ridge(with_constant(support.inputs), targets, self.log_penalty.exp())
+        solution = self.fitted(with_constant(support.inputs), target_matrix(support, ways))
         if not support.targets.is_floating_point():
             solution = self.log_scale.exp() * solution
         return linear_classifier(solution)
+
+    def fitted(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """W ``[T, D, K]`` of inputs ``[T, N, D]`` and targets ``[T, N, K]``, before scaling."""
+        return ridge(inputs, targets, self.log_penalty.exp())
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])

@@ -48,7 +48,14 @@ class Baseline(PretrainedStrategy):
         head_weight_decay: float = 0.001,
     ) -> None:
         super().__init__(encoder, classes)
-        check_head("Baseline", head_steps, head_learning_rate, head_weight_decay)
+        name = type(self).__name__
+        if head_steps is not None and head_steps < 0:
+            raise InputError(f"{name}'s head_steps is {head_steps}; it must be 0 or more, or null.")
+        check_positive(name, head_learning_rate=head_learning_rate)
+        if not head_weight_decay >= 0:
+            raise InputError(
+                f"{name}'s head_weight_decay is {head_weight_decay}; it must not be negative."
+            )
         self.head_steps = head_steps
         self.head_learning_rate = head_learning_rate
         self.head_weight_decay = head_weight_decay
@@ -61,32 +68,23 @@ class Baseline(PretrainedStrategy):
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return linear(features, theta["weight"], theta["bias"])
 
+    def steps(self, examples: int) -> int:
+        """Gradient steps on a task of so many support examples."""
+        default = EPOCHS * math.ceil(examples / BATCH)
+        return default if self.head_steps is None else self.head_steps
+
     def descend(self, features: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
         """A ``[T, N, ways]`` and b ``[T, ways]`` after all steps."""
         gram = inner_products(features)
         rate, decay = self.head_learning_rate, self.head_weight_decay
         coefficients = torch.zeros_like(members, dtype=gram.dtype)
         bias = coefficients[:, :1]
-        for _ in range(usual_steps(self.head_steps, members.shape[1])):
+        for _ in range(self.steps(members.shape[1])):
             probabilities = torch.baddbmm(bias, gram, coefficients).softmax(-1)
             slope = (probabilities - members) / members.shape[1]
             coefficients = (1 - rate * decay) * coefficients - rate * slope
             bias = (1 - rate * decay) * bias - rate * slope.sum(1, keepdim=True)
         return coefficients, bias[:, 0]
-
-
-def usual_steps(steps: int | None, examples: int) -> int:
-    """``steps``, or as many as the paper takes on so many examples."""
-    return EPOCHS * math.ceil(examples / BATCH) if steps is None else steps
-
-
-def check_head(strategy: str, steps: int | None, rate: float, decay: float) -> None:
-    """Refuses steps, a rate or a weight decay of the head that make no sense."""
-    if steps is not None and steps < 0:
-        raise InputError(f"{strategy}'s head_steps is {steps}; it must be 0 or more, or null.")
-    check_positive(strategy, head_learning_rate=rate)
-    if not decay >= 0:
-        raise InputError(f"{strategy}'s head_weight_decay is {decay}; it must not be negative.")
 
 
 @in_full_precision

@@ -10,19 +10,13 @@ from torch import Tensor, nn
 
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
-from quickstudy.strategies.bases.pretrained import PretrainedStrategy
-from quickstudy.strategies.finetune.baseline import (
-    check_head,
-    combined,
-    inner_products,
-    usual_steps,
-)
+from quickstudy.strategies.finetune.baseline import Baseline, combined, inner_products
 from quickstudy.strategies.functional import in_full_precision, similarity
 from quickstudy.strategies.solvers import check_positive, target_matrix
 from quickstudy.strategies.strategy import Theta
 
 
-class BaselinePlusPlus(PretrainedStrategy):
+class BaselinePlusPlus(Baseline):
     """Like the baseline, but a class is a direction: its logit is a cosine.
 
         ŷ_k = s cos(w_k, f(x)),   w_k ← w_k − η (∇ cross-entropy(support; w) + δ w_k)
@@ -36,13 +30,7 @@ class BaselinePlusPlus(PretrainedStrategy):
 
     Args:
         scale: s.
-        head_steps: gradient steps on a task; by default 100 ⌈N / 4⌉, the paper's 100 epochs of
-            batches of 4.
-        head_learning_rate: η.
-        head_weight_decay: δ.
     """
-
-    paper = "Chen, Liu, Kira, Wang, Huang, 2019"
 
     def __init__(
         self,
@@ -54,25 +42,21 @@ class BaselinePlusPlus(PretrainedStrategy):
         head_weight_decay: float = 0.001,
     ) -> None:
         check_positive("BaselinePlusPlus", scale=scale)
-        check_head("BaselinePlusPlus", head_steps, head_learning_rate, head_weight_decay)
         self.scale = scale
-        super().__init__(encoder, classes)
-        self.head_steps = head_steps
-        self.head_learning_rate = head_learning_rate
-        self.head_weight_decay = head_weight_decay
+        super().__init__(encoder, classes, head_steps, head_learning_rate, head_weight_decay)
 
     def make_classifier(self, classes: int) -> nn.Module:
         return CosineClassifier(feature_size(self.encoder), classes, self.scale)
 
     def adapt_features(self, support: Examples, ways: int) -> Theta:
         directions = F.normalize(support.inputs, dim=-1)
-        shares = self.descend(directions, target_matrix(support, ways))
+        shares = self.shares(directions, target_matrix(support, ways))
         return {"directions": combined(directions, shares)}
 
     def predict_features(self, theta: Theta, features: Tensor) -> Tensor:
         return self.scale * similarity(features, theta["directions"], "cosine")
 
-    def descend(self, directions: Tensor, members: Tensor) -> Tensor:
+    def shares(self, directions: Tensor, members: Tensor) -> Tensor:
         """The shares A ``[T, N, ways]`` after all steps: w_k = Σ_i A_ik u_i.
 
         With c_ik = cos(w_k, u_i) and p its softmax over k, the gradient of the cross-entropy by w_k
@@ -82,7 +66,7 @@ class BaselinePlusPlus(PretrainedStrategy):
         examples = members.shape[1]
         rate, decay = self.head_learning_rate, self.head_weight_decay
         shares = members.to(gram.dtype) / members.sum(1, keepdim=True).clamp(min=1)
-        for _ in range(usual_steps(self.head_steps, examples)):
+        for _ in range(self.steps(examples)):
             products = gram @ shares  # of w_k with u_i
             length = (shares * products).sum(1, keepdim=True).clamp(min=1e-24).sqrt()
             cosines = products / length

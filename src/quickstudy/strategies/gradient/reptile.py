@@ -41,15 +41,10 @@ class Reptile(GradientStrategy):
     paper's "Reptile + Transduction".
 
     Args:
-        encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
-        ways: number of classes in a task (in regression, the length of a target).
-        inner_steps: steps S in meta-training.
         inner_learning_rate: the step size α; Adam needs about a hundredth of what plain gradient
             descent does.
-        test_inner_steps: steps in use; as many as in training if None.
         inner_batch_size: examples in a mini-batch.
         inner_optimizer: "adam" (with β1 = 0) or "sgd" (plain gradient descent).
-        transductive: normalise queries by their own batch.
     """
 
     paper = "Nichol, Achiam, Schulman, 2018"
