@@ -9,7 +9,6 @@ import torch
 
 import quickstudy as qs
 from quickstudy.classifier import load_encoder
-from quickstudy.classifier.defaults import how_to_get
 from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.saving.foreign_files import explanation
 
@@ -69,7 +68,7 @@ def test_pickles_are_never_unpickled(tmp_path):
 
 @pytest.mark.parametrize("modality", ["image", "text", "audio"])
 def test_without_a_network_the_way_to_an_encoder_is_shown(modality):
-    said = how_to_get(modality)
+    said = MODALITIES[modality].how_to_get_model
     assert f"hf download {MODALITIES[modality].model}" in said
     assert "PyPI" in said
     assert "--encoder" in said

@@ -78,7 +78,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
         encoder: a name (a run trained here, a local folder or a model of the Hugging Face hub); a
             module that maps ``[N, *shape]`` to ``[N, D]`` (with an attribute ``inputs`` unless it
             reads arrays as they are); or None, which uses vectors as they are and the default
-            encoder of their modality for other inputs (``quickstudy.classifier.defaults``).
+            encoder of their modality for other inputs (``quickstudy.inputs.modalities``).
         strategy: the name of a strategy ("PrototypicalNetwork"), its class or an object, or a run
             (``quickstudy.load(...)`` or its directory), which is used as it was meta-trained, with
             its own encoder and inputs. Logistic regression by default.
@@ -366,14 +366,12 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
     def _modality(self, reset: bool = False) -> str | None:
         """The modality of the inputs, as in ``Inputs.modality``; None while it is unknown."""
         if hasattr(self, "model_") and not reset:
-            inputs = self.model_.parts.reader.inputs
-            return FeatureInputs.modality if inputs is None else inputs.modality
+            return self.model_.parts.reader.modality
         own = self.inputs or getattr(self.encoder, "inputs", None)
         return getattr(own, "modality", None)
 
     def _reads_vectors(self) -> bool:
-        inputs = self.model_.parts.reader.inputs
-        return inputs is None or inputs.modality == FeatureInputs.modality
+        return self.model_.parts.reader.modality == FeatureInputs.modality
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """X, validated by scikit-learn if it is a table of numbers."""

@@ -11,7 +11,7 @@ from quickstudy.classifier.embedded_encoder import file_name, folders_of, is_unp
 from quickstudy.classifier.file import save_model
 from quickstudy.classifier.model import Model
 from quickstudy.errors import MissingFileError
-from quickstudy.inputs.modalities import MODALITIES
+from quickstudy.inputs.modalities import MODALITIES, is_text
 from quickstudy.messages import warn_caller
 from quickstudy.saving.hub import is_hub_id, looking_up
 
@@ -73,11 +73,10 @@ def _save(model: Model, path: Path) -> None:
     reader, support = model.parts.reader, model.support
     folders = folders_of(reader.inputs, reader.encoder, model.learner.strategy)
     local = {name: each for name, each in folders.items() if each.revision is None}
-    is_text = reader.inputs is not None and reader.inputs.modality == "text"
     # A text may begin with a slash too.
     names = [
         name
-        if is_text and Path(name).suffix.lower() not in MODALITIES["text"].endings
+        if is_text(reader.modality) and Path(name).suffix.lower() not in MODALITIES["text"].endings
         else file_name(name)
         for name in support.names
     ]
@@ -94,7 +93,6 @@ def _save(model: Model, path: Path) -> None:
 def card(model: Model, repo_id: str) -> str:
     """The model card."""
     reader = model.parts.reader
-    modality = reader.inputs.modality if reader.inputs is not None else "features"
     # A local path reveals whose machine it was, and is of no use to anyone else.
     local = reader.name is not None and reader.revision is None
     named = Path(reader.name).name if reader.name and local else reader.name
@@ -107,14 +105,14 @@ def card(model: Model, repo_id: str) -> str:
 library_name: quickstudy
 tags:
 - few-shot-learning
-- {modality}-classification
+- {reader.modality}-classification
 ---
 
 # {repo_id}
 
 A few-shot classifier of {len(sizes)} classes, learned from {count} examples with quickstudy.
 
-- Inputs: {modality}
+- Inputs: {reader.modality}
 - Encoder: {encoder}
 - Strategy: {type(model.learner.strategy).__name__}
 

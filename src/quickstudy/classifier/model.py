@@ -23,6 +23,7 @@ from quickstudy.classifier.support import Support, called, read_examples, warn_o
 from quickstudy.datasets.labels import as_labels, check_same_type
 from quickstudy.datasets.spelling import Labels
 from quickstudy.errors import InputError
+from quickstudy.inputs.modalities import is_text
 from quickstudy.messages import warn_caller
 from quickstudy.progress import report
 
@@ -272,8 +273,8 @@ def _named(
 ) -> Tensor | None:
     """What a strategy reads of the classes' names, where they shall count as examples."""
     reader = parts.reader
-    of_texts = reader.inputs is not None and reader.inputs.modality == "text"
-    names = spoken(classes) if of_texts and settings.class_names is not False else None
+    may_be_used = is_text(reader.modality) and settings.class_names is not False
+    names = spoken(classes) if may_be_used else None
     if names is None:
         if settings.class_names:
             raise InputError(

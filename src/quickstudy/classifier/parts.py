@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import quickstudy.strategies
-from quickstudy.classifier.defaults import default_strategy, how_to_get
 from quickstudy.classifier.encoders import load_encoder
 from quickstudy.classifier.learner import seeded
 from quickstudy.classifier.raw import is_array, is_guess, items, modality_of
 from quickstudy.classifier.reader import Reader
-from quickstudy.compute.devices import usable_device
+from quickstudy.compute.devices import device_of, usable_device
 from quickstudy.compute.evaluation_mode import in_use
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
@@ -31,7 +30,7 @@ from quickstudy.inputs.inputs import check_inputs
 from quickstudy.inputs.modalities import MODALITIES
 from quickstudy.messages import UsageError, did_you_mean, warn_caller
 from quickstudy.runs.run import Run, load
-from quickstudy.strategies import Strategy
+from quickstudy.strategies import LogisticRegression, Strategy
 
 
 @dataclass
@@ -82,7 +81,9 @@ class Parts:
             )
         vectors = Vectors(prepared.shape[1:])
         if self.strategy is None:
-            return default_strategy(vectors, self.reader.encoder is not None)
+            # The lengths of somebody's own columns of numbers mean something.
+            encoded = self.reader.encoder is not None
+            return LogisticRegression(vectors, penalty=None, normalize=encoded, balanced=True)
         assert isinstance(self.strategy, type)
         accepted = inspect.signature(self.strategy).parameters
         arguments: dict[str, Any] = {"encoder": vectors, "ways": ways}
@@ -150,7 +151,7 @@ def assembled(
     except FileNotFoundError as error:
         if not by_modality:
             raise
-        raise MissingFileError(f"{error} {how_to_get(str(modality))}") from error
+        raise MissingFileError(f"{error} {MODALITIES[str(modality)].how_to_get_model}") from error
 
 
 def _of_strategy(
@@ -296,8 +297,7 @@ def _are_vectors(raw: Any) -> bool:
 def _place(module: nn.Module | None, device: torch.device | str | None) -> torch.device:
     """Where to compute; ``module`` is moved there."""
     if device is None:
-        first = next(module.parameters(), None) if module is not None else None
-        return torch.device("cpu") if first is None else first.device
+        return torch.device("cpu") if module is None else device_of(module)
     place = usable_device(device)
     if module is not None:
         module.to(place)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.classifier.raw import as_tensor, is_array, items
+from quickstudy.compute.devices import device_of
 from quickstudy.compute.encoding import UnfitInputsError, encode_batches
 from quickstudy.compute.evaluation_mode import Answering
-from quickstudy.datasets.decoded.decoding import decoded_batches
+from quickstudy.datasets.decoded.decoding import decoded_batches, decoded_tensor
 from quickstudy.datasets.in_memory import check_brightness
 from quickstudy.encoders.embedding import embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache
@@ -24,6 +25,7 @@ from quickstudy.encoders.pretrained.encoder import PretrainedEncoder
 from quickstudy.errors import InputError
 from quickstudy.evaluation.observing import check_sees_each_by_itself
 from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
+from quickstudy.inputs.modalities import is_text
 from quickstudy.inputs.text import read_text_file
 from quickstudy.inputs.unreadable import EmptyError
 from quickstudy.progress import report
@@ -71,6 +73,11 @@ class Reader:
             self._encoders = Answering(self.encoder, copies)
 
     @property
+    def modality(self) -> str:
+        """The modality of the inputs; "features" for arrays that are read as they are."""
+        return FeatureInputs.modality if self.inputs is None else self.inputs.modality
+
+    @property
     def gives_vectors(self) -> bool:
         """Whether what the strategy reads are features that somebody else made."""
         bare = self.inputs is None or isinstance(self.inputs, FeatureInputs)
@@ -89,9 +96,9 @@ class Reader:
         Raises:
             ValueError: as :meth:`decode`.
         """
-        if self.inputs is None or (self.encoder is None and self.inputs.modality != "text"):
+        if self.inputs is None or (self.encoder is None and not is_text(self.modality)):
             return self.keep(self.decode(raw))
-        if self.inputs.modality == "image":
+        if self.modality == "image":
             _check_several(raw)
         single = items(raw)
         starts = range(0, max(1, len(single)), DECODED_AT_ONCE)
@@ -101,27 +108,21 @@ class Reader:
         return torch.cat(parts)
 
     def _part(self, single: list[Any], first: int, like: Tensor) -> Tensor:
-        if self.inputs is None or self.inputs.modality != "text" or not single:
+        if self.inputs is None or not is_text(self.modality) or not single:
             return self.keep(self.decode(single, first))
-        some: list[Any] = []
-        places: list[int] = []
+        decoded: dict[int, Tensor] = {}
         for number, each in enumerate(single):
             with contextlib.suppress(EmptyError):
-                text = _text(each, number + first)
-                some.append(self.inputs.decode(text))
-                places.append(number)
-        stored = torch.stack(some) if some else None
-        if stored is not None and (seen := ~self.unread(stored)).sum() < len(places):
-            stored = stored[seen] if seen.any() else None
-            places = [
-                place for place, is_seen in zip(places, seen.tolist(), strict=True) if is_seen
-            ]
+                decoded[number] = self.inputs.decode(_text(each, number + first))
         blank = torch.nan if like.is_floating_point() else 0
-        kept = None if stored is None else self.keep(stored)
-        shape = like.shape[1:] if kept is None else kept.shape[1:]
-        rows = (like if kept is None else kept).new_full((len(single), *shape), blank)
-        if kept is not None:
-            rows[places] = kept
+        rows = like.new_full((len(single), *like.shape[1:]), blank)
+        if decoded:
+            places, stored = torch.tensor([*decoded]), torch.stack([*decoded.values()])
+            seen = ~self.unread(stored)
+            if seen.any():
+                kept = self.keep(stored[seen])
+                rows = kept.new_full((len(single), *kept.shape[1:]), blank)
+                rows[places[seen]] = kept
         return rows
 
     def unread(self, stored: Tensor) -> Tensor:
@@ -146,11 +147,11 @@ class Reader:
         single = items(raw)
         if not single:
             raise InputError("There are no inputs: give at least one.")
-        if self.inputs.modality == "image" and isinstance(raw, Tensor | np.ndarray):
+        if self.modality == "image" and isinstance(raw, Tensor | np.ndarray):
             check_brightness(raw)
-        if self.inputs.modality == "text":
+        if is_text(self.modality):
             single = [_text(each, number) for number, each in enumerate(single, first)]
-        return torch.stack(_decoded(single, self.inputs, first))
+        return decoded_tensor(single, self.inputs, "Input", first)
 
     def problems(self, raw: Sequence[Any], first: int = 0) -> dict[int, str]:
         """What is wrong with those of N raw inputs that cannot be read, by their numbers.
@@ -161,7 +162,7 @@ class Reader:
         """
         assert self.inputs is not None
         found: dict[int, str] = {}
-        if self.inputs.modality == "text":
+        if is_text(self.modality):
             for number, each in enumerate(raw):
                 try:
                     _text(each, number + first)
@@ -182,7 +183,7 @@ class Reader:
             if self.inputs is None:
                 return self._encoded(encoder, stored)
             if self.sample is None:
-                sample = self.inputs.prepare(stored[:SAMPLED]).to(_device_of(encoder))
+                sample = self.inputs.prepare(stored[:SAMPLED]).to(device_of(encoder))
                 check_sees_each_by_itself(encoder, sample)
                 self.sample = sample
             return embed_stored(
@@ -240,11 +241,6 @@ class Reader:
         return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
 
 
-def _device_of(encoder: nn.Module) -> torch.device:
-    parameter = next(encoder.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
 def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:
     """The type in which an encoder reads numbers: that of its parameters, or at least a float type.
 
@@ -255,18 +251,6 @@ def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:
             return given
         given = torch.float32
     return next((p.dtype for p in encoder.parameters() if p.is_floating_point()), given)
-
-
-def _decoded(raw: Sequence[Any], inputs: Inputs, first: int) -> list[Tensor]:
-    decoded: list[Tensor] = []
-    rows = ((str(number), each) for number, each in enumerate(raw, first))
-    for batch in decoded_batches(rows, inputs):
-        for called, stored in batch:
-            if isinstance(stored, UnreadableError):
-                raise UnreadableError(f"Input {called} cannot be used. {stored}") from stored
-            decoded.append(stored)
-        report("reading examples", len(decoded), len(raw))
-    return decoded
 
 
 def _check_several(raw: Any) -> None:

@@ -19,6 +19,7 @@ from quickstudy.classifier.reader import content_numbers, thumbnails, unread
 from quickstudy.datasets.labels import as_labels, joined
 from quickstudy.datasets.spelling import Labels, one_spelling
 from quickstudy.errors import InputError
+from quickstudy.inputs.modalities import is_text
 from quickstudy.inputs.text import read_text_file
 from quickstudy.messages import warn_caller
 
@@ -108,16 +109,12 @@ def read_examples(
     kept, contents = parts.reader.keep(stored), content_numbers(stored)
     _check_kept(parts, kept, stored, names_of(raw))
     given: list[int | None] = [None] * len(labels)
-    if _of_texts(parts):
+    if is_text(parts.reader.modality):
         given = list(map(_given, items(raw)))
     if not with_names:
         return Support(kept, labels, contents, [""] * len(labels), given=given)
     own = list(names or names_of(raw))
     return Support(kept, labels, contents, own, thumbnails(stored), given)
-
-
-def _of_texts(parts: Parts) -> bool:
-    return parts.reader.inputs is not None and parts.reader.inputs.modality == "text"
 
 
 def _given(text: str | Path) -> int:

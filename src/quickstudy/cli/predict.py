@@ -74,10 +74,10 @@ class Asked:
 
 def modality(model: Model) -> str:
     """The modality of what a classifier reads; refused if it is arrays alone (InputError)."""
-    inputs = model.parts.reader.inputs
-    if inputs is None or inputs.modality == "features":
+    found = model.parts.reader.modality
+    if found == "features":
         raise InputError("This classifier reads arrays of numbers, so it is for use from Python.")
-    return inputs.modality
+    return found
 
 
 def answers(model: Model, group: Sequence[Named], asked: Asked) -> tuple[list[Row], int]:

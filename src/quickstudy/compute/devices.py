@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from quickstudy.errors import InputError
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters; the CPU if it has none."""
+    return next((each.device for each in module.parameters()), torch.device("cpu"))
 
 
 def usable_device(name: str | torch.device) -> torch.device:

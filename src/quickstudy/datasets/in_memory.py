@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.datasets.decoded.decoding import decoded_batches
+from quickstudy.datasets.decoded.decoding import decoded_tensor
 from quickstudy.datasets.items import unpacked
 from quickstudy.datasets.labels import LABELS_HOW
 from quickstudy.errors import InputError
-from quickstudy.inputs import FeatureInputs, Inputs, UnreadableError
+from quickstudy.inputs import FeatureInputs, Inputs
 from quickstudy.inputs.inputs import check_inputs
 from quickstudy.inputs.modalities import MODALITIES
 
@@ -53,7 +52,7 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
         raise InputError("There are no examples: give at least one.")
     if rate is not None:
         items = [(each, rate) for each in items]
-    return _decoded(items, inputs), labels
+    return decoded_tensor(items, inputs, "Example"), labels
 
 
 def as_stored(examples: Any, inputs: Inputs) -> Tensor:
@@ -80,9 +79,6 @@ def as_stored(examples: Any, inputs: Inputs) -> Tensor:
     else:
         is_stored &= array.ndim == 2
     return array if is_stored else _stored(array, inputs, None)
-
-
-# -- arrays ----------------------------------------------------------------------------------------
 
 
 def _is_pair_of_array_and_rate(examples: Any) -> bool:
@@ -128,10 +124,10 @@ def _stored(array: Tensor, inputs: Inputs, rate: Any) -> Tensor:
         check_brightness(array)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning comes with those of the other examples
-        sample = _decoded(items[:1], inputs)
+        sample = decoded_tensor(items[:1], inputs, "Example")
     if rate is None and array.dtype == sample.dtype and array.shape[1:] == sample.shape[1:]:
         return array
-    return _decoded(items, inputs)
+    return decoded_tensor(items, inputs, "Example")
 
 
 def check_brightness(images: Tensor | NDArray[Any]) -> None:
@@ -181,23 +177,3 @@ def _tokens(array: Tensor, inputs: Inputs) -> Tensor:
             f"{vocabulary - 1}."
         )
     return array.to(torch.int32)
-
-
-# -- items -----------------------------------------------------------------------------------------
-
-
-def _decoded(items: Sequence[Any], inputs: Inputs) -> Tensor:
-    rows = ((str(number), each) for number, each in enumerate(items))
-    decoded: list[Tensor] = []
-    for batch in decoded_batches(rows, inputs):
-        for number, stored in batch:
-            if isinstance(stored, UnreadableError):
-                raise UnreadableError(f"Example {number} cannot be used. {stored}") from stored
-            decoded.append(stored)
-    shapes = {tuple(each.shape) for each in decoded}
-    if len(shapes) > 1:
-        raise InputError(
-            f"The decoded examples have different shapes: {sorted(shapes)[:3]}; "
-            f"{type(inputs).__name__}.decode must return one shape for all."
-        )
-    return torch.stack(decoded)

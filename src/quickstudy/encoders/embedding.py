@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.compute.devices import device_of
 from quickstudy.compute.encoding import check_finite, encode_batches
 from quickstudy.datasets.decoded.decoding import decoded_batches
 from quickstudy.encoders.feature_cache import FeatureCache, feed
@@ -97,7 +98,7 @@ def embed_stored(
             unkept.clear()
 
     parts = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    device = device_of(encoder)
     prepared = (
         inputs.prepare(torch.stack([stored[same[0]] for same in some])).to(device) for some in parts
     )

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from quickstudy.compute.allocator import keep_freed_memory
+from quickstudy.compute.devices import device_of
 from quickstudy.compute.ranks import gathered, rank, ranks, sum_over_ranks
 from quickstudy.compute.watch import Watch
 from quickstudy.counts import Count, whole_number, whole_range
@@ -121,7 +122,7 @@ def evaluate(
                 "tasks; choose them where you create that source of tasks."
             )
     if device is None:
-        device = next((p.device for p in strategy.parameters()), torch.device("cpu"))
+        device = device_of(strategy)
     started = time.perf_counter()
     own = _Found()
     console = Console(stderr=True)

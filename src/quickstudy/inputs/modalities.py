@@ -58,6 +58,19 @@ class Modality:
         """Several items, in messages."""
         return f"{self.noun}s"
 
+    @property
+    def how_to_get_model(self) -> str:
+        """Instructions for when the default model cannot be downloaded."""
+        folder = self.model.rpartition("/")[2]
+        return (
+            f"It is the default encoder for inputs of modality {self.name!r}; no other was named. "
+            "To choose one, set encoder= (on the command line --encoder) to a run trained here, a "
+            "local folder laid out like a model of the hub, another model's id, or your own class."
+            "\nTo use the default encoder, download it on a machine with a network connection, "
+            "copy its folder here and name that folder:\n\n"
+            f"    hf download {self.model} --local-dir {folder}\n\n{self.packaged_model}"
+        )
+
     def default_inputs(self) -> Inputs | None:
         """Inputs for data that come with none; None if they have to be learned from the data."""
         if self.settings is None:

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inputs import Inputs, UnreadableError
 from quickstudy.inputs.modalities import decoded
 from quickstudy.inputs.remarks import Remarks, collecting_remarks
+from quickstudy.progress import report
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +117,36 @@ def decoded_batches(
     if remarks is None:
         for sentence in found.sentences():
             warnings.warn(sentence, stacklevel=2)
+
+
+def decoded_tensor(raw: Sequence[Any], inputs: Inputs, noun: str, first: int = 0) -> Tensor:
+    """The stored tensors ``[N, *shape]`` of N raw items, at least one.
+
+    Args:
+        raw: the items.
+        inputs: decodes them.
+        noun: what messages call an item, before its number.
+        first: number of the first item.
+
+    Raises:
+        UnreadableError: when one cannot be decoded.
+        ValueError: when they are decoded to different shapes.
+    """
+    tensors: list[Tensor] = []
+    rows = ((str(number), each) for number, each in enumerate(raw, first))
+    for batch in decoded_batches(rows, inputs):
+        for called, stored in batch:
+            if isinstance(stored, UnreadableError):
+                raise UnreadableError(f"{noun} {called} cannot be used. {stored}") from stored
+            tensors.append(stored)
+        report("reading examples", len(tensors), len(raw))
+    shapes = {tuple(each.shape) for each in tensors}
+    if len(shapes) > 1:
+        raise InputError(
+            f"The decoded examples have different shapes: {sorted(shapes)[:3]}; "
+            f"{type(inputs).__name__}.decode must return one shape for all."
+        )
+    return torch.stack(tensors)
 
 
 def _not_decoded(inputs: Inputs, raw: Any, error: Exception) -> UnreadableError:
