@@ -1,4 +1,4 @@
-"""The C allocator, told to keep what it was given.
+"""Makes the C allocator keep freed memory.
 
 glibc hands large freed blocks back to the system at once, and the page faults of getting them again
 can cost more than a training step's arithmetic. Training and evaluation therefore ask it once to
@@ -16,12 +16,12 @@ import platform
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 KEEP_ALL = 2**31 - 1
 TWO_HEAPS = 2**27
-"""Bytes: a thread gives back its last heap of 64 MiB unless so much is to be kept free."""
+"""Bytes to keep free; with less, a thread would return its last heap of 64 MiB."""
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Sets the allocator up, once a process; says whether it did."""
+    """Configures the allocator, once per process; returns whether it succeeded."""
     if os.environ.get("QUICKSTUDY_ALLOCATOR") == "default" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

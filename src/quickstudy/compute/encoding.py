@@ -84,7 +84,7 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
 def encode_batches(encoder: nn.Module, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, float]]:
     """Encodes batches one by one, in evaluation mode and without gradients.
 
-    Between batches the encoder has its own mode again, so that a caller may stop at any of them.
+    Between batches the encoder is in its own mode, so a caller can stop after any of them.
 
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``.
@@ -101,7 +101,7 @@ def encode_batches(encoder: nn.Module, batches: Iterable[Tensor]) -> Iterator[tu
 
 
 def now(device: torch.device | str) -> float:
-    """The time in seconds, when ``device`` has finished all work that it was given."""
+    """The time in seconds after ``device`` has finished all pending work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

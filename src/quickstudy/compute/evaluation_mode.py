@@ -109,7 +109,7 @@ def in_use(module: Module) -> Module:
     all other attributes are separate. If the module cannot be copied, or holds functions that refer
     to the module itself, the module itself is returned.
     """
-    # A module that overrides train() may write to the weights there, as LoRA does when it merges.
+    # A module that overrides train() can write to the weights there, as LoRA does when it merges.
     writes = any(part.training and _sets_mode_its_own_way(part) for part in module.modules())
     copied = _copied(module, with_weights=writes)
     if copied is None:
@@ -173,7 +173,7 @@ def _copied(module: Module, with_weights: bool) -> Module | None:
     shared = set(memo)
     try:
         copied = copy.deepcopy(module, memo)
-    except Exception:  # a foreign class may raise anything
+    except Exception:  # a third-party class can raise anything
         return None
     originals = {key for key, made in memo.items() if key not in shared and key != id(made)}
     held = [value for part in copied.modules() for value in vars(part).values()]
@@ -183,7 +183,7 @@ def _copied(module: Module, with_weights: bool) -> Module | None:
 def _refer_to(values: Any, originals: set[int], depth: int) -> bool:
     """Whether a function among the values, also in containers, refers to an object with these ids.
 
-    Copying an object does not copy its functions: they go on referring to the original objects.
+    Copying an object does not copy its functions: they still refer to the original objects.
     """
     for value in values:
         if isinstance(value, dict | list | tuple | set | frozenset):

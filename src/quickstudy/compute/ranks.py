@@ -1,6 +1,6 @@
-"""What the processes of a run do together: sum, share and wait.
+"""Collective operations of the processes of a run: sum, share and wait.
 
-A process by itself may call all of this too: it is then rank 0 of 1.
+A single process can call all of this too: it is rank 0 of 1.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def sum_over_ranks(
 
 
 def zeros_for_none(tensors: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, with zeros where this rank has none, so that all ranks have the same to sum."""
+    """Replaces missing tensors by zeros, so that all ranks sum the same shapes."""
     return [
         torch.zeros_like(each) if tensor is None else tensor
         for tensor, each in zip(tensors, like, strict=True)
@@ -107,17 +107,17 @@ def same_everywhere(module: nn.Module) -> None:
 def _send(tensor: Tensor, source: int) -> None:
     """Gives every rank the tensor of rank ``source``."""
     if ranks() > 1:
-        plain = tensor.contiguous()  # weights may lie channels-last
+        plain = tensor.contiguous()  # weights can be channels-last
         with _talking():
             distributed.broadcast(plain, source)
         tensor.copy_(plain)
 
 
 def gathered(parts: Sequence[Tensor], device: torch.device | str) -> Tensor:
-    """Joins what ranks made in turns: the first part is of rank 0, the next of rank 1, and so on.
+    """Joins parts that ranks made in turn: the first by rank 0, the next by rank 1, and so on.
 
     Args:
-        parts: this rank's, each ``[n]``, of any length.
+        parts: the parts of this rank, each ``[n]``, of any length.
         device: as in :func:`sum_over_ranks`.
 
     Returns:
@@ -137,12 +137,12 @@ def gathered(parts: Sequence[Tensor], device: torch.device | str) -> Tensor:
 
 
 def gathered_rows(own: Tensor, count: int, size: int) -> Tensor:
-    """Joins ``[count, D]`` rows that ranks made in turns, ``size`` rows a turn.
+    """Joins ``[count, D]`` rows that ranks made in turn, ``size`` rows per turn.
 
     Args:
-        own: this rank's ``[n, D]``, n > 0.
-        count: the rows of all ranks.
-        size: rows a turn; the last turn may have fewer.
+        own: the rows of this rank, ``[n, D]``, n > 0.
+        count: number of rows of all ranks.
+        size: number of rows per turn; the last turn can have fewer.
     """
     rows = own.new_empty(count, *own.shape[1:])
     pieces = iter(torch.split(own, size))

@@ -30,7 +30,7 @@ def stop_requests() -> Iterator[StopRequest]:
         if request.made:
             raise KeyboardInterrupt
         request.made = True
-        # Not with print: a signal may come while something is being printed.
+        # Not with print: a signal can arrive while something is being printed.
         with suppress(OSError):
             os.write(_STDERR, b"Stopping after this step; once more stops at once.\n")
 

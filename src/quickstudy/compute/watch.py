@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 SILENT_TICKS = 40
-"""A rank that gave no sign of life for so long is taken for dead."""
+"""A rank without a sign of life for this long counts as dead."""
 
 GRACE_SECONDS = 10.0
-"""For a rank that learns of a failure: it may just be failing in the same way, or be told too."""
+"""Time for a rank to end by itself after another failed; it often fails in the same way."""
 
 _ADVICE = "All processes end with it; a training run can be resumed from its last checkpoint."
 _SILENT = (
@@ -35,16 +35,16 @@ _numbers = itertools.count()
 class Watch:
     """While it is entered, a rank that fails or dies takes the others with it, within a minute.
 
-    A rank that fails says why in the store of the process group, where the others look each second;
-    one that is killed is missed. Sums over ranks fail at once with gloo when a process is gone, but
-    with nccl they wait, and a process that waits there can only be ended from another thread.
+    A rank that fails writes the reason to the store of the process group, which the others read
+    every second; a rank that is killed falls silent. Sums over ranks fail at once with gloo when a
+    process is gone, but with nccl they wait, and only another thread can end a process there.
 
     Silence is counted in the listener's own ticks: a run that is paused as a whole, by Ctrl-Z or a
-    sleeping laptop, goes on. Every rank enters and leaves at the same points of its program. A
-    process by itself watches nobody.
+    sleeping laptop, continues. Every rank enters and leaves at the same points of its program. A
+    single process watches nobody.
 
     Raises:
-        LostContactError: on leaving, when another rank has ended; with its error, where it had one.
+        LostContactError: on leaving, if another rank has ended; contains its error, if any.
     """
 
     def __init__(self) -> None:
@@ -106,11 +106,11 @@ class Watch:
         if found and not self.left.wait(GRACE_SECONDS):
             Console(stderr=True).show_cursor()
             print(f"quickstudy: {found} {_ADVICE}", file=sys.stderr, flush=True)
-            os._exit(1)  # the main thread may wait for ever in a sum
+            os._exit(1)  # the main thread can hang in a sum
 
 
 def _post(store: Store, failure: str) -> None:
-    """Tells the others, unless someone has told them what came first."""
+    """Posts a failure to the other ranks, unless an earlier one is already posted."""
     if not _posted(store):
         try:
             store.set("failure", failure[:2000])
@@ -119,7 +119,7 @@ def _post(store: Store, failure: str) -> None:
 
 
 def _posted(store: Store) -> str:
-    """What a rank said of its failure; nothing if none did."""
+    """The failure that a rank has posted; empty if there is none."""
     try:
         return store.get("failure").decode() if store.check(["failure"]) else ""
     except RuntimeError:

@@ -35,11 +35,11 @@ class ClassDataset:
 
     Args:
         examples: ``[N, *shape]`` all examples, class after class (uint8 images, integer tokens,
-            waveforms or features); may be memory-mapped.
+            waveforms or features); can be memory-mapped.
         starts: ``[C]`` int64, the row of each class's first example.
         sizes: ``[C]`` int64, the number of examples of each class.
         class_names: C different names.
-        inputs: how raw things became these tensors, and how the tensors become a network's input.
+        inputs: how raw inputs became these tensors, and how the tensors become a network's input.
         name: what messages and reports call the data.
         published_splits: class splits by name, each ``{split: class names}``.
         rotations: ``[C]`` int64, the quarter turns (anti-clockwise) by which a class's images are
@@ -119,16 +119,16 @@ class ClassDataset:
         """A data set from examples that already lie class after class.
 
         Args:
-            examples: ``[N, *shape]``, as ``inputs`` store them. Images may be floats from 0 to 1 or
-                have their channels last; these become what ``inputs`` store.
+            examples: ``[N, *shape]``, as ``inputs`` store them. Images can be floats from 0 to 1 or
+                have their channels last; they are converted to the stored form.
             sizes: the number of examples of each class.
             class_names: C different names.
-            inputs: how raw things became these tensors.
+            inputs: how raw inputs became these tensors.
             name: what messages and reports call the data.
             published_splits: class splits by name, each ``{split: class names}``.
 
         Raises:
-            ValueError: when they do not fit together; it says what to give.
+            ValueError: if they do not fit together; the message states what to give.
         """
         check_inputs(inputs)
         examples = as_stored(examples, inputs)
@@ -247,7 +247,7 @@ class ClassDataset:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """For each class the name it had before rotation: rotations of one thing are one group."""
+        """For each class its name before rotation: the rotations of one class are one group."""
         if self.rotations is None:
             return self.class_names
         return tuple(
@@ -269,7 +269,7 @@ class ClassDataset:
         raw = self.examples.index_select(0, rows.to(self.examples.device))
         if (
             self.rotations is not None and raw.ndim > 2
-        ):  # features are those of turned images already
+        ):  # the features already come from rotated images
             rotations = self.rotations[classes].flatten().to(raw.device)
             for quarter in (1, 2, 3):
                 turned = rotations == quarter
@@ -343,12 +343,12 @@ class ClassDataset:
     def embed(self, encoder: nn.Module, device: torch.device | str | None = None) -> ClassDataset:
         """The features of all examples: a data set of the same classes, splits and groups.
 
-        Each image is encoded once, in evaluation mode; turned images are encoded as they are
-        turned. The features need 4 D bytes an example.
+        Each image is encoded once, in evaluation mode; rotated images are encoded as rotated. The
+        features need 4 D bytes per example.
 
         Args:
             encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``; left as it was.
-            device: where the encoder is and the features shall be; by default where its
+            device: device of the encoder and of the features; by default where the encoder's
                 parameters are.
         """
         if device is None:
@@ -372,7 +372,7 @@ class ClassDataset:
                 classes for train, validation and test (``(0.6, 0.2, 0.2)``; two fractions make
                 train and test). By default the only or first published class splits, else
                 0.6, 0.2, 0.2.
-            seed: of the draw by fractions.
+            seed: random seed of a division by fractions.
 
         Returns:
             The splits by name, e.g. ``{"train": ..., "validation": ..., "test": ...}``. Rotations

@@ -56,9 +56,9 @@ def read_examples(examples: Any, labels: Any, inputs: Inputs) -> tuple[Tensor, A
 
 
 def as_stored(examples: Any, inputs: Inputs) -> Tensor:
-    """A tensor ``[N, *shape]`` of stored examples; what ``inputs`` surely do not store is read.
+    """A tensor ``[N, *shape]`` of stored examples; data in any other form are read first.
 
-    Little is looked at, as they may be memory-mapped.
+    Only a few values are inspected, because they can be memory-mapped.
 
     Raises:
         ValueError: when it is no array, or of numbers that cannot be read so.

@@ -24,13 +24,12 @@ def unpacked(
     Args:
         given: items in a list, a column or an iterator; or a data set of torch or of the library
             ``datasets``, of items alone or with their labels.
-        modality: of the items, as ``Inputs.modality`` has it; None where it is not known yet.
-        labels: those that were given beside them, if there are any.
-        one_by_one: whether labels that came with the items are passed over, as nobody asks for
-            any.
+        modality: modality of the items, as in ``Inputs.modality``; None if it is not known yet.
+        labels: labels that were given separately, if any.
+        one_by_one: ignore labels that came with the items, because none are needed.
 
     Raises:
-        ValueError: when it is something else; it says what to give.
+        ValueError: if it is something else; the message states what to give.
     """
     name = type(given).__name__
     if isinstance(given, str | bytes | os.PathLike):
@@ -75,7 +74,7 @@ def _listed(given: Any, most: int | None) -> list[Any]:
     if hasattr(given, "iloc"):  # indexing a pandas column goes by its index
         return list(given)
     if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
-        # A torch data set can be iterated by number, but the iteration may never end.
+        # A torch data set can be iterated by number, but the iteration can be endless.
         return [given[number] for number in range(len(given))]
     if isinstance(given, Iterable):
         return list(islice(given, most))
@@ -116,12 +115,12 @@ def _unpaired(
 
 
 def _is_sound_and_rate(pair: Any, modality: str | None, is_item: bool) -> bool:
-    """Whether a pair is of samples and their rate, and not of an example and its label.
+    """Whether a pair holds samples and their rate, rather than an example and its label.
 
     Args:
         pair: the first example.
-        modality: of the examples, if that is known.
-        is_item: whether examples are to come alone, as their labels were given or none are needed.
+        modality: modality of the examples, if known.
+        is_item: whether examples come without labels, because these were given or none are needed.
     """
     if not isinstance(pair, tuple) or len(pair) != 2 or not is_item:
         return False
@@ -142,7 +141,7 @@ def _names_of_classes(given: Any) -> Any:
 
 
 def _is_record(item: Any, modality: str | None) -> bool:
-    """Whether an example is a dictionary of it and its label, perhaps."""
+    """Whether an example is a dictionary that holds the item and perhaps its label."""
     known = modality is None or modality in MODALITIES
     return known and isinstance(item, Mapping) and not is_recording(item)
 
@@ -186,7 +185,7 @@ def _named(labels: list[Any], names: Any) -> Any:
 
 
 def _gives_batches(given: Any) -> bool:
-    """Whether it is a loader of batches: iterable, over a data set that it has."""
+    """Whether an object is a loader of batches: iterable, with a data set as attribute."""
     is_loader = isinstance(given, Iterable) and not isinstance(given, Iterator | list | tuple)
     has_batches = hasattr(given, "batch_size") and hasattr(given, "dataset")
     return is_loader and has_batches and not hasattr(given, "__getitem__")

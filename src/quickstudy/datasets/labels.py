@@ -115,7 +115,7 @@ def as_labels(y: Any, inputs: int | None = None) -> Labels:
 
     Args:
         y: the labels in a list, an array, a tensor or a column of a table.
-        inputs: N, where it is known.
+        inputs: number of inputs N, if known.
 
     Raises:
         ValueError: the labels are more or fewer than the inputs, missing, several for one input, of
@@ -212,7 +212,7 @@ def _has_length(y: Any) -> bool:
 
 
 def _of_rows(values: list[Any]) -> list[Any]:
-    """What is in rows ``[N, 1]``, with scikit-learn's warning; others are refused."""
+    """Flattens rows ``[N, 1]``, with scikit-learn's warning; other shapes are refused."""
     sizes = {len(each) if np.ndim(each) else -1 for each in values if _is_row(each)}
     if not all(map(_is_row, values)) or sizes == {-1}:
         return [each.item() if np.shape(each) == () and _is_row(each) else each for each in values]

@@ -59,18 +59,18 @@ def load_dataset(
     where: Where | None = None,
     class_splits: str | None = None,
 ) -> ClassDataset:
-    """Loads examples grouped by class; decoded the first time, from a cache file ever after.
+    """Loads examples grouped by class; they are decoded once and then read from a cache file.
 
     Args:
         source: one of
 
             - a benchmark's name (see ``available_datasets``): read from the folder
-              ``$QUICKSTUDY_DATA/<name>`` where there is one, else downloaded;
+              ``$QUICKSTUDY_DATA/<name>`` if there is one, else downloaded;
             - a path to a folder of images, of sounds or of texts (.txt or .md in UTF-8, one text
-              per file), with one sub-folder for each class. The classes may lie in splits (train,
+              per file), with one sub-folder for each class. The classes can lie in splits (train,
               val, dev, test, holdout, ...): ``train/cat`` or ``cat/train``;
             - a path to a folder of images or sounds with a ``metadata.csv`` (or .jsonl) at the top
-              or in each split, which has the columns ``file_name`` and one of labels;
+              or in each split, with a column ``file_name`` and a column of labels;
             - a path to a table with a column of inputs and one of labels (.csv, .tsv, .jsonl, .json
               or .parquet), or to a folder of such tables. The inputs are texts, or paths of images
               or sounds, relative to the table's folder and inside it;
@@ -80,20 +80,20 @@ def load_dataset(
 
             A ``class_splits.json``, ``{name: {split: [class names]}}``, in the folder gives the
             data's class splits. A folder with the name of a benchmark is written ``"./name"``.
-        rotations: whether to make four classes of each by quarter turns (images only); by default
-            as the benchmark's protocol has it (Omniglot: yes), else no.
-        inputs: how raw items become tensors, and which modality is read where there are several.
+        rotations: whether to turn each class into four by quarter turns (images only); by default
+            as in the benchmark's protocol (Omniglot: yes), else no.
+        inputs: how raw items become tensors, and which modality is read if there are several.
             By default the benchmark's own; else images are read as 84x84 RGB with ImageNet's
             channel statistics, sounds as 2 seconds at 16 kHz, and texts as 64 subwords, of a
-            vocabulary learned from the texts themselves (``TextInputs.learned``): from those of the
+            vocabulary learned from the texts themselves (``TextInputs.learned``): from texts of the
             training classes if there are class splits, else from all texts. Labels are used for
-            nothing else. Give the inputs of a trained run to evaluate it on other data, and those
-            of the first split to load another split of the same data.
+            nothing else. To evaluate a trained run on other data, give the inputs of the run; to
+            load another split of the same data, give the inputs of the first split.
         unreadable: whether an example that cannot be decoded is an error ("refuse") or is left out
             with a warning ("skip").
-        input_column: the column of images, texts or sounds, where it cannot be told.
-        label_column: the column of class labels, where it cannot be told.
-        configuration: which of a repository's several data sets.
+        input_column: column of images, texts or sounds, if that is not clear.
+        label_column: column of class labels, if that is not clear.
+        configuration: data set to use from a repository that holds several.
         split: load only the examples of this split, such as "train" or "test", or of several,
             joined by "+". Splits are folders, tables (named after their files) or the values of a
             table's column ``split``; "train", "validation" and "test" also stand for their
@@ -180,7 +180,7 @@ def load_dataset(
 
 
 def _check_source(source: Any) -> None:
-    """Refuses what is neither a name nor a path; it says what to do instead (ValueError)."""
+    """Refuses anything but a name or a path; the message states what to do (ValueError)."""
     if isinstance(source, str | Path) and str(source).strip():
         return
     if isinstance(source, str):
@@ -229,7 +229,7 @@ class _Published:
         default: the name of the first.
         written: in ``class_splits.json``.
         folder: that it lies in.
-        place: of the examples.
+        place: where the examples are.
     """
 
     benchmark: Benchmark | None
@@ -258,7 +258,7 @@ class _Published:
         return {name: splits[name] for name in dict.fromkeys([*first, *splits]) if name in splits}
 
     def about(self) -> dict[str, Any]:
-        """What the class splits follow from besides the examples; JSON-ready."""
+        """Everything besides the examples that determines the class splits; JSON-ready."""
         name = self.benchmark.name if self.benchmark else None
         return {"written": self.written, "benchmark": name, "first": self.default}
 
@@ -297,6 +297,6 @@ def _texts(raw: RawExamples, classes: set[str]) -> list[str]:
 
 
 def _short_name(source: str | Path) -> str:
-    """What messages call data: ``owner/name`` as it is, a folder or file by its last name."""
+    """The name of data in messages: ``owner/name``, or the last part of a path."""
     path = Path(source).expanduser()
     return path.resolve().name if path.exists() else str(source)

@@ -17,7 +17,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def one_spelling(labels: Labels, known: Labels | None = None) -> Labels:
-    """Labels in which those that look the same are spelled the same, like the first of them.
+    """Labels in which equal-looking ones are spelt like the first of them.
 
     Ignored are white space at the ends, the kind and length of white space inside, characters
     without width, and the encoding of accents. A warning names the labels that were merged, and
@@ -49,7 +49,7 @@ def spelt_as(labels: Labels, known: Labels) -> Labels:
 
 
 def _spellings(labels: Labels, known: Labels | None) -> tuple[dict[str, str], dict[str, str]]:
-    """The first spelling of what is seen; and of each label that has another one, that spelling."""
+    """The first spelling of each visible form; and for each other spelling, the first one."""
     different = list(dict.fromkeys(labels.tolist()))
     first: dict[str, str] = {}
     for label in (*([] if known is None else dict.fromkeys(known.tolist())), *different):
@@ -87,7 +87,7 @@ def _and_more(count: int) -> str:
 
 
 def seen(label: str) -> str:
-    """What a reader sees of a label."""
+    """The visible form of a label."""
     composed = unicodedata.normalize("NFC", label)
     shown = "".join(
         each

@@ -19,20 +19,20 @@ from quickstudy.errors import InputError
 class AudioCNN(Encoder):
     """:class:`Conv4` on log-mels; the mean and maximum of its maps over time.
 
-    The bands of the last maps stay apart, as the frequency of a sound tells what it is. Silence
-    (zeros) behind a sound, which ``AudioInputs`` adds, is left out of both.
+    The bands of the last maps stay separate, because a sound's frequency identifies it. Mean and
+    maximum leave out the silence (zeros) that ``AudioInputs`` appends to a sound.
 
     Args:
-        input_shape: (samples,) of a waveform; others may be of any other length.
-        rate: samples a second, as ``AudioInputs`` has it.
-        channels: of every block.
-        blocks: how many; each halves bands and frames.
-        normalization: as :class:`Conv4` has it.
-        mels: bands of frequency, as of :class:`LogMel`.
-        window_seconds: of a frame, as of :class:`LogMel`.
-        hop_seconds: between frames, as of :class:`LogMel`.
-        widest_band: of the bands that training hides, as :class:`SpecAugment` does; 0 for none.
-        longest_gap: of the frames that training hides; 0 for none.
+        input_shape: (samples,), the length of a waveform; inputs of other lengths work too.
+        rate: samples per second, as in ``AudioInputs``.
+        channels: number of channels of every block.
+        blocks: number of blocks; each halves bands and frames.
+        normalization: as in :class:`Conv4`.
+        mels: number of frequency bands, as in :class:`LogMel`.
+        window_seconds: length of a frame, as in :class:`LogMel`.
+        hop_seconds: time between frames, as in :class:`LogMel`.
+        widest_band: most bands that training masks at once (:class:`SpecAugment`); 0 for none.
+        longest_gap: most frames that training masks at once; 0 for none.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AudioCNN(Encoder):
     def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
         """Vectors ``[B, out_features]`` of waveforms ``[B, samples]``."""
         maps, present = self._maps(x, modulation)
-        # A column is of 2^blocks frames, and belongs to the sound where its first one does.
+        # A column covers 2^blocks frames, and belongs to the sound if its first frame does.
         present = present[:, :: 2**self.blocks][:, : maps.shape[3]]
         columns = maps.permute(0, 3, 1, 2).flatten(2)
         return mean_and_maximum(columns * present[..., None], present)
@@ -90,23 +90,23 @@ class AudioCNN(Encoder):
 class AudioGRU(Encoder):
     """Gated recurrent units that read log-mels from both ends; their mean and maximum over time.
 
-    A few frames are read together, as neighbours are much alike (Sak et al., "Fast and Accurate
+    A few frames are read together, because neighbours are similar (Sak et al., "Fast and Accurate
     Recurrent Neural Network Acoustic Models for Speech Recognition", Interspeech 2015). The layers
-    are those of :class:`TextEncoder`: x + GRU(normalise(x)). Silence (zeros) behind a sound, which
-    ``AudioInputs`` adds, is not read.
+    equal those of :class:`TextEncoder`: x + GRU(normalise(x)). The silence (zeros) that
+    ``AudioInputs`` appends to a sound is not read.
 
     Args:
-        input_shape: (samples,) of a waveform; others may be of any other length.
-        rate: samples a second, as ``AudioInputs`` has it.
-        width: of the vectors inside; even.
-        layers: of the recurrent network.
-        frames_at_once: frames that are read together.
-        dropout: the share of numbers left out in training, of each layer.
-        mels: bands of frequency, as of :class:`LogMel`.
-        window_seconds: of a frame, as of :class:`LogMel`.
-        hop_seconds: between frames, as of :class:`LogMel`.
-        widest_band: of the bands that training hides, as :class:`SpecAugment` does; 0 for none.
-        longest_gap: of the frames that training hides; 0 for none.
+        input_shape: (samples,), the length of a waveform; inputs of other lengths work too.
+        rate: samples per second, as in ``AudioInputs``.
+        width: length of the vectors inside; even.
+        layers: number of recurrent layers.
+        frames_at_once: number of frames that are read together.
+        dropout: fraction of each layer's numbers that training drops.
+        mels: number of frequency bands, as in :class:`LogMel`.
+        window_seconds: length of a frame, as in :class:`LogMel`.
+        hop_seconds: time between frames, as in :class:`LogMel`.
+        widest_band: most bands that training masks at once (:class:`SpecAugment`); 0 for none.
+        longest_gap: most frames that training masks at once; 0 for none.
     """
 
     def __init__(

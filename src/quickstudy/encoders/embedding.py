@@ -71,10 +71,10 @@ def embed_stored(
     batch_size: int = 32,
     embedded: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """The features ``[n, D]`` of n inputs ``[*shape]`` that are decoded already.
+    """The features ``[n, D]`` of n inputs ``[*shape]`` that are already decoded.
 
-    Each different input is encoded once. Texts of about one length go together, so that little
-    padding is computed on. ``embedded`` is told how many have features; else as :func:`embed`.
+    Each distinct input is encoded once. Texts of similar length share a batch, to reduce padding.
+    ``embedded`` is called with the number of inputs done so far; otherwise like :func:`embed`.
     """
     known = cache.get(stored) if cache is not None else [None] * len(stored)
     by_content: dict[bytes, list[int]] = {}
@@ -120,7 +120,7 @@ def embed_stored(
 
 
 def _decoded(inputs: Inputs, raws: Sequence[Any]) -> Iterator[list[Tensor]]:
-    """Decoded inputs in order, as many at once as memory shall hold."""
+    """Yields decoded inputs in order, in batches that fit into memory."""
     held: list[Tensor] = []
     for start in range(0, len(raws), _DECODED_AT_ONCE):
         rows = [("", raws[i]) for i in range(start, min(start + _DECODED_AT_ONCE, len(raws)))]

@@ -41,16 +41,16 @@ _identities: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 class FeatureCache:
     """Float32 vectors kept by an encoder's identity and the content of its input.
 
-    They lie in one SQLite file for all encoders, which several processes may use at once; what a
-    process was writing when it died is not there at all. A vector that was damaged on the disk is
-    noticed by its checksum and forgotten; a damaged file is made anew. Where the file cannot be
-    written or the disk is full, a warning says so and nothing more is kept.
+    One SQLite file holds the vectors of all encoders. Several processes can use it at once, and the
+    unfinished writes of a process that dies are discarded. A checksum detects vectors damaged on
+    the disk, which are dropped; a damaged file is recreated. If the file cannot be written or the
+    disk is full, a warning is issued and nothing more is stored.
 
     Args:
         encoder: the encoder's identity, as :func:`encoder_identity` gives it.
         folder: where the file is; by default ``features`` in ``$QUICKSTUDY_CACHE``, else in the
             user's cache folder.
-        most_bytes: of the file; when it has grown beyond, the oldest entries make room. 0 keeps
+        most_bytes: largest size of the file; beyond it, the oldest entries are removed. 0 stores
             nothing.
 
     Raises:
@@ -143,14 +143,14 @@ class FeatureCache:
 def encoder_identity(encoder: nn.Module, inputs: Inputs | None = None) -> str:
     """A digest that two encoders share if they give the same vectors for the same stored input.
 
-    It follows from the class, its arguments (those it keeps in attributes of their names, as the
-    package's encoders do), its structure, and all its weights; and from how ``inputs`` prepares
-    what is stored. The weights are read once for as long as nothing changes them. What decides
-    over vectors beside these, such as the text of a forward method, it does not see.
+    It depends on the class, its arguments (if kept in attributes of the same name, as the package's
+    encoders do), its structure, all its weights, and how ``inputs`` prepares stored inputs. The
+    weights are read again only after they change. It does not see anything else that determines
+    the vectors, such as the code of a forward method.
 
     Args:
         encoder: any module.
-        inputs: what prepares its inputs.
+        inputs: prepares its inputs.
     """
     tensors = [*encoder.named_parameters(), *encoder.named_buffers()]
     settings = json.dumps(_settings(encoder), sort_keys=True)
@@ -168,7 +168,7 @@ def encoder_identity(encoder: nn.Module, inputs: Inputs | None = None) -> str:
 
 
 def feed(digest: Any, tensor: Tensor) -> None:
-    """Adds a tensor's type, shape and values, in whatever memory layout, to a digest of hashlib."""
+    """Adds a tensor's type, shape and values to a hashlib digest; the memory layout is ignored."""
     digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
     # A single number has no bytes to view, a row of one has.
     plain = tensor.detach().cpu().contiguous().reshape(-1)
@@ -177,7 +177,7 @@ def feed(digest: Any, tensor: Tensor) -> None:
 
 @contextmanager
 def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    # A connection of its own each time: it may not be shared by threads or after a fork.
+    # A new connection each time: threads and forks must not share one.
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -216,7 +216,7 @@ def _remove(path: Path) -> None:
 
 
 def _moment(tensor: Tensor) -> tuple[Any, ...]:
-    """What changes when anything writes to the tensor or puts another in its place."""
+    """A value that changes whenever the tensor is written to or replaced."""
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, tensor.dtype, tuple(tensor.shape)
 

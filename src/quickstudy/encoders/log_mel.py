@@ -22,16 +22,16 @@ class LogMel(nn.Module):
         L[t, m] = log(Q[t, m] + floor mean(Q) + 10⁻¹⁰),    y = (L − mean(L)) / √(var(L) + 10⁻⁵)
 
     with w the Hann window and H the filters of :func:`mel_filters`. Means and variance are one
-    number each, over all bands and frames of a sound: how loud it is does not matter, nor what is
-    much softer than the most of it, such as a microphone's noise. Frames of silence (zeros) behind
-    a sound, which ``AudioInputs`` adds to what is short, are no part of it: they do not count, and
-    become 0 (the mean). Computed in float32 at least, also under autocast.
+    number each, over all bands and frames of a sound: neither its loudness matters nor sounds
+    that are much softer than the rest, such as a microphone's noise. The frames of silence (zeros)
+    that ``AudioInputs`` appends to short sounds do not count and become 0 (the mean). Computed at
+    least in float32, even under autocast.
 
     Args:
-        rate: samples a second of the waveforms.
-        window_seconds: the length of a frame.
-        hop_seconds: from the beginning of a frame to that of the next.
-        mels: how many bands.
+        rate: samples per second of the waveforms.
+        window_seconds: length of a frame.
+        hop_seconds: time between the beginnings of two frames.
+        mels: number of bands.
         lowest: the frequency in Hz where the first band begins.
         highest: where the last band ends; None for half the rate.
         floor: the part of a sound's mean power that is added to all powers.

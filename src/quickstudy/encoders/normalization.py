@@ -46,10 +46,10 @@ def normalization_layer(kind: Normalization, channels: int) -> nn.Module:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Torch's own, but written out under ``torch.func``.
+    """Torch's layer, but computed from basic operations under ``torch.func``.
 
-    There, torch's gives wrong second derivatives without a word where several weights are mapped
-    over at once (``vmap``), as inner loops do.
+    Torch's own silently gives wrong second derivatives when several weights are mapped over at
+    once (``vmap``), as inner loops do.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def transformed() -> bool:
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer computes exactly what its type does, so that it can be merged.
 
-    A replaced layer, or one with hooks, may do more and is called unchanged.
+    A replaced layer, or one with hooks, can do more and is called unchanged.
     """
     kind = type(layer)
     if kind not in (nn.Conv2d, nn.BatchNorm2d, TaskBatchNorm):
@@ -215,8 +215,8 @@ def update_running_averages(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, cou
 
     Args:
         norm: which keeps running averages.
-        mean: of the batch, ``[C]``.
-        var: of the batch, biased, ``[C]``.
+        mean: mean of the batch, ``[C]``.
+        var: biased variance of the batch, ``[C]``.
         count: how many numbers of each channel they are of.
     """
     assert norm.running_mean is not None

@@ -28,7 +28,7 @@ def own_class(name: str) -> type[nn.Module]:
     The command line takes any such class where it takes an :class:`Encoder`.
 
     Raises:
-        ValueError: when there is no such class, or the name is that of something else. For a
+        ValueError: if there is no such class, or the name belongs to something else. For a
             function that creates a module, the message shows how to put it into a class.
     """
     module_name, _, short = name.rpartition(".")
@@ -36,7 +36,7 @@ def own_class(name: str) -> type[nn.Module]:
         raise InputError(f"There is no file {name!r}, and no module either.")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the module's own code may fail in any way
+    except Exception as error:  # the module's own code can fail in any way
         raise InputError(
             f"The encoder {name!r} cannot be imported: {reason(error)} A class MyClass in the file "
             "my_module.py of the current folder is named my_module.MyClass."

@@ -29,7 +29,7 @@ class DropBlock(nn.Module):
     def __init__(self, rate: float, size: int, warmup: int) -> None:
         super().__init__()
         self.rate, self.size, self.warmup = rate, size, warmup
-        # A number and no buffer: inner gradients (torch.func) may not change a tensor in place.
+        # A number, not a buffer: inner gradients (torch.func) must not change a tensor in place.
         self.passes = 0
 
     def get_extra_state(self) -> Tensor:

@@ -18,7 +18,7 @@ class ConvolutionalLayer(nn.Module):
     """x + GELU(convolution(normalise(x))) along the row.
 
     Args:
-        width: of the vectors.
+        width: length of the vectors.
         kernel: how many neighbouring places are looked at; odd.
         dropout: the share of numbers left out in training.
     """
@@ -48,7 +48,7 @@ class RecurrentLayer(nn.Module):
     can be differentiated twice on every device and run under ``torch.func.vmap``.
 
     Args:
-        width: of the vectors; even, as each direction gives half.
+        width: length of the vectors; even, because each direction gives half.
         dropout: the share of numbers left out in training.
     """
 
@@ -96,7 +96,7 @@ class AttentionLayer(nn.Module):
     torch's fused attention has no second derivative.
 
     Args:
-        width: of the vectors; a multiple of ``heads``.
+        width: length of the vectors; a multiple of ``heads``.
         heads: attentions side by side.
         dropout: the share of numbers left out in training.
     """
@@ -123,7 +123,7 @@ class AttentionLayer(nn.Module):
         return x + update * present
 
     def attended(self, x: Tensor, present: Tensor) -> Tensor:
-        """What each place reads of the places that hold a subword: ``[B, L, width]``."""
+        """Attention of each position to the positions that hold a subword: ``[B, L, width]``."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.attention(x).chunk(3, dim=-1)
@@ -136,7 +136,7 @@ class AttentionLayer(nn.Module):
 
 
 def mean_and_maximum(vectors: Tensor, present: Tensor) -> Tensor:
-    """Both over the places that are present, side by side: ``[B, 2 D]``; zeros where none is.
+    """Mean and maximum over the present positions, concatenated: ``[B, 2 D]``; zeros without any.
 
     Args:
         vectors: ``[B, L, D]``, zeros where nothing is present.

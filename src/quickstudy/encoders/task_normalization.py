@@ -1,7 +1,7 @@
 """An encoder's structure with :class:`TaskBatchNorm` in it, beside the encoder itself.
 
 A strategy that adapts an encoder inside a task has to replace the encoder's batch normalisation.
-The encoder may be in use elsewhere, so it is left unchanged: the strategy works with a copy of its
+The encoder can be in use elsewhere, so it is left unchanged: the strategy works with a copy of its
 structure, whose parameters and buffers are the encoder's own tensors.
 """
 
@@ -261,7 +261,7 @@ def _give_task_statistics(layer: nn.Module) -> None:
     like = next(layer.parameters(), torch.zeros(()))
     for name, value in (("mean", torch.zeros), ("var", torch.ones)):
         layer.register_buffer(name, value(layer.num_features).to(like), persistent=False)
-    # It keeps no running averages, but its forward pass may read the earlier ones.
+    # It keeps no running averages, but its forward pass can read the earlier ones.
     layer.track_running_stats = False
     layer.num_batches_tracked = None
     layer._non_persistent_buffers_set |= {"running_mean", "running_var"}

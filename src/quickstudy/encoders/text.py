@@ -34,8 +34,8 @@ class TextEncoder(Encoder):
         body: "convolutional" (residual convolutions along the text), "recurrent" (bidirectional
             gated recurrent units), "attention" (a transformer encoder) or "bag" (nothing: the
             embedded subwords themselves, in any order).
-        width: of the embeddings and all vectors.
-        layers: of the body; a bag has none.
+        width: length of the embeddings and all vectors.
+        layers: number of layers of the body; a bag has none.
         kernel: places that a convolution looks at; odd.
         heads: attentions side by side.
         dropout: the share of numbers left out in training, of the embeddings and of each layer.

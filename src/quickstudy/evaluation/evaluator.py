@@ -54,8 +54,8 @@ def evaluate(
     """Measures a strategy on ``episodes`` tasks drawn from ``data``, or on those of a source.
 
     In a process group (of ``torch.distributed``, as training on several devices leaves one) all
-    ranks must call this together: they share the tasks, and each gets the report that one process
-    would have made, but for its times.
+    ranks must call this together: they share the tasks, and each gets the report of a single
+    process, except for the times.
 
     Args:
         strategy: a strategy or a run; it is not changed.
@@ -67,10 +67,10 @@ def evaluate(
         queries: query examples per class; by default 15, or as many as the smallest class has
             beside its shots.
         episodes: the number of tasks.
-        seed: of the tasks: the same seed draws the same tasks for every strategy.
+        seed: random seed; the same seed draws the same tasks for every strategy.
         query_balance: "balanced", or "dirichlet" for tasks whose classes have unequal numbers of
-            queries, ``queries`` on average (:class:`EpisodeSampler` says how they are drawn).
-            Balanced queries flatter transductive strategies that take them for granted.
+            queries, ``queries`` on average (see :class:`EpisodeSampler`). Balanced queries
+            favour transductive strategies that assume them.
         device: where to compute; by default where the strategy's parameters are.
         progress: show a progress bar.
 
@@ -211,7 +211,7 @@ def _protocol_of(counts: Tensor) -> Protocol:
 
 
 class _Found:
-    """What a rank found, batch by batch."""
+    """The results of a rank, batch by batch."""
 
     def __init__(self) -> None:
         self.accuracies: list[Tensor] = []
@@ -248,7 +248,7 @@ class _Found:
 
 
 def _counts(outcome: Outcome, support: Tensor) -> Tensor:
-    """``[T, 4]`` float64: ways, the least and the most shots of a class, queries per class."""
+    """``[T, 4]`` float64: ways, fewest and most shots of a class, queries per class."""
     ways, tasks = outcome.logits.shape[2], len(support)
     queries = float(outcome.targets.shape[1])
     if support.is_floating_point():

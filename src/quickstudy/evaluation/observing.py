@@ -1,7 +1,7 @@
 """How a network treats a batch in use, found out by trying; reports and short cuts rely on it.
 
-A third-party network may normalise by hand, with its own layer or not at all, whatever its layers
-are called. Vectors that depend on the rest of the batch cannot be computed once and used in many
+A third-party network can normalise by hand, with its own layer or not at all, whatever the names
+of its layers. Vectors that depend on the rest of the batch cannot be computed once and used in many
 tasks, and a prediction from them depends on the other queries.
 """
 
@@ -48,7 +48,7 @@ _BY_ITSELF = {
 
 @dataclass
 class Observed:
-    """What was observed of a strategy in use.
+    """Observations of a strategy in use.
 
     Args:
         by_batch: whether an answer depends on what else is in the batch.
@@ -83,7 +83,7 @@ def _sees_each_by_itself(layer: nn.Module) -> bool:
 
 
 def observed(strategy: Strategy, task: Callable[[], Episode]) -> Observed | None:
-    """Observes a strategy in use without changing it; None if its layers already tell everything.
+    """Observes a strategy in use without changing it; None if its layers alone suffice.
 
     Args:
         strategy: in evaluation mode.
@@ -192,7 +192,7 @@ def check_sees_each_by_itself(encoder: nn.Module, inputs: Tensor) -> None:
 def _differs(
     found: Observed, strategy: nn.Module, answers: Callable[[int], Tensor], many: int, few: int
 ) -> bool:
-    """Whether the first inputs get other answers when more follow; ``found`` notes normalisations.
+    """Whether the first inputs get other answers if more follow; adds normalisations to ``found``.
 
     Both passes begin with the same state and random numbers.
     """

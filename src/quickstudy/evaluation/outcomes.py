@@ -247,8 +247,8 @@ def validated(
 
 
 def has_fixed_encoder(strategy: Strategy) -> TypeGuard[EmbeddingStrategy]:
-    """Whether an example has the same features in every task, as far as classes tell."""
-    # Without running averages a layer normalises by whatever is in the batch.
+    """Whether an example has the same features in every task, as its classes declare."""
+    # Without running averages a layer normalises by the current batch.
     return same_features(strategy) and not any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
         for layer in strategy.encoder.modules()

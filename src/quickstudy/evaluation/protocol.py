@@ -19,7 +19,7 @@ class Protocol:
     """The kind of task that a strategy is measured on.
 
     Args:
-        ways: classes in a task, or a range ``[low, high]``.
+        ways: number of classes per task, or a range ``[low, high]``.
         shots: support examples per class, or a range.
         queries: query examples per class.
     """

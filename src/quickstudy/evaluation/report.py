@@ -1,4 +1,4 @@
-"""What an evaluation found, and under which protocol."""
+"""The results of an evaluation, and its protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Estimate:
     """A mean over episodes with the half-width of its 95 % confidence interval.
 
     The interval uses Student's t. It covers other episodes of the same classes; tasks of other
-    classes may be easier or harder.
+    classes can be easier or harder.
 
     Args:
         mean: over episodes.
@@ -48,19 +48,19 @@ class Report:
 
     Args:
         strategy: the strategy's class name.
-        data: the data set and part that the classes came from.
-        ways: classes in an episode, or a range.
-        shots: support examples a class, or a range.
-        queries: query examples a class; on average, where they are unbalanced.
-        episodes: the number of episodes.
-        seed: of the episodes.
-        accuracy: of the queries, over episodes.
+        data: the data set and split that the classes came from.
+        ways: number of classes per episode, or a range.
+        shots: number of support examples per class, or a range.
+        queries: number of query examples per class; the average if they are unbalanced.
+        episodes: number of episodes.
+        seed: random seed of the episodes.
+        accuracy: accuracy on the queries, over episodes.
         nll: mean negative log-likelihood of the right class, in nats.
         ece: expected calibration error over all queries, 15 bins of equal width.
-        transductive: whether a prediction may depend on the other queries.
+        transductive: whether a prediction can depend on the other queries.
         normalization: whose statistics the normalisation layers use.
-        seconds: of the whole evaluation.
-        adapt_seconds: of adaptation, an episode.
+        seconds: duration of the whole evaluation.
+        adapt_seconds: adaptation time per episode.
         predict_seconds: prediction time per episode.
         query_balance: "balanced", or "dirichlet" where classes had unequal numbers of queries.
         squared_error: in regression, where accuracy, nll and ece are NaN: the mean over a task's

@@ -177,7 +177,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
     """Makes the module that ``description`` describes.
 
     Args:
-        description: of the module.
+        description: description of the module.
         made: modules that exist already, by the ``id`` of their part of the description.
 
     Raises:
@@ -196,7 +196,7 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
         return _called(cls, arguments)
     except (ValueError, OSError, ImportError, MemoryError):
         raise  # in words of its own
-    except Exception as error:  # what was written by hand or damaged may break it anywhere
+    except Exception as error:  # a damaged or handwritten description can fail anywhere
         raise InputError(
             f"{cls.__name__} cannot be made from {_brief(arguments)}: {error}."
         ) from error

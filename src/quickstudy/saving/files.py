@@ -85,7 +85,7 @@ def check_writable(path: Path) -> None:
     if _is_special(target):
         with explained(path), target.open("ab"):
             return
-    # Folders are not created yet: other processes may be creating them at this moment.
+    # Folders are not created yet: other processes could be creating them at this moment.
     folder = next((each for each in target.parents if each.exists()), target)
     with explained(path), _temporary_beside(folder / target.name if folder.is_dir() else target):
         pass
@@ -144,14 +144,14 @@ def target_of(path: Path) -> Path:
 
 @contextmanager
 def atomically(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """An empty file beside ``path``; what was written there is flushed to the disk and renamed.
+    """Yields an empty file beside ``path``, which is flushed and renamed to ``path`` at the end.
 
-    Nothing is left of it when the writing fails. Processes may write one path at the same time.
+    If writing fails, nothing is left of it. Several processes can write one path at the same time.
     If the path is a device or a pipe, such as /dev/stdout, the content is copied into it.
 
     Args:
-        path: what it becomes.
-        keep: where the file that was at ``path`` before is moved.
+        path: the file to write.
+        keep: where to move the file that was at ``path`` before.
 
     Raises:
         UnwritableError: when the disk is full, the folder or the file is write-protected, or a
@@ -181,10 +181,10 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes what processes that died while writing have left in a folder.
+    """Removes temporary files that processes left in a folder when they died while writing.
 
-    Whoever writes holds a lock on the temporary file, which the system takes back when the process
-    ends, however it does. Where there are no such locks, files of a day ago count as abandoned.
+    A writer holds a lock on its temporary file; the system releases it when the process ends in any
+    way. Without such locks, files older than a day count as abandoned.
     """
     for temporary in folder.glob(".*.tmp"):
         if not _TEMPORARY.fullmatch(temporary.name):
@@ -224,7 +224,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a device or a pipe, which must not be replaced by a file."""
+    """Whether a path is a device or a pipe, which must not be replaced by a file."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -248,7 +248,7 @@ def _take_over_permissions(new: Path, old: Path) -> None:
 
 
 def _new_temporary(path: Path) -> tuple[Path, int | None]:
-    """A new file beside ``path``, and the descriptor whose lock says that its writer lives."""
+    """A new file beside ``path``, and the descriptor whose lock marks its writer as alive."""
     while True:
         temporary = path.parent / f".{path.stem}-{uuid.uuid4().hex}.tmp"
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -23,12 +23,12 @@ _LOADING = {
 
 
 def is_named_like_a_model(name: str) -> bool:
-    """Whether a name ends as the files of other programs' models do."""
+    """Whether a name ends like the model files of other programs."""
     return name.lower().endswith((*_BY_ENDING, *_PICKLES, ".safetensors"))
 
 
 def explanation(path: Path) -> str | None:
-    """What a file of another program is and how to use its model here; None for other files.
+    """Explains a model file of another program and how to use it here; None for other files.
 
     The file is inspected, never unpickled.
     """

@@ -24,11 +24,11 @@ def looking_up(
     """Says in a sentence why a repository was not found or not downloaded (FileNotFoundError).
 
     Args:
-        name: of the repository.
+        name: name of the repository.
         called: what it should hold: "model", "data set".
         revision: that was asked for.
         advice: a sentence for who has the name wrong.
-        page: its path at the hub's site; its name where it is not given.
+        page: its path on the hub's site; by default its name.
     """
     from huggingface_hub import errors
 

@@ -20,7 +20,7 @@ from quickstudy.saving.hub import is_hub_id, looking_up
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODULES = "modules.json"
-"""What a folder of sentence-transformers has, and no other."""
+"""Files that only folders of sentence-transformers have."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATTERNS = ["*.json", "*.txt", "*.model", "*.spm", "model*.safetensors", "*/model*.safetensors"]
@@ -36,7 +36,7 @@ class ModelFolder:
         name: the hub id, or the folder's absolute path.
         revision: the hub's commit; None for a local folder.
         path: where the files are.
-        config: what ``config.json`` says.
+        config: content of ``config.json``.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ModelFolder:
         return (self.path / MODULES).exists()
 
     def read(self, file: str) -> dict[str, Any]:
-        """A file of JSON settings; empty where there is none."""
+        """The settings in a JSON file; empty if there is none."""
         return read_json(self.path / file) if (self.path / file).exists() else {}
 
 
@@ -107,7 +107,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_pretrained_extra(library: str = "transformers") -> None:
-    """Says in a sentence what to install where a library is missing (ImportError)."""
+    """Raises an ImportError that states what to install if a library is missing."""
     if find_spec(library) is None:
         raise ImportError(
             f"Pretrained encoders need {library}, which is not installed: "

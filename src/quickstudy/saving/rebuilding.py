@@ -1,6 +1,6 @@
 """Rebuilds a module from its description and weights.
 
-A description from elsewhere may ask for any amount of memory. How much classes of this package
+A description from elsewhere can request any amount of memory. How much classes of this package
 would take is found out beforehand on torch's meta device, which uses none. A third-party class runs
 only if it is trusted, and is instantiated once.
 """
@@ -24,7 +24,7 @@ from quickstudy.saving.description import build, described_class
 from quickstudy.saving.trust import is_own
 
 _MORE_THAN_SAVED, _ALWAYS_ALLOWED = 10, 1000
-"""Parameters that a module may have: per saved parameter, and in any case."""
+"""Number of parameters that a module can have: per saved parameter, and in any case."""
 
 _MOST_NUMBERS = 10_000_000
 """The same for a module of this package inside a third-party one, beside ten times those saved."""
@@ -38,7 +38,7 @@ def rebuilt(
     """The described module, with its weights.
 
     Args:
-        description: of the module.
+        description: description of the module.
         weights: its state dict, which determines the types and layout of its tensors.
         frozen: the names of the parameters that are not trained; None if unknown, so that the
             constructor decides.
@@ -195,7 +195,7 @@ def _shapes(
         return None
     try:
         copies = {key: copy.deepcopy(module).to("meta") for key, module in made.items()}
-    except Exception:  # a third-party module may hold anything
+    except Exception:  # a third-party module can contain anything
         return None
     with torch.device("meta"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")

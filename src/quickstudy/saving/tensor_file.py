@@ -29,7 +29,7 @@ _LENGTH_BYTES = 8  # of the header's length, at the beginning of a safetensors f
 
 @dataclass(frozen=True)
 class Format:
-    """What a file holds.
+    """The content of a file.
 
     Args:
         name: written into the file.
@@ -54,7 +54,7 @@ def write(
     """Writes a file, in one piece. Tensors are laid out in memory again as they are now.
 
     Args:
-        path: of the file.
+        path: path of the file.
         form: what it holds.
         header: JSON-ready.
         tensors: by name.

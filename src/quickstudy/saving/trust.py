@@ -1,9 +1,9 @@
 """Whose code may run: files name classes, and importing a class runs the code of its module.
 
-A run, a checkpoint, a ``.qs`` file or a configuration may name the classes of this package's
-encoders and strategies. Any other class must be named by the user: on the command line, in the
-environment variable ``QUICKSTUDY_TRUST``, or in Python by ``trust=[...]``. A strategy or encoder
-that the running program has already imported by itself may be named too: nothing more is run.
+A run, a checkpoint, a ``.qs`` file or a configuration can name the encoders and strategies of this
+package. Any other class must be named by the user: on the command line, in the
+environment variable ``QUICKSTUDY_TRUST``, or in Python by ``trust=[...]``. A file can also name a
+strategy or encoder that the running program has already imported, because no further code runs.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def check_trusted(description: Any, trust: Collection[str] = ()) -> None:
 def check_config(what: str, content: Any) -> None:
     """Refuses a configuration that makes the parser import what the user does not trust.
 
-    Beside each ``class_path``, the parser imports strings in the place of a class, and reads files
-    that are named there. Of a string in the place of a class it reads the YAML in it.
+    The parser imports not only each ``class_path`` but also any string given for a class. It reads
+    files that are named there, and YAML inside such a string.
 
     Args:
-        what: it is called in messages.
-        content: of it.
+        what: name of the configuration in messages.
+        content: the parsed configuration.
 
     Raises:
         ValueError: naming the class; or it is too large.
@@ -134,7 +134,7 @@ def _entries(content: Any, what: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         keys, value = waiting.pop()
         if keys:
             yield keys, value
-        # The first key and the last tell all that matters.
+        # Only the first and the last key matter.
         if isinstance(value, Mapping):
             for key, entry in value.items():
                 names = str(key).split(".")

@@ -1,4 +1,4 @@
-"""YAML that somebody else may have written."""
+"""Reads YAML from untrusted sources."""
 
 from __future__ import annotations
 

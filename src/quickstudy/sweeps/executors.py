@@ -1,7 +1,7 @@
 """Where trials run: in this process, in several, or (``on_ray``) on a Ray cluster.
 
-An executor calls one function for each of several arguments. Whoever uses it cannot tell which it
-is, but for ``side_by_side``. Functions and arguments must be importable and picklable.
+An executor calls one function for each of several arguments. They differ for the caller only in
+``side_by_side``. Functions and arguments must be importable and picklable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 RETRIES = 3
-"""Times that a call is begun again when its process dies."""
+"""Number of times that a call is restarted when its process dies."""
 
 PLAIN_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """Errors whose text is a sentence for a person."""
@@ -31,16 +31,15 @@ class Executor(Protocol):
     """Calls a function for each of several arguments."""
 
     side_by_side: bool
-    """Whether calls run at the same time in processes of their own, where what they print would
-    mix."""
+    """Whether calls run at the same time in separate processes, so that their output would mix."""
 
     def run(
         self, work: Callable[[A], R], arguments: Sequence[A]
     ) -> Iterator[tuple[int, R | Exception]]:
-        """Yields each argument's number with the result, or with the error that it ended in.
+        """Yields each argument's number with its result or its error, in the order of completion.
 
-        They come as they are done. When the iterator is closed or interrupted before its end, what
-        is running is asked to stop (SIGTERM), and waited for.
+        If the iterator is closed or interrupted before its end, running calls are asked to stop
+        (SIGTERM), and it waits for them.
         """
 
 
@@ -64,12 +63,12 @@ class Here:
 class Processes:
     """Several calls at a time, in processes of this machine that share its cores.
 
-    A call whose process dies is begun again in a new one. The processes end with the one that
+    A call whose process dies is restarted in a new one. The processes end with the one that
     started them, however it ends.
 
     Args:
-        jobs: processes.
-        retries: times that a call is begun again.
+        jobs: number of processes.
+        retries: number of times that a call is restarted.
     """
 
     side_by_side = True
@@ -186,7 +185,7 @@ def answer(work: Callable[[A], R], argument: A) -> R | Exception:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says to a person, with its kind where its text is not made for one."""
+    """An error as a sentence; its type is added if the text was not written for users."""
     return str(error) if isinstance(error, PLAIN_ERRORS) else f"{type(error).__name__}: {error}"
 
 
@@ -200,7 +199,7 @@ def lost(how: str, deaths: int) -> Exception:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM interrupts as Ctrl-C does, so that what runs elsewhere is asked to stop."""
+    """Lets SIGTERM interrupt like Ctrl-C, so that calls in other processes are asked to stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

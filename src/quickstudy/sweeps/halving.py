@@ -18,8 +18,8 @@ class Rung:
     """One stage of a search.
 
     Args:
-        trials: so many take part.
-        steps: each is trained until this step in all; None for to its end.
+        trials: number of trials that take part.
+        steps: the step up to which each is trained; None for the end of the run.
     """
 
     trials: int
@@ -29,21 +29,20 @@ class Rung:
 def halving_rungs(trials: int, steps: int, eta: int = 3, rungs: int | None = None) -> list[Rung]:
     """The stages: ``n / η^k`` trials train to step ``R / η^(K−1−k)``, k = 0 .. K−1.
 
-    Here n is the number of trials, R that of a whole run's steps, and K that of rungs. Trials are
-    rounded down (never below one), steps up.
+    Here n is the number of trials, R the number of steps of a whole run, and K the number of rungs.
+    Trials are rounded down (never below one), steps up.
 
-    A trial that is promoted goes on from its checkpoint. Schedules of the learning rate (cosine,
-    linear) span the whole run of R steps in every rung: a rung is a beginning of the whole run, not
-    a small run of its own. Promoted trials therefore learn what they would have learned had they
-    been trained alone, to the bit; and trials that are compared have equally high learning rates,
-    which have not fallen yet, so that early rungs favour what learns quickly under the first part
-    of its schedule.
+    A promoted trial continues from its checkpoint. Schedules of the learning rate (cosine, linear)
+    span the whole run of R steps in every rung: a rung is the beginning of the whole run, not a
+    small run of its own. Promoted trials therefore equal, to the bit, the same trials trained
+    alone. Early rungs compare trials before their learning rates fall, so they favour trials that
+    learn quickly in the first part of their schedule.
 
     Args:
-        trials: in the first rung.
-        steps: of a whole run.
-        eta: each rung keeps one trial of so many.
-        rungs: how many; by default as many as leave one trial in the last.
+        trials: number of trials in the first rung.
+        steps: number of steps of a whole run.
+        eta: each rung keeps one trial in this many.
+        rungs: number of rungs; by default as many as leave one trial in the last.
 
     Raises:
         ValueError: when there are too few trials or steps for the rungs.
@@ -70,11 +69,12 @@ def halving_rungs(trials: int, steps: int, eta: int = 3, rungs: int | None = Non
 
 
 def promoted(scores: Sequence[float | None], count: int) -> list[int]:
-    """Which trials go on: the ``count`` best, in their old order.
+    """The trials to promote: the ``count`` best, in their old order.
 
     Args:
-        scores: higher is better; None for a trial that failed. Of equals the first is taken.
-        count: how many are wanted; fewer go on where fewer have a score.
+        scores: higher is better; None for a trial that failed. Among equal trials the first
+            wins.
+        count: number of trials to promote; fewer if fewer have a score.
     """
     scored = [(-score, number) for number, score in enumerate(scores) if score is not None]
     return sorted(number for _, number in sorted(scored)[:count])

@@ -14,32 +14,31 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 PASSED_ON = ("QUICKSTUDY_", "HF_")
-"""Beginnings of the environment variables that tasks get from here."""
+"""Prefixes of the environment variables that are passed on to tasks."""
 
 STORE_BYTES = 128 * 2**20
-"""Of a local Ray's object store: runs lie in files, only their settings and scores pass it."""
+"""Size of a local Ray's object store, which holds only settings and scores; runs are files."""
 
 SECONDS_TO_CONNECT = 5
 SECONDS_TO_STOP = 60
 
 
 class OnRay:
-    """Each call a Ray task, begun again on another worker when its own dies.
+    """Runs each call as a Ray task, restarted on another worker if its own dies.
 
-    Calls read and write files by their paths here: these must lie on storage that all workers
-    share, at the same place.
+    Calls read and write files by their paths on this machine, so the files must be on shared
+    storage with the same paths on all workers.
 
     Args:
-        address: "local" for a Ray of this machine that ends with the work, "auto" for the cluster
-            of this machine, or a cluster's HOST:PORT. A Ray that this process is connected to
-            already is used as it is.
-        cpus: that a task has for itself; its number of threads too.
-        gpus: that a task has for itself, or a share of one.
-        retries: times that a call is begun again.
+        address: "local" for a temporary Ray on this machine, "auto" for the cluster of this
+            machine, or a cluster's HOST:PORT. An existing connection of this process is reused.
+        cpus: number of CPUs, and of threads, per task.
+        gpus: number of GPUs per task, or a fraction of one.
+        retries: number of times that a call is restarted.
 
     Raises:
         ImportError: when Ray is not installed.
-        ValueError: when nothing answers at the address, or it is none.
+        ValueError: if the address is invalid or nothing answers there.
     """
 
     side_by_side = True
@@ -93,7 +92,7 @@ class OnRay:
                 ray.shutdown()
 
     def _check_resources(self) -> None:
-        """Refuses what would wait for ever."""
+        """Refuses requests that would wait for ever."""
         there = self.ray.cluster_resources()
         for kind, asked in (("CPU", self.cpus), ("GPU", self.gpus)):
             if asked > there.get(kind, 0):
@@ -118,7 +117,7 @@ def _connect(ray: Any, address: str) -> None:
     """Connects to a cluster, or starts a local one.
 
     Raises:
-        ValueError: when nothing answers at the address, or it is none.
+        ValueError: if the address is invalid or nothing answers there.
     """
     quietly: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
@@ -131,7 +130,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself tries an address at which nobody is for many minutes."""
+    """Refuses an unreachable address at once; Ray itself would retry for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a sweep found: its table, and the files in its directory."""
+"""The results of a sweep: its table, and the files in its directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quickstudy.sweeps.search import Standing, ranked
 class SweepDirectory:
     """The files of a sweep.
 
-    ``sweep.yaml`` (what it is a function of), ``results.csv``, ``results.json``, and the trials'
+    ``sweep.yaml`` (its configuration), ``results.csv``, ``results.json``, and the trials'
     run directories, ``trials/000`` and so on.
     """
 
@@ -39,7 +39,7 @@ class SweepDirectory:
         return self.path / "trials" / f"{number:03}"
 
     def begin(self, config: Mapping[str, Any], may_change: Iterable[str]) -> None:
-        """Writes what the sweep is a function of.
+        """Writes the configuration that determines the sweep.
 
         Raises:
             ValueError: when another sweep was begun here.
@@ -121,7 +121,7 @@ def results_table(standings: Sequence[Standing], parameters: Sequence[str]) -> T
 
 
 def accuracy_of(standing: Standing) -> str:
-    """The objective with its interval, where there is one."""
+    """The objective with its interval, if there is one."""
     found = standing.outcome
     if found is None or found.accuracy is None or found.ci95 is None:
         return ""

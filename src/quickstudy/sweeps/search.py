@@ -15,14 +15,14 @@ State = Literal["waiting", "paused", "left", "finished", "failed"]
 
 @dataclass
 class Standing:
-    """Where a trial stands.
+    """How far a trial has come.
 
     Args:
         trial: the trial.
-        state: "waiting" for its first rung, "paused" after a rung that is still going on, "left"
-            when others went on in its place, "finished", or "failed".
-        rung: the latest that it began, from 0.
-        outcome: of the latest rung that it completed.
+        state: "waiting" for its first rung, "paused" after a rung that is still running, "left" if
+            other trials were promoted instead, "finished", or "failed".
+        rung: the latest rung that it began, from 0.
+        outcome: outcome of the latest rung that it completed.
         error: why it failed, in a sentence.
     """
 
@@ -48,12 +48,12 @@ def search(
 ) -> tuple[list[Standing], bool]:
     """Trains trials rung after rung.
 
-    All of a rung are trained before any is promoted, and equals are promoted in their order, so
-    that what is found does not depend on how many are trained at a time or which is done first.
+    All trials of a rung are trained before any is promoted, and equal trials are promoted in their
+    order, so the result does not depend on how many are trained at a time or which ends first.
 
     Args:
-        trials: all of the first rung.
-        rungs: the stages; one without a limit of steps where nothing is halved.
+        trials: all trials of the first rung.
+        rungs: the stages; a single one without a limit of steps if nothing is halved.
         executor: where ``work`` is done.
         work: trains a trial as far as its ``until`` says. An error that it raises is its trial's;
             the others go on.

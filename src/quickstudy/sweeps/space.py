@@ -1,4 +1,4 @@
-"""What a sweep varies: parameters with the values they may take, and how trials are drawn."""
+"""The search space: parameters with their possible values, and how trials are drawn."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
 
 Values = dict[str, Any]
-"""Of one trial: each parameter's name and value."""
+"""Name and value of each parameter of a trial."""
 
 KINDS = ("uniform", "log_uniform", "integers")
 MOST_TRIALS = 10_000
 DRAWS_A_TRIAL = 100
-"""Draws before a space is taken to have no more trials that differ."""
+"""Number of fruitless draws after which a space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def grid(space: Space) -> Iterator[Values]:
 
 
 def draws(space: Space, seed: int) -> Iterator[Values]:
-    """Random values without end; the n-th depend on the seed, the space and n only."""
+    """An endless stream of random values; draw n depends only on the seed, the space and n."""
     for number in itertools.count():
         generator = np.random.default_rng([seed, number])
         yield {
@@ -156,13 +156,13 @@ def draws(space: Space, seed: int) -> Iterator[Values]:
 def distinct(
     candidates: Iterable[Values], applicable: Callable[[Values], Values], most: int | None
 ) -> list[Values]:
-    """The first ``most`` trials that differ in what applies to them; all of them without ``most``.
+    """The first ``most`` trials whose applicable values differ; all such trials without ``most``.
 
     Args:
-        candidates: in order.
+        candidates: possible trials, in order.
         applicable: a trial's values without those that have no meaning for it, such as the inner
             steps of a strategy that takes none.
-        most: after so many, or when many draws have brought nothing new, no more are taken.
+        most: largest number of trials; fewer are returned if many draws bring nothing new.
     """
     found: dict[str, Values] = {}
     unlucky = 0

@@ -12,13 +12,13 @@ from quickstudy.sweeps.space import Values
 
 @dataclass(frozen=True)
 class Trial:
-    """A training run that is to be done.
+    """A training run of a sweep.
 
     Args:
-        number: in the sweep, from 0.
-        values: of the parameters that the sweep varies, as far as they have a meaning here.
+        number: its number in the sweep, from 0.
+        values: values of the varied parameters that apply to this trial.
         out: its run directory.
-        options: of the whole run, as the command line reads them.
+        options: options of the whole run, as the command line reads them.
         until: the step to stop after; None for the run's end.
         log: write what training prints into ``output.log`` of the run directory.
     """
@@ -36,12 +36,12 @@ class Outcome:
     """How far a run came, and the objective: accuracy on the meta-validation classes.
 
     Args:
-        reached: whether it came as far as it was asked to, or ended by itself.
-        steps: that were done.
-        accuracy: of the best meta-validation so far, which is that of the best checkpoint.
-        ci95: half the width of its 95 % interval, over validation episodes.
-        best_step: after which it was measured.
-        seconds: of training.
+        reached: whether it reached the requested step, or ended by itself.
+        steps: number of completed steps.
+        accuracy: best meta-validation accuracy so far; the best checkpoint has it.
+        ci95: half-width of its 95 % interval over validation episodes.
+        best_step: the step after which it was measured.
+        seconds: training time.
     """
 
     reached: bool
@@ -53,10 +53,9 @@ class Outcome:
 
 
 def outcome(out: str | Path, until: int | None = None) -> Outcome | None:
-    """What a run directory says about the run as it was after step ``until``; None if it is new.
+    """The outcome of a run after step ``until``, read from its directory; None if it is new.
 
-    A run that has gone on since is seen as it stood then, so that a search comes to the same
-    decisions when it is done again.
+    Later progress of the run is ignored, so that a repeated search makes the same decisions.
 
     Raises:
         ValueError: when its checkpoints are damaged.

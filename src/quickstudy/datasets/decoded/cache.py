@@ -2,7 +2,7 @@
 
 A cache file is a safetensors file whose header carries what a data set needs besides its examples.
 It is written here byte by byte, and not by the safetensors library, so that it can be larger than
-the memory; what is decoded waits in shards until it is complete (see ``shards.py``).
+the memory; decoded examples wait in shards until all are complete (see ``shards.py``).
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _DTYPES = {
     "F32": np.float32,
 }
 _ADVISED_BELOW_BYTES = 8 * 2**10
-_CHECKSUM_ROOM = 128  # in the header, for what is known only when all is written
+_CHECKSUM_ROOM = 128  # in the header, for the checksum, which is known only at the end
 _BLOCK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a cache file holds: ``examples`` ``[N, *shape]``, class after class.
+    """The content of a cache file: ``examples`` ``[N, *shape]``, class after class.
 
-    ``notes`` and ``pooling`` are those of ``RawExamples``; the file also holds the remarks of
-    decoding.
+    ``notes`` and ``pooling`` have the same meaning as in ``RawExamples``; the file also holds the
+    remarks of decoding.
     """
 
     examples: Tensor
@@ -77,13 +77,13 @@ def load_or_decode(
     read: Callable[[], AbstractContextManager[RawExamples]],
     unreadable: Unreadable = "refuse",
 ) -> Decoded:
-    """Reads a data set from its cache file; where there is none, decodes it and writes one.
+    """Reads a data set from its cache file; if there is none, decodes the data and writes one.
 
     Args:
-        name: of the data, for messages and the file's name.
-        identity: what the raw examples follow from (JSON-ready): when it changes, so do they.
+        name: name of the data, for messages and the file's name.
+        identity: JSON-ready value that changes whenever the raw examples change.
         inputs: decodes the raw examples.
-        read: opens the raw examples; called only where there is no good cache file.
+        read: opens the raw examples; called only if there is no valid cache file.
         unreadable: whether an example that cannot be decoded is an error or is left out.
 
     Raises:
@@ -103,7 +103,7 @@ def load_or_decode(
             try:
                 _write(path, key, name, raw, inputs, unreadable)
             except (ValueError, OSError):
-                # Another process may have finished, and removed the shards that both used.
+                # Another process can have finished, and removed the shards that both used.
                 if not path.exists():
                     raise
         found = read_cache(path, key)
@@ -137,19 +137,19 @@ def _read_or_warn(path: Path, key: str) -> Decoded | None:
 
 
 def read_cache(path: Path, key: str | None = None) -> Decoded:
-    """What a cache file holds. Large ones are mapped: nothing is read of them but the header.
+    """The content of a cache file. Large files are mapped: only their header is read.
 
     Args:
-        path: of the file.
-        key: what the data follow from, where the header shall be checked to be theirs, and whole.
+        path: path of the file.
+        key: digest of the data's identity to check the header against; None to skip the check.
 
     Raises:
-        SafetensorError, OSError, ValueError, KeyError, TypeError: it is damaged, as far as is seen;
-            the checksum of a large file would take a pass over all of it.
+        SafetensorError, OSError, ValueError, KeyError, TypeError: if damage is found; the checksum
+            of a large file is not verified, because that would take a pass over all of it.
     """
     from safetensors import safe_open
 
-    # Opening checks the header and that the file is as long as the header says.
+    # Opening checks the header, and that the file has the length that the header states.
     with safe_open(path, framework="numpy") as file:
         about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
         part = file.get_slice("examples")
@@ -242,7 +242,7 @@ def _write(
 
 
 def _put(file: BinaryIO, examples: NDArray[Any], places: NDArray[np.int64], offset: int) -> None:
-    """Writes examples at their places; those of a class in a shard lie side by side there."""
+    """Writes examples at their places; examples of a class in one shard are adjacent there."""
     if not len(places):
         return
     order = np.argsort(places)

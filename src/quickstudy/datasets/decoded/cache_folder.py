@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def writable_cache_folder() -> Path:
-    """The cache folder, made if need be; where that is impossible, a folder for temporary files."""
+    """The cache folder, created if missing; a temporary folder if that is impossible."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

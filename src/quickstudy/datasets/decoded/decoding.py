@@ -99,7 +99,7 @@ def decoded_batches(
                     result = error
                 except (MemoryError, ImportError):
                     raise
-                except Exception as error:  # of somebody's own inputs, whatever they raise
+                except Exception as error:  # custom inputs can raise anything
                     result = _not_decoded(inputs, raw, error)
                 results.append((called, result, tuple(said)))
                 said.clear()

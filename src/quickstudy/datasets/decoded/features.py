@@ -24,11 +24,11 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Embedding:
-    """What an encoder made of n examples.
+    """The features of n examples.
 
     Args:
         features: ``[n, D]``, in the encoder's precision.
-        seconds: spent in the encoder, without reading the examples.
+        seconds: time spent in the encoder, without reading the examples.
     """
 
     features: Tensor
@@ -62,12 +62,12 @@ def embed_examples(
         source: where the examples are read.
         classes: ``[n]`` int64, the examples' classes.
         positions: ``[n]`` int64, their positions inside the class.
-        device: where the encoder is and the features shall be.
-        most_bytes: memory that the features may take.
-        embedded: is told (encoded so far, n) after each batch.
+        device: device of the encoder and of the features.
+        most_bytes: most memory that the features can take.
+        embedded: called with (encoded so far, n) after each batch.
 
     Raises:
-        TooLargeError: when they would take more; seen after the first batch.
+        TooLargeError: if they would take more; raised after the first batch.
     """
     features = torch.empty(0)
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""Decoding in shards, so that work that was interrupted goes on from the last finished one.
+"""Decoding in shards, so that interrupted work continues from the last finished one.
 
 Data smaller than a shard never touch the disk here. Of larger ones each full shard becomes a
 safetensors file in a hidden folder beside the cache file to be, and the folder goes when that file
@@ -50,7 +50,7 @@ class Shard:
     Args:
         start: the first row.
         stop: the row after the last one.
-        rows: of the n examples, ``[n]`` int64; those that cannot be read are missing.
+        rows: row numbers of the n examples, ``[n]`` int64; unreadable examples are missing.
         examples: ``[n, *shape]``.
         skipped: how many examples cannot be read.
         skipped_names: the names of the first of these in messages.
@@ -168,7 +168,7 @@ class Shards:
         self._count(shard)
 
     def remove(self) -> None:
-        """Removes what is on the disk, and what others have left there long ago."""
+        """Removes these shards, and shards that others abandoned long ago."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in self.folder.parent.glob(".*.parts"):
             with suppress(OSError):

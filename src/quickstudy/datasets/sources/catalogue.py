@@ -28,17 +28,17 @@ class Benchmark:
         classes: the number of classes, before rotation.
         examples_per_class: the number of examples of each class, or the least and the most; None
             where this depends on the release.
-        splits: its divisions of the classes, by name; the first is the default. They are published
-            ones unless the citation says otherwise.
+        splits: names of its class splits; the first is the default. They are published ones unless
+            the citation states otherwise.
         citation: whom to cite.
-        inputs: how its raw items become tensors, unless told otherwise; None for texts, whose
-            subwords are learned from them.
-        rotations: whether its protocol makes four classes of each by rotation.
+        inputs: how its raw items become tensors by default; None for texts, whose subwords are
+            learned from them.
+        rotations: whether its protocol turns each class into four by rotation.
         repository: the hub's repository, if there is one.
         columns: where inputs and labels are, in that repository and in a local folder.
-        configurations: the same for others of its configurations.
-        class_splits: the divisions that the hub's repository lacks.
-        built_in: drawn by this package, with no file at all.
+        configurations: the same for its other configurations.
+        class_splits: class splits that the hub's repository lacks.
+        built_in: whether this package draws the data itself, without any file.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Benchmark:
     built_in: bool = False
 
     def local_folder(self) -> Path | None:
-        """Its folder in ``$QUICKSTUDY_DATA``; None where there is none."""
+        """Its folder in ``$QUICKSTUDY_DATA``, if there is one."""
         data = os.environ.get(DATA_VARIABLE)
         folder = Path(data).expanduser() / self.name if data else None
         return folder if folder and folder.is_dir() else None
@@ -68,9 +68,9 @@ class Availability:
     """Where a benchmark would be loaded from.
 
     Args:
-        benchmark: which one.
-        found: whether it can be loaded without network.
-        place: where from, or what to do to have it, in words.
+        benchmark: the benchmark.
+        found: whether it can be loaded without a network connection.
+        place: where it is loaded from, or how to get it, in words.
     """
 
     benchmark: Benchmark

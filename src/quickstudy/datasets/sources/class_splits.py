@@ -68,8 +68,8 @@ def check_class_splits(
         folder: the folder of ``class_splits.json``.
         class_splits: the content of that file.
         class_names: the names of all classes of the data.
-        other_columns: whether the data have columns besides that of the classes. Then an entry
-            that names no class at all may divide one of those (speakers, say), and passes.
+        other_columns: whether the data have other columns than the classes. An entry that names no
+            class at all then passes, because it can divide such a column, for example speakers.
     """
     known = set(class_names)
     for called, splits in class_splits.items():

@@ -36,15 +36,15 @@ _LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class Columns:
-    """Where tables keep their inputs and classes; what is None is found out.
+    """The columns of a table that hold inputs and classes; columns that are None are detected.
 
     Args:
-        input: the column of images, texts or sounds.
-        label: the column of class labels.
-        configuration: which of a repository's several data sets.
+        input: column of images, texts or sounds.
+        label: column of class labels.
+        configuration: data set to use from a repository that holds several.
 
     Raises:
-        ValueError: when both are one column.
+        ValueError: if both are the same column.
     """
 
     input: str | None = None
@@ -66,10 +66,10 @@ class Tables:
 
     Args:
         splits: the tables by the names of their splits.
-        name: what messages call them.
-        folder: where ``class_splits.json`` may lie.
-        roots: folders that files may lie in which a table names, relative to the first.
-        strings_are_paths: whether a column of strings may name files too.
+        name: their name in messages.
+        folder: folder in which ``class_splits.json`` is looked for.
+        roots: folders that can hold the files named in a table; paths are relative to the first.
+        strings_are_paths: whether a column of strings can also name files.
     """
 
     splits: Mapping[str, Table]
@@ -91,7 +91,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Held:
-    """What a column holds: items of one modality, or the paths of their files."""
+    """The content of a column: items of one modality, or the paths of their files."""
 
     modality: str
     are_paths: bool = False
@@ -99,7 +99,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Found:
-    """The columns that were asked for or found, and what the inputs are."""
+    """The columns that were requested or detected, and the content of the input column."""
 
     input: str
     label: str
@@ -110,12 +110,12 @@ def find_columns(tables: Tables, columns: Columns, modality: str | None) -> Foun
     """The columns of inputs and of classes.
 
     Args:
-        tables: to look into.
-        columns: what is known already.
-        modality: of inputs that is wanted; None to take what there is.
+        tables: the tables to inspect.
+        columns: the columns that are already known.
+        modality: the wanted modality of inputs; None to accept any.
 
     Raises:
-        ValueError: it is not clear which they are, or those named do not hold such inputs.
+        ValueError: if the columns are not clear, or the named ones do not hold such inputs.
     """
     held = held_by_columns(tables, modality)
     found = columns.input or _input_column(tables, columns, held, modality)
@@ -133,7 +133,7 @@ def find_columns(tables: Tables, columns: Columns, modality: str | None) -> Foun
 
 
 def held_by_columns(tables: Tables, modality: str | None = None) -> dict[str, Held]:
-    """What each column holds that can hold inputs; doubtful ones are taken for ``modality``."""
+    """The content of each column that can hold inputs; doubtful ones count as ``modality``."""
     decoded_by_library = {each.feature: each.name for each in MODALITIES.values() if each.feature}
     held = {}
     for key, feature in tables.features.items():
@@ -154,7 +154,7 @@ def held_by_columns(tables: Tables, modality: str | None = None) -> dict[str, He
 
 
 def _is_encoded(feature: Any) -> bool:
-    """Whether this is how files of images and sounds are stored where nobody said what they are."""
+    """Whether a column stores files of images or sounds without declaring which."""
     return isinstance(feature, dict) and "bytes" in feature
 
 
@@ -163,7 +163,7 @@ def _modality_of_paths(tables: Tables, column: str) -> str | None:
     paths = [value for value in values if value and isinstance(value, str)]
     modalities = {modality_of_file(path) for path in paths}
     modality = modalities.pop() if len(modalities) == 1 else None
-    # A text may happen to end as a file does.
+    # A text can happen to end like a file name.
     return None if modality == "text" and not _is_file(tables.roots[0], paths[0]) else modality
 
 
@@ -212,7 +212,7 @@ def _label_column(tables: Tables, found_input: str) -> str:
     if found is None and not classes:
         found = _the_only_or_usual([], LABEL_COLUMNS, others)
     if found is None:
-        # Published divisions of the classes tell which column the classes are in.
+        # Published class splits show which column the classes are in.
         strings = [key for key, each in others.items() if getattr(each, "dtype", None) == "string"]
         for splits in read_class_splits(tables.folder).values():
             named = {name for names in splits.values() for name in names}

@@ -1,4 +1,4 @@
-"""From what ``load_dataset`` is given to where its raw examples are."""
+"""Finds the raw examples for the arguments of ``load_dataset``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Source(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """What the raw examples follow from; quick to find out."""
+        """Value that changes whenever the raw examples change; quick to compute."""
         ...
 
     def notes(self, modality: str) -> Sequence[str]:
@@ -116,11 +116,11 @@ class DrawnGlyphs:
 def find_source(
     source: str | Path, benchmark: Benchmark | None, columns: Columns
 ) -> tuple[Source, Path | None]:
-    """Where the raw examples are, and the folder that ``class_splits.json`` may lie in.
+    """The source of the raw examples, and the folder in which to look for ``class_splits.json``.
 
     Raises:
         FileNotFoundError: there is nothing of this name, or the hub cannot be reached.
-        ValueError: what is there is no data set.
+        ValueError: if the source is not a data set.
     """
     if benchmark:
         return _find_benchmark(benchmark, columns)

@@ -55,7 +55,7 @@ class ClassFolders:
     _layouts: dict[str | None, Layout] = field(default_factory=dict, repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from: names, sizes and times, as reading all is slow."""
+        """The files' names, sizes and times, which stand for their content: reading all is slow."""
         files = [[f.path, f.size, f.changed_ns] for f in self._files if "/" in f.path]
         about = {"folder": str(self.listing.folder.resolve()), "files": files}
         if self.split is None and self._is_plain:

@@ -38,7 +38,7 @@ class LocalRepository(TableSource):
     listing: Listing
 
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from: the files' contents; of very large ones, the times."""
+        """Identifies the raw examples by the files' contents; very large files by their times."""
         # The split of the classes is read afresh each time, so it may change without decoding.
         files = [file for file in self.listing.files if file.path != CLASS_SPLITS_FILE]
         if sum(file.size for file in files) <= _HASHED_UP_TO_BYTES:
@@ -77,7 +77,7 @@ class HubRepository(TableSource):
     folder: Path
 
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from: the repository and its commit."""
+        """Identifies the raw examples by the repository and its commit."""
         return {"hub": self.repository, "commit": self.folder.name} | self.wanted
 
     @contextmanager
@@ -93,7 +93,7 @@ class HubRepository(TableSource):
             raise InputError(
                 f"{self.repository} could not be loaded from the Hugging Face hub: {reason(error)}"
             ) from error
-        # What the library has downloaded may be named in its tables, and nothing else here.
+        # Tables can name files that the library has downloaded, and no other files.
         roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
         yield Tables(splits, self.repository, self.folder, roots, strings_are_paths=False)
 
@@ -103,8 +103,8 @@ def _tables_by_split(
 ) -> dict[str, Table]:
     """The tables of a repository or a folder like one, by split.
 
-    The library ``datasets`` says which files these are. Parquet files are then read row group by
-    row group, where they lie; of other kinds of files the library makes tables in ``copies``.
+    The library ``datasets`` determines the files. Parquet files are then read in place, row group
+    by row group; other files are converted by the library to tables in ``copies``.
     """
     from datasets.packaged_modules.parquet.parquet import Parquet
 
@@ -136,7 +136,7 @@ def _tables_by_split(
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What goes wrong when the library ``datasets`` cannot read something."""
+    """The errors that the library ``datasets`` raises when it cannot read something."""
     import datasets
 
     own: type[Exception] = datasets.exceptions.DatasetsError
@@ -144,7 +144,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _opened(address: str) -> Any:
-    """A file on this machine, or one of the hub, of which is fetched what is read."""
+    """Opens a file on this machine, or a file of the hub, which is fetched as it is read."""
     if not address.startswith("hf://"):
         return Path(address).open("rb")
     import huggingface_hub

@@ -15,11 +15,11 @@ FORMAT_VERSION = 2
 
 
 def remembered(about: Mapping[str, Any], find_out: Callable[[], Any]) -> Any:
-    """What ``find_out`` gives, from a note of an earlier time where there is a good one.
+    """The result of ``find_out``, from an earlier note if there is a valid one.
 
     Args:
-        about: what it follows from (JSON-ready): when it changes, the note is not used.
-        find_out: gives something JSON-ready.
+        about: JSON-ready value that determines the result; a note about another value is ignored.
+        find_out: computes the JSON-ready result.
     """
     key = _digest({"format": FORMAT_VERSION, "about": about})
     name = f"note-{key}.json"

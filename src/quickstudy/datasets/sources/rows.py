@@ -35,7 +35,7 @@ class Rows:
     """Which rows are wanted; all of them by default.
 
     Args:
-        split: those of one split, or of several joined by "+".
+        split: name of a split, or of several joined by "+".
         where: those whose column has one of these values.
     """
 
@@ -78,16 +78,16 @@ def _named_values(column: str, name: str, class_splits: ClassSplits) -> list[str
 
 
 def raw_examples(tables: Tables, columns: Columns, rows: Rows, modality: str | None) -> RawExamples:
-    """Pools the splits that are wanted and says of which class each of their examples is.
+    """Pools the wanted splits and determines the class of each of their examples.
 
-    Only the columns of classes and of wanted values are read; the inputs are, piece by piece, when
-    the rows are asked for.
+    Only the columns of classes and of wanted values are read; the inputs are read piece by piece
+    when the rows are requested.
 
     Args:
-        tables: where the examples are.
-        columns: where in them, as far as it is known.
-        rows: which of them.
-        modality: of the inputs, where it is known.
+        tables: the tables of the examples.
+        columns: the columns of inputs and classes, as far as they are known.
+        rows: the wanted rows.
+        modality: modality of the inputs, if known.
 
     Raises:
         ValueError: there are no such columns, splits, values or files.
@@ -296,7 +296,7 @@ def _rows(
         own = numbers[(numbers >= before) & (numbers < before + len(split))]
         if len(own):
             row = int(own[0])
-            # What has been read of a split is not read again when decoding goes on.
+            # Pieces that were decoded before are not read again when decoding continues.
             for piece in split.pieces(found.input, row - before):
                 here = own[(own >= row) & (own < row + len(piece))]
                 for number, each in zip(here, plain_values(piece.take(here - row)), strict=True):
@@ -306,7 +306,7 @@ def _rows(
 
 
 def _raw(number: int, value: Any, found: Found, tables: Tables) -> tuple[str, Any]:
-    """What messages call an input, and the raw item itself."""
+    """The name of an input in messages, and the raw item itself."""
     called = f"{MODALITIES[found.held.modality].noun.capitalize()} {number}"
     if is_text(found.held.modality) and not found.held.are_paths:
         return called, value or ""

@@ -119,7 +119,7 @@ def class_splits_from(name: str, classes: Mapping[str, Collection[str]]) -> Clas
     """The class splits that the splits form if they divide the classes, as in few-shot data.
 
     Args:
-        name: of the class splits.
+        name: name of the class splits.
         classes: the classes of each split, by the splits' own names.
 
     Returns:

@@ -1,4 +1,4 @@
-"""One column of a table, a few rows at a time: tables may be larger than the memory."""
+"""One column of a table, a few rows at a time: tables can be larger than the memory."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def column_of(path: Path, names: Sequence[str], modality: str, wanted: str | Non
     """The column that holds the inputs.
 
     Args:
-        path: of the table, for messages.
-        names: of its columns.
-        modality: of the inputs.
+        path: path of the table, for messages.
+        names: names of its columns.
+        modality: modality of the inputs.
         wanted: the column that was named; None for the only one beside labels, or a usual name.
 
     Raises:
@@ -84,7 +84,7 @@ def number_of_rows(path: Path) -> int | None:
 def table_cells(path: Path, column: str, modality: str) -> Iterator[Any]:
     """The cells of one column: texts, contents of files (bytes), or paths of files.
 
-    Paths are relative to the table's folder, which they may not leave. An empty cell is an empty
+    Paths are relative to the table's folder, which they must not leave. An empty cell is an empty
     text, or a file without content.
 
     Raises:

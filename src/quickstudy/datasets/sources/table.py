@@ -1,4 +1,4 @@
-"""One table, read a column and a piece at a time, so that it may be larger than the memory."""
+"""One table, read a column and a piece at a time, so that it can be larger than the memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from quickstudy.errors import InputError
 
 ROWS_AT_ONCE = 1024
-_MEDIA_AT_ONCE = 64  # an image or sound may take megabytes
+_MEDIA_AT_ONCE = 64  # an image or sound can take megabytes
 _READ_BYTES = 2**20
 
 
@@ -64,7 +64,7 @@ class ParquetTable:
 
     Args:
         files: their paths, or addresses that ``opened`` takes.
-        features: of the columns; by default what the first file says of them.
+        features: types of the columns; by default as the first file declares them.
         opened: opens one of them to be read.
     """
 

@@ -49,7 +49,7 @@ class TableSource(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from."""
+        """Identifies the raw examples."""
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Tables]:
@@ -106,7 +106,7 @@ class TableSource(ABC):
 class TableFiles(TableSource):
     """Files of tables: CSV, TSV, JSON, JSON lines or parquet, each a split of the file's name.
 
-    Columns hold texts, or paths of files relative to the table's folder, which they may not leave.
+    Columns hold texts, or paths of files relative to the table's folder, which they must not leave.
 
     Args:
         files: the tables' files, in one folder.
@@ -120,9 +120,9 @@ class TableFiles(TableSource):
         return self.files[0].parent
 
     def identity(self) -> dict[str, Any]:
-        """What the raw examples follow from: the tables, and sizes and times of what they name."""
+        """Identifies the raw examples by the tables, and by the files that they name."""
         own = {"tables": [[file.name, file_digest(file)] for file in self.files]} | self.wanted
-        # Other tables of the same content may lie beside other files.
+        # Other tables of the same content can lie beside other files.
         named = remembered({"files of": own, "folder": str(self.folder.resolve())}, self._named)
         return own | {"files": [[path, *state(self.folder / path)] for path in named]}
 

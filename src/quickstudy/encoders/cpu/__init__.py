@@ -1,1 +1,1 @@
-"""What makes encoders fast on processors."""
+"""Fast implementations of encoder blocks on processors."""

@@ -4,7 +4,7 @@
 
 holds wherever μ and σ² are known before convolving: running averages, statistics that belong to θ,
 and, for a first layer, the batch's own. An output of a convolution is linear in its patch p of the
-input, so that over the batch μ = W E[p] and σ² = W Cov[p] Wᵀ. Where a patch is few numbers (9 for a
+input, so that over the batch μ = W E[p] and σ² = W Cov[p] Wᵀ. If a patch has few numbers (9 for a
 3x3 kernel on one channel), these moments cost less than one pass over the maps; normalising them
 takes five.
 """
@@ -24,20 +24,20 @@ from quickstudy.encoders.normalization import (
 )
 
 IMAGES_AT_ONCE = 32
-"""Patches of so many images stay in a processor's cache."""
+"""Patches of this many images fit into a processor's cache."""
 
 
 def folded(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """The kernel and bias that convolve ``x`` and normalise in one.
 
     Args:
-        convolution: without bias.
-        norm: what follows it.
-        x: its input ``[B, C, H, W]``.
+        convolution: a convolution without bias.
+        norm: the layer that follows it.
+        x: the input of the convolution, ``[B, C, H, W]``.
 
     Returns:
-        The kernel ``[D, C, k, k]`` and the bias ``[D]``, or nothing where the statistics are not
-        to be had cheaply or ``norm`` is no batch normalisation.
+        The kernel ``[D, C, k, k]`` and the bias ``[D]``, or None if the statistics are not cheap to
+        compute or ``norm`` is not a batch normalisation.
     """
     if not isinstance(norm, TaskBatchNorm | nn.BatchNorm2d) or convolution.bias is not None:
         return None
@@ -99,13 +99,13 @@ def patch_moments(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, in
 def patches(
     x: Tensor, size: Sequence[int], padding: Sequence[int], stride: Sequence[int] = (1, 1)
 ) -> Tensor:
-    """What a kernel meets at each place, and a one: ``[B, C k k + 1, places]``.
+    """The input patch at each output position, with a one appended: ``[B, C k k + 1, places]``.
 
     Args:
         x: images ``[B, C, H, W]``.
-        size: of the kernel, k each way.
+        size: height and width of the kernel.
         padding: rows and columns of zeros on each side.
-        stride: from a place to the next.
+        stride: distance between positions.
     """
     (height, width), (rows, columns), (down, right) = padding, size, stride
     windows = F.pad(x, (width, width, height, height)).unfold(2, rows, down)

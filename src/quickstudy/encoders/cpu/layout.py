@@ -35,7 +35,7 @@ def _use_channels_last(module: nn.Module, ours: bool) -> None:
 def channels_last(x: Tensor) -> Tensor:
     """Lays images ``[B, C, H, W]`` out with the channels next to each other: the same values.
 
-    Convolutions then answer in the same layout, in which pooling and normalisation run several
+    Convolutions then return the same layout, in which pooling and normalisation run several
     times faster on a CPU. Of a single channel both layouts are the same memory; the strides must
     say which is meant.
     """

@@ -2,7 +2,7 @@
 
     y = ReLU(pool(norm(x * W)))
 
-Beside its convolutions, most of what such a block costs on a CPU is the way of its maps to memory
+Apart from the convolutions, such a block spends most of its time on a CPU moving its maps to memory
 and back. Here a few images at a time stay in the processor's cache from the convolution to the end
 of the pooling, and likewise on the way back. Pooling commutes with increasing functions: with
 kernels turned so that γ ≥ 0, normalisation and ReLU act on what pooling leaves, a quarter, and on
@@ -10,9 +10,9 @@ the way back normalisation is one pass over the maps (Ioffe, Szegedy, "Batch Nor
 
     ∂L/∂z = s unpool(∂L/∂y [y > 0]) + a + b z,    z = x * W,   s = γ / √(σ² + ε)
 
-where a and b make it orthogonal to 1 and to z. Where an input has few channels, its patches times
-the kernel as matrices are several times as fast as a convolution. Second derivatives go through the
-plain operations, which are computed again for them.
+where a and b make it orthogonal to 1 and to z. If an input has few channels, multiplying its
+patches by the kernel as matrices is several times faster than a convolution. Second derivatives
+recompute the plain operations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from quickstudy.encoders.normalization import (
 )
 
 CACHED_BYTES = 3 * 2**19
-"""Maps of this size, for each core at work, stay in a usual processor's second-level caches."""
+"""Maps of this size per active core fit into the second-level caches of a common processor."""
 
 HALVING: Any = ([2, 2], [2, 2], [0, 0], [1, 1], False)
 CONVOLVING: Any = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
@@ -41,21 +41,21 @@ aten = torch.ops.aten
 
 
 def images_at_once(x: Tensor, kernel: Tensor) -> int:
-    """How many of the images ``[B, C, H, W]`` have maps that stay in the caches together."""
+    """The number of images ``[B, C, H, W]`` whose maps fit into the caches together."""
     image = len(kernel) * x.shape[2] * x.shape[3] * x.itemsize
     return max(1, torch.get_num_threads() * CACHED_BYTES // image)
 
 
 def pays(x: Tensor, kernel: Tensor) -> bool:
-    """Whether images are better taken a few at a time: on a CPU, where they are many."""
+    """Whether processing a few images at a time pays: on a CPU, for many images."""
     plain = x.device.type != "cpu" or torch.compiler.is_compiling() or transformed()
     return not plain and len(x) > images_at_once(x, kernel)
 
 
 def is_narrow(x: Tensor, kernel: Tensor) -> bool:
-    """Whether patches times kernels are faster than a convolution, on all ways forth and back.
+    """Whether patches times kernels are faster than a convolution, forward and backward.
 
-    So they are on a CPU where patches are small and no gradient of the images is wanted.
+    They are on a CPU if patches are small and the images need no gradient.
     """
     plain = x.device.type != "cpu" or torch.compiler.is_compiling() or x.requires_grad
     return not plain and kernel[0].numel() < len(kernel)
@@ -259,7 +259,7 @@ class _Maxima:
         self.pieces[number].copy_(places)
 
     def unpool(self, number: int, gradient: Tensor, maps: Tensor) -> Tensor:
-        """Each gradient in the place of its maximum, in ``maps``."""
+        """Writes each gradient to the position of its maximum in ``maps``."""
         places = self.places[: len(maps)].copy_(self.pieces[number])
         aten.max_pool2d_with_indices_backward.grad_input(
             gradient, maps, *HALVING, places, grad_input=maps
@@ -281,7 +281,7 @@ def _channels(vector: Tensor) -> Tensor:
 
 
 def _matrix(kernel: Tensor, bias: Tensor) -> Tensor:
-    """What patches and a one are multiplied by: ``[C k k + 1, D]``."""
+    """The kernel and bias as one matrix ``[C k k + 1, D]`` for patches with a one appended."""
     return torch.cat([kernel.flatten(1), bias[:, None]], 1).t()
 
 
@@ -291,7 +291,7 @@ def _rows(maps: Tensor) -> Tensor:
 
 
 def _signs(weight: Tensor) -> Tensor:
-    """What turns kernels so that no γ is negative: 1 and −1, ``[D]``."""
+    """Signs ±1, ``[D]``, that flip kernels so that no γ is negative."""
     return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
 
 
@@ -306,7 +306,7 @@ def _moments(maps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 def _together(
     statistics: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of all from those of parts (Chan, Golub, LeVeque 1983)."""
+    """Pools the means and variances of parts (Chan, Golub, LeVeque 1983)."""
     means, variances = (torch.stack(each) for each in zip(*statistics, strict=True))
     share = means.new_tensor(sizes)[:, None] / sum(sizes)
     mean = (share * means).sum(0)

@@ -1,4 +1,4 @@
-"""What pretrained encoders of all kinds share."""
+"""The base of the pretrained encoders of all modalities."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ UNUSED = ("pooler.", "masked_spec_embed")
 class PretrainedEncoder(Encoder):
     """A network that others trained, with the inputs that it was trained on.
 
-    Its weights are float32, whatever they are kept in; it begins in evaluation mode, and all can be
-    trained on. ``describe`` and ``build`` make it again by name and revision.
+    Its weights are converted to float32, and all of them can be trained further. It starts in
+    evaluation mode. ``describe`` and ``build`` recreate it by name and revision.
 
     Args:
         name: a hub id, or a local folder (kept as its absolute path).
         revision: a branch, tag or commit of the hub; kept as the commit that was found.
 
     Attributes:
-        inputs: what makes raw items into its inputs.
+        inputs: turns raw items into its inputs.
     """
 
     inputs: Inputs
     towers: ClassVar[Mapping[str, Any]]
-    """What is taken of models that have several parts, by the model's type."""
+    """The part to use of models with several parts, by model type."""
 
     def __init__(self, name: str, revision: str | None) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class PretrainedEncoder(Encoder):
 
 
 def tower_of(towers: Mapping[str, Tower], folder: ModelFolder, kind: str) -> Tower:
-    """What is known of a model's architecture; a sentence where nothing is (ValueError)."""
+    """The entry for a model's architecture; refuses unknown ones (ValueError)."""
     if folder.model_type not in towers:
         raise InputError(
             f"{folder.name} is a model of type {folder.model_type!r}, in which no encoder of "
