@@ -1,5 +1,6 @@
 """CONTRIBUTING.md describes the package as it is."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -24,3 +25,13 @@ def test_map_is_in_the_order_that_imports_keep() -> None:
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     rooms = _rooms_of_the_map()
     assert rooms == [layer for layer in reversed(layers) if layer in rooms]
+
+
+def test_walks_name_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walks = text.split("## Three walks through the code")[1].split("\n## ")[0]
+    stops = re.findall(r"`([\w/]+\.py): (\w+)`", walks)
+    assert len(stops) > 20
+    for file, name in stops:
+        module = "quickstudy." + file.removesuffix(".py").replace("/", ".")
+        assert hasattr(importlib.import_module(module), name), f"{file} has no {name}"
