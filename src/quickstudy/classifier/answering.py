@@ -1,4 +1,4 @@
-"""What a fitted classifier needs in order to answer, in numpy alone.
+"""Everything that a fitted classifier needs in order to answer, with numpy alone.
 
 Labels, probabilities, prediction sets and "none of these" come from :class:`Answers`, whoever asks:
 the estimator, the command line, a service, or a runtime without torch. So all agree to the last
@@ -69,10 +69,10 @@ class Answers:
         classes: the sorted labels of the K classes.
         shares: each class's share of the examples, ``[K]``: the probabilities of inputs that the
             encoder cannot read.
-        temperature: what logits are divided by, so that probabilities are calibrated.
+        temperature: divisor of the logits that calibrates probabilities.
         head: θ, where the logits are linear in the features.
-        set_threshold: None where it was not measured.
-        out_of_distribution: tells "none of these"; None where it was not measured.
+        set_threshold: None if it was not measured.
+        out_of_distribution: detects "none of these"; None if it was not measured.
     """
 
     classes: Labels
@@ -101,7 +101,7 @@ class Answers:
         """Logits ``[Q, K]`` of all inputs, whose probabilities are the shares if not readable.
 
         Args:
-            logits: those of the inputs that could be read, in their order.
+            logits: logits of the readable inputs, in their order.
             read: a mask ``[Q]`` of these inputs.
         """
         unread = (np.log(self.shares) * self.temperature).astype(np.float32)
@@ -132,7 +132,7 @@ class Answers:
     def sets(
         self, logits: Floats, coverage: float, read: NDArray[np.bool_] | None = None
     ) -> list[Labels]:
-        """For each input the labels that it may have, the most probable first.
+        """For each input its possible labels, the most probable first.
 
         Args:
             logits: ``[Q, K]``.

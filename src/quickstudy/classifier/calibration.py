@@ -19,12 +19,12 @@ MOST_LOG_CHANGE = math.log(1000)
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a classifier's file stores of the measurements on held-out examples.
+    """The measurements on held-out examples, as a classifier's file stores them.
 
     Args:
         out_of_fold: logits ``[N, K]`` from learners that had not seen the example; rows of NaN for
             examples that cannot be held out.
-        temperature: what logits are divided by.
+        temperature: divisor of the logits.
         out_of_distribution: how surely an input belongs to any of the classes.
         by_fewer: like ``out_of_fold``, from learners that had also seen fewer examples.
         advance: how far to extrapolate from the learners of ``out_of_fold`` to the one in use, in
@@ -45,7 +45,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, prior: float = 1.0) -> floa
 
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section
     4.2, on examples that the learner had not seen. The second term, which the paper does not have,
-    keeps T near T₀ where such examples are few.
+    keeps T near T₀ if there are few such examples.
 
     Args:
         logits: out of fold, z, ``[N, K]``; rows of NaN do not count.

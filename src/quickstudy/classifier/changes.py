@@ -19,7 +19,7 @@ def removed(model: Model, numbers: Sequence[int]) -> Model:
 
     Args:
         model: stays as it is.
-        numbers: of the examples, from 0 in the order in which they were given.
+        numbers: numbers of the examples, from 0 in the order in which they were given.
 
     Raises:
         InputError: when there is no such example, or fewer than two classes would be left.
@@ -35,8 +35,8 @@ def relabelled(model: Model, numbers: Sequence[int], label: Any) -> Model:
 
     Args:
         model: stays as it is.
-        numbers: of the examples, from 0 in the order in which they were given.
-        label: of their class from now on.
+        numbers: numbers of the examples, from 0 in the order in which they were given.
+        label: label of their class from now on.
 
     Raises:
         InputError: when there is no such example, the label is of another type than the others, or
@@ -68,7 +68,7 @@ def numbers_of(model: Model, label: Any) -> list[int]:
 
 
 def chosen(model: Model, label: Any, examples: Sequence[int] | None) -> Sequence[int]:
-    """The numbers of the examples that are meant: those of one class, or single ones.
+    """The numbers of the selected examples: all of one class, or single ones.
 
     Raises:
         InputError: when both or neither were named, or there is no such class.
@@ -79,7 +79,7 @@ def chosen(model: Model, label: Any, examples: Sequence[int] | None) -> Sequence
 
 
 def checked_numbers(model: Model, numbers: Sequence[int]) -> list[int]:
-    """Numbers of examples, ascending and each once (InputError where there is no such example)."""
+    """Numbers of examples, ascending and distinct (InputError if there is no such example)."""
     count = len(model.support)
     for number in numbers:
         if not 0 <= number < count:

@@ -58,7 +58,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
     Inputs X are vectors ``[N, D]`` (an array, a tensor or a table), or a list of N images (paths,
     bytes, PIL images or arrays), texts (strings, or ``Path`` objects of text files) or sounds
     (paths, bytes, or pairs of samples and sampling rate). Labels y are strings, whole numbers or
-    booleans. There may be any number of classes and of examples per class; a class with a single
+    booleans. There can be any number of classes and of examples per class; a class with a single
     example is learned, but does not contribute to the calibration.
 
     Labels that look the same (white space at the ends, characters without width, accents encoded
@@ -105,7 +105,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
         model_: the fitted model, which files store.
 
     Notes:
-        Several threads may use one classifier at the same time, even while it learns: each call is
+        Several threads can use one classifier at the same time, even while it learns: each call is
         answered by what had been learned when it began. An encoder or strategy given as a module
         keeps its mode, because the classifier computes with a copy in evaluation mode that shares
         the weights; fit again after training it further. A module whose functions refer to the
@@ -195,7 +195,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
                 raise InputError(
                     f"The label {min(strange)!r} is not among the classes given as `classes`."
                 )
-        with _lock_of(self):  # or what another thread adds at the same time is lost
+        with _lock_of(self):  # or examples that another thread adds at the same time are lost
             if not hasattr(self, "model_"):
                 return self.fit(X, y)
             model, X = self._asked(X)
@@ -205,7 +205,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
         """Forgets a class or single examples: as :meth:`fit` on the others.
 
         Args:
-            label: of the class to remove.
+            label: label of the class to remove.
             examples: numbers of the examples to remove, from 0 in the order they were given.
 
         Raises:
@@ -221,8 +221,8 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
         """Gives a class, or single examples, another label: as :meth:`fit` with these labels.
 
         Args:
-            new: the label from now on; that of another class joins the two.
-            label: of the class to rename.
+            new: the new label; the label of another class joins the two classes.
+            label: label of the class to rename.
             examples: numbers of the examples to relabel, as for :meth:`remove`.
         """
         check_is_fitted(self)
@@ -284,7 +284,7 @@ class FewShotClassifier(ClassifierMixin, StoredEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> list[Labels]:
-        """Predicts for each input the labels that it may have, the most probable first.
+        """Predicts for each input a set of possible labels, the most probable first.
 
         The sets hold the true label of this share of the inputs of known classes (conformal
         prediction). They are large for difficult inputs; when accuracy exceeds the requested

@@ -35,7 +35,7 @@ class Collected:
         return len(self.raw)
 
     def readable(self, reader: Reader) -> Collected:
-        """Those examples that can be read; of each other one a warning says why not.
+        """The readable examples; a warning for each other one states why it is left out.
 
         Raises:
             ValueError: when none can be read.
@@ -68,8 +68,8 @@ def labelled(
     Args:
         source: a folder of images, sounds or text files, a table (CSV, TSV, JSON lines, parquet)
             of texts or paths, or a folder of tables; as ``load_dataset`` reads them.
-        input_column: of a table, where it cannot be told.
-        label_column: of a table, where it cannot be told.
+        input_column: input column of a table, if that is not clear.
+        label_column: label column of a table, if that is not clear.
         skip_empty: leaves out the empty texts of a table, with a warning.
         split: the splits to take, joined by "+"; by default the training splits.
 
@@ -118,7 +118,7 @@ def labelled(
 
 
 def _name(called: str, raw: Any, source: Path) -> str:
-    """What to call an example: a text by itself, a file by its path inside the source."""
+    """The name of an example: the text itself, or a file's path inside the source."""
     if isinstance(raw, Path):
         return str(raw.relative_to(source)) if raw.is_relative_to(source) else str(raw)
     return raw if isinstance(raw, str) else called
@@ -129,7 +129,7 @@ def new_inputs(words: Sequence[str], modality: str, lines: Iterable[str] = ()) -
 
     Args:
         words: as :func:`incoming` takes them, tables excepted.
-        modality: of the inputs that the classifier reads.
+        modality: modality of the inputs that the classifier reads.
         lines: of standard input.
 
     Raises:

@@ -94,7 +94,7 @@ def packed(folders: Mapping[str, ModelFolder]) -> tuple[dict[str, Tensor], dict[
 def unpacked(files: Mapping[str, Tensor]) -> dict[str, str]:
     """Unpacks folders into the cache; the path of each by its placeholder.
 
-    A folder that is there already is compared byte by byte, and replaced where it differs.
+    An existing folder is compared byte by byte, and replaced if it differs.
 
     Args:
         files: tensors of bytes by name, as :func:`packed` gives them.

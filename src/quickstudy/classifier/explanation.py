@@ -28,8 +28,8 @@ class Evidence:
 
     Args:
         index: of the example, in the order in which they were given.
-        label: of its class.
-        name: its text or path, where it is known; else empty.
+        label: label of its class.
+        name: its text or path, if known; else empty.
         weight: above 0 if it spoke for the class, below 0 if against.
     """
 
@@ -44,8 +44,8 @@ class Explanation:
     """Why an input was given its class.
 
     Args:
-        label: of the class.
-        probability: of the class.
+        label: label of the class.
+        probability: probability of the class.
         examples: all examples, the strongest for the class first, the strongest against it last.
         meaning: what the weights are, in words.
     """

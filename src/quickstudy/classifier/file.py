@@ -52,7 +52,7 @@ SUFFIX = ".qs"
 FORMAT = Format("quickstudy classifier", 1, "classifier", "Take another copy, or learn it again.")
 
 _PARTS = ("inputs", "encoder", "strategy")
-"""What a file describes by names of classes and models."""
+"""The parts that a file describes by names of classes and models."""
 
 UNDO = "undo"
 """The entry of the header and the group of tensors that remember changes (``history.py``)."""
@@ -66,7 +66,7 @@ def save_model(model: Model, path: Path, embed_encoder: bool = False) -> None:
 
     Args:
         model: what is written.
-        path: of the file.
+        path: path of the file.
         embed_encoder: also write the folder of a pretrained encoder. A folder that was unpacked
             from a file is always written.
 
@@ -142,7 +142,7 @@ def load_model(
     """Reads a model from a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         trust: import paths of classes outside this package that it may use.
         device: where to compute; the CPU by default.
 

@@ -45,8 +45,8 @@ def change_file(
     """Reads a classifier, changes it and writes it again, while no other process can change it.
 
     Args:
-        path: of the file.
-        change: returns the changed model, and a sentence that says what was done.
+        path: path of the file.
+        change: returns the changed model, and a sentence that describes the change.
         forget: keep neither what is needed to undo this change nor what earlier ones left.
 
     Returns:
@@ -70,7 +70,7 @@ def change_file(
 
 
 def undo(path: Path) -> str:
-    """Takes back the last change of a file; returns the sentence that says what it was.
+    """Takes back the last change of a file; returns the sentence that describes it.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -98,7 +98,7 @@ def undo(path: Path) -> str:
 
 
 def changes_of(path: Path) -> list[str]:
-    """What can be undone, the last change first."""
+    """The changes that can be undone, the last one first."""
     return [str(change["what"]) for change in read(path, FORMAT)[0].get(UNDO) or []]
 
 

@@ -20,7 +20,7 @@ _MOST_CLASSES_NAMED = 100
 
 
 def downloaded(path: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """The file at a path, or that of a repository ``"owner/name"`` of the hub.
+    """The file at a path, or the file of a repository ``"owner/name"`` of the hub.
 
     Raises:
         FileNotFoundError: when there is neither, or the hub cannot be reached.
@@ -53,7 +53,7 @@ def upload(
         model: the classifier.
         repo_id: ``"owner/name"``.
         private: whether a new repository is private.
-        token: of the hub.
+        token: access token of the hub.
     """
     import huggingface_hub
 
@@ -73,7 +73,7 @@ def _save(model: Model, path: Path) -> None:
     reader, support = model.parts.reader, model.support
     folders = folders_of(reader.inputs, reader.encoder, model.learner.strategy)
     local = {name: each for name, each in folders.items() if each.revision is None}
-    # A text may begin with a slash too.
+    # A text can begin with a slash too.
     names = [
         name
         if is_text(reader.modality) and Path(name).suffix.lower() not in MODALITIES["text"].endings

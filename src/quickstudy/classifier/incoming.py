@@ -25,7 +25,7 @@ from quickstudy.inputs.unreadable import what_to_do_about
 STANDARD_INPUT = "-"
 
 Named = tuple[str, Any]
-"""What an input is called, and the input as the classifier takes it."""
+"""The name of an input, and the input as the classifier takes it."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Table:
     """A column of a table.
 
     Args:
-        path: of the table.
-        column: which holds the inputs.
+        path: path of the table.
+        column: the column that holds the inputs.
     """
 
     path: Path
@@ -43,18 +43,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Incoming:
-    """Inputs that were found, of which tables and standard input are yet to be read.
+    """The inputs of a command; tables and standard input are read later.
 
     Args:
         sources: texts, paths of files, tables, and "-" for standard input as its own object.
-        modality: of the inputs that the classifier reads.
+        modality: modality of the inputs that the classifier reads.
     """
 
     sources: Sequence[str | Path | Table | None]
     modality: str
 
     def total(self) -> int | None:
-        """The number of inputs; None where it is known only after reading them."""
+        """The number of inputs; None if it is known only after reading them."""
         counts = [number_of_rows(each.path) for each in self.sources if isinstance(each, Table)]
         if None in self.sources or None in counts:
             return None
@@ -62,7 +62,7 @@ class Incoming:
         return others + sum(count or 0 for count in counts)
 
     def identity(self) -> str:
-        """A digest of what the inputs are; lines of standard input are not part of it."""
+        """A digest of the inputs, except for lines of standard input."""
         told: list[Any] = []
         for each in self.sources:
             if isinstance(each, Table):
@@ -74,7 +74,7 @@ class Incoming:
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
     def each(self, lines: Iterable[Sequence[str]]) -> Iterator[Named | None]:
-        """The inputs, one by one; None where the next may be long in coming.
+        """Yields the inputs one by one, and None when the next can take long to arrive.
 
         Args:
             lines: of standard input, as many at a time as there are; each a text, or else a path.
@@ -105,8 +105,8 @@ def incoming(words: Sequence[str], modality: str, input_column: str | None = Non
     Args:
         words: paths of files, folders and tables (CSV, TSV, JSON lines, parquet); of texts also the
             texts themselves; "-" for standard input.
-        modality: of the inputs that the classifier reads.
-        input_column: of the tables; where it is not named, the only or a usual one.
+        modality: modality of the inputs that the classifier reads.
+        input_column: input column of the tables; by default the only or a usual one.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -139,7 +139,7 @@ def incoming(words: Sequence[str], modality: str, input_column: str | None = Non
 
 
 def in_groups(inputs: Iterable[Named | None], at_most: int | None) -> Iterator[list[Named]]:
-    """Inputs in groups; a group is complete where the next input may be long in coming.
+    """Groups inputs; a group ends when the next input can take long to arrive.
 
     Args:
         inputs: as :meth:`Incoming.each` yields them.

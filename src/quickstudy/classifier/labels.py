@@ -28,7 +28,7 @@ def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
 
 
 def as_typed(label: str, classes: Labels) -> str | int:
-    """A label that was typed, in the type of the classes (ValueError where that is impossible)."""
+    """Converts a typed label to the type of the classes (ValueError if that is impossible)."""
     if not label.strip():
         raise InputError("The name of the class is empty; give it one.")
     if isinstance(classes[0], str):

@@ -75,13 +75,13 @@ class Learner:
 
         Args:
             strategy: in evaluation mode, where the support is.
-            prepared: what the strategy reads of the support, ``[N, *shape]``.
+            prepared: the support as the strategy reads it, ``[N, *shape]``.
             targets: ``[N]`` int64 in 0..ways-1.
             ways: the number of classes.
             on_vectors: whether ``prepared`` are vectors that something else made.
-            seed: of strategies that draw random numbers, and of the division into folds.
+            seed: random seed of the strategy and of the division into folds.
             calibrate: whether to measure how far the learner can be trusted.
-            named: what the strategy reads of the classes' names, if they are examples too.
+            named: the classes' names as the strategy reads them, if they are examples too.
             contents: ``[N]`` int64, equal for equal inputs. An example that is given more than once
                 is held out once, from learners that see none of it.
         """
@@ -98,7 +98,7 @@ class Learner:
         return learner
 
     def with_names(self, prepared: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The N support examples and then the classes' names, where they count as examples."""
+        """The N support examples, then the classes' names if they count as examples."""
         targets = targets.to(prepared.device)
         if self.named is None:
             return prepared, targets
@@ -106,11 +106,11 @@ class Learner:
         return torch.cat([prepared, self.named]), torch.cat([targets, labels])
 
     def _measured(self, support: Examples, firsts: Tensor) -> Calibration:
-        """What examples say of themselves.
+        """Measures the learner on held-out support examples.
 
         Args:
             support: N examples, and then the classes' names, if they are examples too.
-            firsts: of the N examples, the places of those that differ, ascending.
+            firsts: positions of the distinct examples among the N, ascending.
         """
         count = support.targets.shape[1] - (0 if self.named is None else self.ways)
         places = torch.cat([firsts, torch.arange(count, support.targets.shape[1])])
@@ -145,7 +145,7 @@ class Learner:
         )
 
     def answers(self, classes: Labels, targets: Tensor, on_rows: bool) -> Answers:
-        """What turns logits and features into answers.
+        """The value that turns logits and features into answers.
 
         Args:
             classes: the sorted labels of the K classes.
@@ -200,7 +200,7 @@ class Learner:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by, so that probabilities are calibrated."""
+        """Divisor of the logits that calibrates probabilities."""
         return self.calibration.temperature if self.calibration else 1.0
 
     def features(self, prepared: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ class _Seeding:
         self.begin()
 
     def begin(self) -> None:
-        """Starts with no thread drawing; a forked process has none of the threads that were."""
+        """Starts without drawing threads; a forked process has lost its parent's."""
         self.lock = threading.RLock()
 
 

@@ -22,7 +22,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured, JSON-ready.
+    """The measured numbers, JSON-ready.
 
     Args:
         facts: numbers about all inputs, by name.
@@ -34,10 +34,10 @@ class Measurement:
 
 
 def wilson_interval(right: int, of: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share, of which ``right`` out of ``of`` were seen.
+    """The 95 % confidence interval of a share, from ``right`` successes out of ``of``.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Unlike
-    mean ± 1.96 standard errors it stays within 0 and 1 and is not empty where all are right.
+    mean ± 1.96 standard errors it stays within 0 and 1 and is not empty if all are right.
 
     >>> low, high = wilson_interval(8, 10)
     >>> f"{low:.3f} {high:.3f}"
@@ -62,7 +62,7 @@ def measured(
         model: to be measured.
         raw: N inputs.
         labels: their N labels.
-        coverage: of the prediction sets.
+        coverage: coverage of the prediction sets.
         keep: the share of inputs of known classes that rejection is to keep.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a classifier has learned: the examples, and a strategy that has adapted to them."""
+"""The fitted model: the examples, and a strategy that has adapted to them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Model:
             raw: N inputs.
             y: N labels.
             settings: how it learns.
-            names: of the N inputs, where they shall not be called by their texts and paths.
+            names: names of the N inputs; by default their texts and paths.
 
         Raises:
             ValueError: when an input or a label is wrong, or there is one class only.
@@ -125,7 +125,7 @@ class Model:
         return {label: labels.count(label) for label in self.classes.tolist()}
 
     def prepared(self, raw: Any) -> Tensor:
-        """What the strategy reads of raw inputs, ``[Q, *shape]``.
+        """Raw inputs as the strategy reads them, ``[Q, *shape]``.
 
         Raises:
             ValueError: when an input cannot be used.
@@ -271,7 +271,7 @@ def _adapted(parts: Parts, settings: Settings, support: Support) -> Model:
 def _named(
     parts: Parts, settings: Settings, classes: Labels, prepared: Tensor, targets: Tensor
 ) -> Tensor | None:
-    """What a strategy reads of the classes' names, where they shall count as examples."""
+    """The classes' names as a strategy reads them, if they count as examples."""
     reader = parts.reader
     may_be_used = is_text(reader.modality) and settings.class_names is not False
     names = spoken(classes) if may_be_used else None

@@ -45,7 +45,7 @@ class OutOfDistributionScore:
         """Learns from the features of the support ``[N, D]``, as the learner compares them.
 
         Args:
-            features: of the support.
+            features: features of the support.
             targets: its classes ``[N]``.
             ways: the number of classes K.
             held_out: a mask ``[N]`` of the examples that are like the inputs to come; all by

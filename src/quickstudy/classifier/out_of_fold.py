@@ -1,4 +1,4 @@
-"""What a learner says of its own examples when it has not seen them."""
+"""Predictions for support examples by learners that have not seen them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def out_of_fold_logits(
 
     The examples are divided into folds, and the strategy adapts to all but one at a time, or all
     but a few (Stone, "Cross-validatory choice and assessment of statistical predictions", 1974).
-    Every class keeps an example in every learner's support. Classes lose as many examples as each
-    other, give or take one, so that none is at a disadvantage.
+    Every class keeps an example in every learner's support. The numbers of examples that
+    classes lose differ by at most one, so that no class is at a disadvantage.
 
     Args:
         strategy: in evaluation mode.
         support: one task's examples, inputs ``[1, N, *shape]``.
         ways: the number of classes K.
-        folds: at most so many; fewer where the largest class is smaller.
-        seed: of the division into folds.
-        always: examples that every learner sees beside.
-        together: the number of folds that each learner does without.
+        folds: largest number of folds; fewer if the largest class is smaller.
+        seed: random seed of the division into folds.
+        always: further examples that every learner sees.
+        together: number of folds that each learner leaves out.
 
     Returns:
         The logits ``[N, K]``, with rows of NaN for the examples of classes that have no more than
@@ -70,7 +70,7 @@ def joined(some: Examples, more: Examples) -> Examples:
 def _folds(
     targets: Tensor, ways: int, folds: int, seed: int, kept_alive: set[int], together: int
 ) -> Tensor:
-    """The fold ``[N]`` of each example; -1 where its class may have none without its folds."""
+    """The fold ``[N]`` of each example; -1 for examples of classes too small to hold any out."""
     generator = torch.Generator().manual_seed(seed)
     fold_of = torch.full(targets.shape, -1)
     sizes = torch.bincount(targets.cpu(), minlength=ways)

@@ -35,7 +35,7 @@ from quickstudy.strategies import LogisticRegression, Strategy
 
 @dataclass
 class Parts:
-    """What a classifier is made of before it has seen an example.
+    """The parts of a classifier before it has seen an example.
 
     Args:
         reader: how inputs are read.
@@ -49,12 +49,12 @@ class Parts:
     outside: nn.Module | None = None
 
     def strategy_for(self, prepared: Tensor, ways: int, seed: int) -> Strategy:
-        """The strategy in evaluation mode; what was given stays as it was.
+        """The strategy in evaluation mode; a given object is not changed.
 
         Args:
-            prepared: what it reads, ``[N, *shape]``.
+            prepared: the examples as it reads them, ``[N, *shape]``.
             ways: the number of classes.
-            seed: of the parameters of a strategy that is made here.
+            seed: random seed of the parameters of a new strategy.
 
         Raises:
             ValueError: when it is made for another number of classes, or cannot be made.
@@ -216,13 +216,13 @@ def named_reader(
     """A reader with the encoder of a name: a run trained here, a folder, or a model of the hub.
 
     Args:
-        name: of the encoder.
-        revision: of a model of the hub.
-        modality: of the inputs, for a model with encoders for two modalities.
+        name: name of the encoder.
+        revision: revision of a model of the hub.
+        modality: modality of the inputs, for a model with encoders for two modalities.
         device: where to compute.
         cached: whether the vectors of a model that was not trained here are kept on the disk.
         inputs: what makes raw inputs into its inputs; its own by default.
-        guessed: whether the modality may be wrong; then the encoder's own is right.
+        guessed: whether the modality is a guess, which the encoder's own modality overrides.
     """
     try:
         encoder, own = load_encoder(name, revision=revision, modality=modality)

@@ -44,13 +44,13 @@ _SAY_HOW = (
 class Reader:
     """How raw inputs become what a strategy reads: decoded, then encoded if there is an encoder.
 
-    What is kept of an example is its vector; without an encoder what its inputs store.
+    The stored form of an example is its vector, or without an encoder the form of its inputs.
 
     Args:
-        inputs: what decodes and prepares; None for arrays that are read as they are.
+        inputs: decodes and prepares inputs; None for arrays that are read as they are.
         encoder: maps prepared inputs ``[B, *shape]`` to vectors ``[B, D]``, the same for every
             task; None where the strategy reads the inputs itself.
-        name: of the encoder, where it was loaded by name from elsewhere.
+        name: name of the encoder, if it was loaded by name.
         revision: of that name.
         cache: keeps the encoder's vectors on the disk; for encoders that were loaded by name.
         device: where vectors are computed and stored.
@@ -132,7 +132,7 @@ class Reader:
         return found
 
     def decode(self, raw: Any, first: int = 0) -> Tensor:
-        """What is stored of N raw inputs, ``[N, *shape]``.
+        """The stored form of N raw inputs, ``[N, *shape]``.
 
         Args:
             raw: the inputs.
@@ -154,7 +154,7 @@ class Reader:
         return decoded_tensor(single, self.inputs, "Input", first)
 
     def problems(self, raw: Sequence[Any], first: int = 0) -> dict[int, str]:
-        """What is wrong with those of N raw inputs that cannot be read, by their numbers.
+        """Errors of the unreadable ones among N raw inputs, by their numbers.
 
         Args:
             raw: the inputs.
@@ -175,7 +175,7 @@ class Reader:
         return found
 
     def keep(self, stored: Tensor) -> Tensor:
-        """What is kept of stored inputs ``[N, *shape]``: their vectors, if there is an encoder."""
+        """Encodes stored inputs ``[N, *shape]`` if there is an encoder."""
         if self.encoder is None:
             return stored.to(self.device)
         assert self._encoders is not None
@@ -242,9 +242,9 @@ class Reader:
 
 
 def _dtype_read(encoder: nn.Module, given: torch.dtype) -> torch.dtype:
-    """The type in which an encoder reads numbers: that of its parameters, or at least a float type.
+    """The type in which an encoder reads numbers: its parameters' type, or at least a float type.
 
-    Whole numbers stay whole if they may be token numbers.
+    Whole numbers stay whole if they can be token numbers.
     """
     if not given.is_floating_point:
         if any(isinstance(each, nn.Embedding | nn.EmbeddingBag) for each in encoder.modules()):

@@ -20,10 +20,10 @@ def suggest(features: Tensor, support: Tensor, n: int, seed: int = 0) -> Tensor:
     does not know (Hacohen, Dekel, Weinshall, "Active Learning on a Budget", ICML 2022).
 
     Args:
-        features: of the inputs without labels, ``[U, D]``.
+        features: features of the inputs without labels, ``[U, D]``.
         support: of the labelled examples L, ``[N, D]``.
         n: how many, at most U.
-        seed: of the sample, where U is very large.
+        seed: random seed of the sample that is used if U is very large.
 
     Returns:
         int64 ``[n]``, numbers of inputs, the most helpful first.

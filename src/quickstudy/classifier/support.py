@@ -32,7 +32,7 @@ class Support:
         kept: what the reader keeps of them, ``[N, *shape]``.
         labels: ``[N]``.
         contents: int64 ``[N]``, equal for equal inputs.
-        names: N texts or paths; empty where there is none.
+        names: N texts or paths; empty if there is none.
         pictures: uint8 ``[N, C, h, w]``, small; None for anything but images.
         given: for texts, a number that identifies each as it was given, if known.
     """
@@ -98,7 +98,7 @@ def read_examples(
         raw: N inputs.
         labels: N labels.
         with_names: whether to keep the names and small pictures of the inputs.
-        names: of the N inputs; by default their texts and paths.
+        names: names of the N inputs; by default their texts and paths.
         known: labels that come before them, in whose spelling those that look the same are written.
 
     Raises:
@@ -124,7 +124,7 @@ def _given(text: str | Path) -> int:
 
 
 def called(names: Sequence[str], number: int) -> str:
-    """What a message calls one of the inputs."""
+    """The name of an input in messages."""
     name = names[number]
     return f"input {number}" + (f" ({name[:60]!r})" if name else "")
 

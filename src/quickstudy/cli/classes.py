@@ -34,9 +34,9 @@ def joined(before: Any, argument: str, value: Any) -> Description | None:
 
     Args:
         before: the class that was known, by name or description.
-        argument: of the class; empty if ``value`` names the class itself.
+        argument: argument of the class; empty if ``value`` names the class itself.
         value: for the argument, or a class: its name, or a description, as text or dictionary.
-            The arguments of another class are forgotten: it may have some of the same names.
+            The arguments of another class are dropped, because some can have the same names.
     """
     old: Description = {"class_path": before} if isinstance(before, str) else before or {}
     argument = argument.removeprefix("init_args.")
@@ -111,7 +111,7 @@ def described(option: str, base: Base, given: Mapping[str, Any]) -> Description:
 
 
 def argument_names(cls: type) -> set[str]:
-    """The arguments of a class, those that its ``**options`` stand for among them."""
+    """The arguments of a class, including those behind its ``**options``."""
     return set(vars(_parser(cls, frozenset()).get_defaults(skip_validation=True)))
 
 
@@ -256,7 +256,7 @@ def _no_such_class(option: str, base: Base, name: str, known: Sequence[str]) -> 
 
 
 def _path_as_class(option: str, base: Base, value: str) -> str:
-    """What to say of a file or folder in the place of a class."""
+    """The message for a file or folder given instead of a class."""
     path = Path(value)
     if not path.exists():
         return f"--{option} is {value!r}, and there is no such file; the name of a class is needed."

@@ -1,4 +1,4 @@
-"""How a command says what it takes: data from which help, completion and the parser are made.
+"""How a command declares its arguments: the data behind help, completion and the parser.
 
 Nothing here imports more than the standard library, so that help starts at once. What the commands
 take is declared in :mod:`quickstudy.cli.usage`; what each does is the function ``run`` in the
@@ -17,10 +17,10 @@ Base = Literal["strategy", "encoder"]
 
 @dataclass(frozen=True)
 class Argument:
-    """A word that a command takes by its place.
+    """A positional argument of a command.
 
     Args:
-        name: of the attribute that holds it.
+        name: name of the attribute that holds it.
         help: one sentence without its full stop.
         many: whether one or more words are taken, as a list.
         optional: whether it can be left out.
@@ -39,20 +39,20 @@ class Option:
     """An option, ``--name VALUE``.
 
     Args:
-        name: of the attribute that holds its value; dashes stand for its underscores when typed. A
-            dot makes a group of several, such as ``augmentation.degrees``.
+        name: name of the attribute that holds its value; typed with dashes instead of underscores.
+            A dot makes a group of several, such as ``augmentation.degrees``.
         help: one sentence without its full stop.
-        type: of the value, as annotations write it.
-        default: the value where the option is not given.
+        type: type of the value, as annotations write it.
+        default: value if the option is not given.
         main: whether ``--help`` shows it; ``--help-all`` shows all options.
-        metavar: what help calls the value.
+        metavar: name of the value in help.
         short: a name of one letter, such as ``-o``.
-        required: whether the command cannot do without.
+        required: whether the option must be given.
         flag: whether the option stands alone and means true.
-        repeated: whether the option may be given several times, which makes a list.
+        repeated: whether the option can be given several times, which makes a list.
         base: the option names a class of this kind, whose arguments are set by
             ``--name.ARGUMENT VALUE``.
-        free: any name may follow after a dot, as in ``--where.COLUMN VALUE``.
+        free: any name can follow after a dot, as in ``--where.COLUMN VALUE``.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Option:
 
     @property
     def value_name(self) -> str:
-        """What stands for the value in help; nothing for flags."""
+        """Placeholder for the value in help; empty for flags."""
         if self.flag:
             return ""
         if self.metavar:

@@ -125,7 +125,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a contestant's training and tests gave; no reports when it was stopped."""
+    """The results of a contestant's training and tests; no reports if it was stopped."""
 
     reports: list[Report]
     progress: dict[str, Any]
@@ -133,7 +133,7 @@ class Measured:
 
 
 def train_and_test(contestant: Contestant) -> Measured:
-    """Trains, from where it stands, and tests one contestant."""
+    """Trains one contestant from its last checkpoint, and tests it."""
     out = Path(contestant.out)
     check_storage(out)
     with output_to(out / "output.log" if contestant.log else None):

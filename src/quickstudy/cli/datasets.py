@@ -1,4 +1,4 @@
-"""``quickstudy datasets``: what there is to learn from."""
+"""``quickstudy datasets``: the data sets that are known by name."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(given: Given) -> int:
     trained = load(options.run, options.checkpoint)
     config = trained.config
     if options.data is None or same_place(options.data, config.get("data")):
-        # What is not said is as it was in training, so that the test classes are new.
+        # Options that are not given are as in training, so that the test classes are new.
         for name in WHICH_DATA:
             if options[name] is None:
                 setattr(options, name, config.get(name))

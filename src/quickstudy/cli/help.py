@@ -1,4 +1,4 @@
-"""What ``--help`` prints, from what the commands declare."""
+"""The text of ``--help``, generated from the declarations of the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMN = 26
 
 
 def usage(commands: Mapping[str, Command]) -> str:
-    """What ``quickstudy --help`` prints."""
+    """The text of ``quickstudy --help``."""
     lines = "\n".join(f"  {each.name:<10} {each.summary}" for each in commands.values())
     return f"""usage: quickstudy COMMAND [options]
 
@@ -28,7 +28,7 @@ quickstudy help COMMAND shows what a command takes. Exit codes: 0 success,
 
 
 def help_of(command: Command, complete: bool = False) -> str:
-    """What ``quickstudy COMMAND --help`` prints; ``complete`` is ``--help-all``."""
+    """The text of ``quickstudy COMMAND --help``; ``complete`` is ``--help-all``."""
     words = "".join(f" {_place(each)}" for each in command.arguments)
     lines = [f"usage: quickstudy {command.name}{words} [options]", ""]
     lines += textwrap.wrap(command.description, WIDTH)

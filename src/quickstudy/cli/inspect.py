@@ -55,7 +55,7 @@ def example_rows(model: Model) -> list[dict[str, Any]]:
 
 
 def facts(model: Model) -> dict[str, Any]:
-    """What is known of a classifier beside its classes and examples."""
+    """The facts about a classifier besides its classes and examples."""
     reader, calibration = model.parts.reader, model.learner.calibration
     encoder = "in the strategy" if reader.encoder is None else type(reader.encoder).__name__
     if reader.name and is_unpacked(reader.name):

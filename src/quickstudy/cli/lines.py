@@ -22,7 +22,7 @@ def lines_of_input() -> Iterator[str]:
 
 
 def lines_as_they_come() -> Iterator[list[str]]:
-    """The lines of standard input, as many at a time as are there without waiting for more.
+    """Yields the lines of standard input, at a time as many as are available without waiting.
 
     Raises:
         InputError: when the lines are not in the expected encoding.

@@ -1,4 +1,4 @@
-"""What the library logs, on standard error."""
+"""Shows the library's log on standard error."""
 
 from __future__ import annotations
 

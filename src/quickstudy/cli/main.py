@@ -1,4 +1,4 @@
-"""The command ``quickstudy``: finds the sub-command, and says errors in sentences."""
+"""The command ``quickstudy``: finds the sub-command and reports errors as sentences."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _command(words: list[str]) -> int:
 
 
 def sentence(error: Exception) -> str:
-    """What to print of an error; the system's without their number."""
+    """An error as it is printed; system errors without their number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)
@@ -131,7 +131,7 @@ def ran_out_of_memory(error: Exception) -> bool:
 
 
 def warning_sentence(message: Warning | str, *_: object, **__: object) -> str:
-    """What to print of a warning, without the line of code that it came from."""
+    """A warning as it is printed, without its line of code."""
     return f"quickstudy: warning: {message}\n"
 
 

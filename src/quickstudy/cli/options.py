@@ -1,4 +1,4 @@
-"""What several commands share: options for data, and building what the options describe."""
+"""Shared by several commands: data options, and building the objects that options describe."""
 
 from __future__ import annotations
 
@@ -123,11 +123,11 @@ def build_strategy(
     """The strategy that the options describe.
 
     Args:
-        options: of a training run.
-        input_shape: of the data.
-        ways: classes in a task, for strategies that must know.
+        options: options of a training run.
+        input_shape: input shape of the data.
+        ways: number of classes per task, for strategies that must know it.
         classes: in all of the training data, for strategies that classify them.
-        inputs: of the data, from which an encoder's vocabulary or rate follow; images by default.
+        inputs: inputs of the data, from which an encoder learns its vocabulary or rate.
     """
     modality = inputs.modality if inputs else "image"
     encoder, strategy = encoder_for(options, modality), plain(options.strategy)
@@ -193,7 +193,7 @@ def check_counts(options: Namespace, **least: int) -> None:
     """Refuses numbers or ranges that are lower than they can be; None is as good as not given.
 
     Args:
-        options: of a command.
+        options: options of a command.
         least: for each of these options what it must be at least.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What was typed and what configuration files hold, merged into one dictionary and parsed."""
+"""Merges typed options and configuration files into one dictionary and parses it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parsed(given: Given, config: Mapping[str, Any] | None = None) -> Namespace:
     """The options of a command, with values of their types.
 
     Args:
-        given: what was typed; its ``--config`` files are read.
+        given: the typed words; their ``--config`` files are read.
         config: options that apply unless files or typed ones override them.
 
     Raises:
@@ -76,7 +76,7 @@ def config_of(command: Command, options: Namespace) -> dict[str, Any]:
     """The options that a configuration file holds, as plain values."""
     names = {each.name.partition(".")[0] for each in command if each.type is not None}
     kept = {name: plain(options[name]) for name in options.__dict__ if name in names}
-    for name in ("config", "print_config", "trust"):  # what is trusted is not for others to read
+    for name in ("config", "print_config", "trust"):  # do not reveal to others what is trusted
         kept.pop(name, None)
     return kept
 

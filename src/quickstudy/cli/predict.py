@@ -52,12 +52,11 @@ def run(given: Given) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked about each input.
+    """The answers to give for each input.
 
     Args:
-        keep: share of the inputs of known classes that get an answer where others do not; None for
-            an answer to all.
-        coverage: of a set of classes; None for no sets.
+        keep: share of the inputs of known classes that are not rejected; None to reject nothing.
+        coverage: coverage of the prediction sets; None for no sets.
         skips: whether inputs that cannot be read are left out.
     """
 
@@ -120,7 +119,7 @@ class Answering:
     Args:
         model: which answers.
         asked: about each input.
-        total: the number of inputs; None where it is not known.
+        total: number of inputs; None if unknown.
     """
 
     def __init__(self, model: Model, asked: Asked, total: int | None) -> None:

@@ -37,7 +37,7 @@ def progress_shown(unless: bool = False) -> Iterator[None]:
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)
-    # What is printed meanwhile goes where it belongs: rich would write it to standard error.
+    # Other output keeps its stream: rich would write it to standard error.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         tasks = {}
 

@@ -16,12 +16,12 @@ FORMER_FLAGS = {"reject": "0.95"}
 
 
 NAMING_CLASSES = ("trust", "strategy", "encoder", "optimizer")
-"""Options whose values name classes; what is typed for them is trusted."""
+"""Options whose values name classes; typed values are trusted."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What was typed after the name of a command.
+    """The words that were typed after the name of a command.
 
     Args:
         command: what the command takes.
@@ -37,7 +37,7 @@ class Given:
     help: Literal["", "main", "all"] = ""
 
     def value(self, name: str) -> Any:
-        """The value that was typed last for an option; None where it was not given."""
+        """The value that was typed last for an option; None if it was not given."""
         return dict(self.options).get(name)
 
     def values(self, name: str) -> list[Any]:
@@ -45,7 +45,7 @@ class Given:
         return [value for each, value in self.options if each == name]
 
     def arguments_of(self, name: str) -> dict[str, Any]:
-        """What ``--name.ARGUMENT`` was given, by argument."""
+        """The values of ``--name.ARGUMENT``, by argument."""
         return {
             each.removeprefix(f"{name}."): value
             for each, value in self.options
@@ -53,12 +53,12 @@ class Given:
         }
 
     def without_arguments_of(self, name: str) -> Given:
-        """What is left without ``--name.ARGUMENT``."""
+        """The same words without ``--name.ARGUMENT``."""
         kept = tuple(each for each in self.options if not each[0].startswith(f"{name}."))
         return replace(self, options=kept)
 
     def naming_classes(self) -> list[str]:
-        """All that was typed in places that name classes; what is named there is trusted."""
+        """All typed values that name classes; the user trusts these classes."""
         typed = [value for name, value in self.options if name.partition(".")[0] in NAMING_CLASSES]
         if any(argument.classes for argument in self.command.arguments):
             # compare names classes, sweep writes strategy=CLASS,CLASS

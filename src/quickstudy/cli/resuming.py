@@ -23,13 +23,13 @@ _LOCK_SECONDS = 1.0
 
 
 class Output:
-    """A file of rows to which only what it lacks is added.
+    """A file of rows to which only the missing rows are added.
 
     Args:
         file: open at the end of its last whole row.
         rows: how rows are written.
-        written: what the rows in the file call their inputs, in their order.
-        skips: whether inputs may lack a row, because they could not be read.
+        written: names of the inputs that already have a row, in the order of the file.
+        skips: whether unreadable inputs are left out and therefore have no row.
     """
 
     def __init__(self, file: TextIO, rows: Rows, written: Iterator[str], skips: bool) -> None:
@@ -82,13 +82,13 @@ def resumed(
 ) -> Iterator[Output]:
     """A file of answers, begun or continued; removed from the unfinished ones at the end.
 
-    Beside it lies ``.NAME.unfinished`` until the job has finished, which says what it was.
+    Until the job has finished, ``.NAME.unfinished`` beside the file identifies it.
 
     Args:
-        path: of the file; its ending says its form.
-        columns: of the rows.
-        identity: JSON-ready, what the answers follow from.
-        skips: whether inputs may lack a row.
+        path: path of the file; its suffix determines the format.
+        columns: columns of the rows.
+        identity: JSON-ready value that determines the answers.
+        skips: whether inputs can lack a row.
 
     Raises:
         UsageError: when the ending is none of :data:`FORMS`.
@@ -149,7 +149,7 @@ def _check_same_job(path: Path, job: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _end_of_rows(file: Any, form: Form) -> int:
-    """Where the last whole row ends, in bytes: whoever wrote the next may have been killed."""
+    """The end of the last whole row, in bytes; a killed writer can leave part of another."""
     file.seek(0)
     offset = end = 0
     quoted = False
@@ -163,7 +163,7 @@ def _end_of_rows(file: Any, form: Form) -> int:
 
 
 def _inputs_of(path: Path, form: Form, end: int) -> Iterator[str]:
-    """What the rows before ``end`` call their inputs."""
+    """The names of the inputs in the rows before ``end``."""
     if not end:
         return
     with path.open(encoding="utf-8", newline="") as file:

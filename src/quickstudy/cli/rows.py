@@ -24,7 +24,7 @@ class Rows:
 
     Args:
         form: "terminal" for people; "json" is one list, "jsonl" an object a line.
-        columns: of every form but JSON, which holds everything.
+        columns: columns of every form but JSON, which holds everything.
         ascii: whether JSON escapes all other characters.
     """
 
@@ -36,7 +36,7 @@ class Rows:
         self.widths: dict[str, int] = {}
 
     def head(self) -> str:
-        """What comes before the first row."""
+        """The text before the first row."""
         if self.form == "tsv":
             return f"{tsv(self.columns)}\n"
         return _csv(self.columns) if self.form == "csv" else ""
@@ -61,7 +61,7 @@ class Rows:
         return titles + "".join(lines)
 
     def tail(self) -> str:
-        """What comes after the last row."""
+        """The text after the last row."""
         if self.form != "json":
             return ""
         return "\n]\n" if self.count else "[]\n"

@@ -1,4 +1,4 @@
-"""What commands that train several runs share: how many at a time, and where."""
+"""Shared by commands that train several runs: how many at a time, and where."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_storage(out: Path) -> None:
 
 @contextmanager
 def output_to(path: Path | None) -> Iterator[None]:
-    """Appends what is printed to a file; without one it is printed."""
+    """Appends printed output to a file, or prints it if there is none."""
     if path is None:
         yield
         return

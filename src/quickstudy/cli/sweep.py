@@ -109,7 +109,7 @@ def _search(
 
 
 def train_trial(trial: Trial) -> Outcome:
-    """Trains a trial from where it stands, as far as it says."""
+    """Trains a trial from its last checkpoint up to its ``until``."""
     out = Path(trial.out)
     check_storage(out)
     with output_to(out / "output.log" if trial.log else None):
@@ -202,7 +202,7 @@ def _values(space: dict[str, Any], base: Namespace) -> list[Values]:
 
 
 def _options(given: Given, values: Values) -> Namespace:
-    """The options of a trial: those of the sweep, overruled by the trial's values."""
+    """The options of a trial: the options of the sweep, overridden by the trial's values."""
     options = parsed(given.changed(**values))
     options.data = data_from_anywhere(options.data)
     if options.start_from and Path(options.start_from).exists():
@@ -219,7 +219,7 @@ def _rungs(base: Namespace, trials: int) -> list[Rung]:
 
 
 def _config(base: Namespace, space: dict[str, Any]) -> dict[str, Any]:
-    """What the sweep is a function of."""
+    """The configuration that determines the sweep."""
     elsewhere = {"config", "trust", "out", "jobs", "ray", "cpus", "gpus"}
     config = {key: value for key, value in plain(base).items() if key not in elsewhere}
     config["data"] = data_from_anywhere(base.data)

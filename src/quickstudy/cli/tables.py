@@ -1,4 +1,4 @@
-"""Tables: readable on a terminal, tab-separated values into a pipe, JSON where it was asked for.
+"""Tables: readable on a terminal, tab-separated values into a pipe, JSON on request.
 
 A table is a list of records, which are dictionaries with the same keys. Into pipes and JSON go the
 values as they are; only a terminal gets rounded numbers, titles and notes on standard output.
@@ -37,7 +37,7 @@ def show_table(
         whole: what JSON holds instead of the records, such as an object with more than the table.
         title: heading on a terminal.
         shown: how to write the values of a column on a terminal; by default as text.
-        names: headings on a terminal, where they differ from the keys.
+        names: headings on a terminal, if they differ from the keys.
         hidden: columns that a terminal has no room for.
 
     Raises:
@@ -80,7 +80,7 @@ def note(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """Prints what a person may do next; programs are told nothing."""
+    """Prints a hint on a terminal; in a pipe it prints nothing."""
     if to_terminal():
         print(text)
 

@@ -88,7 +88,7 @@ def _too_few_classes(strategy: Strategy, validation: ClassDataset, options: Name
 
 
 def data_from_anywhere(data: str) -> str:
-    """What ``--data`` names, so that it is found from another folder too."""
+    """The value of ``--data`` in a form that is valid from other folders too."""
     named = data in BENCHMARKS or data in ALIASES
     return data if named or not Path(data).exists() else str(Path(data).resolve())
 
@@ -99,7 +99,7 @@ def _default_out(options: Namespace) -> str:
 
 
 def _config_of_run(path: str) -> dict[str, Any]:
-    """What the run that is resumed was started with."""
+    """The options with which the resumed run was started."""
     directory = RunDirectory(path)
     if not directory.can_be_resumed():
         raise MissingFileError(f"There is no run to resume in {path}.")

@@ -35,7 +35,7 @@ class Conv4(Encoder):
 
     Args:
         input_shape: (channels, height, width) of an image.
-        channels: of every block.
+        channels: channels of every block.
         pooling: "max" halves by 2x2 max-pooling, "stride" by convolving with stride 2.
         normalization: "batch", "group" or "none". A trained network uses running averages for
             "batch", so no output depends on another input.

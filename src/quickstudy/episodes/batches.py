@@ -23,7 +23,7 @@ class BatchSampler:
         dataset: where examples come from.
         size: examples in a batch.
         tasks: batches in an episode.
-        seed: of the order.
+        seed: random seed of the order.
     """
 
     def __init__(self, dataset: ClassSource, size: int, tasks: int = 1, seed: int = 0) -> None:

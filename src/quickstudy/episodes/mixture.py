@@ -33,7 +33,7 @@ class Mixture:
     Args:
         sources: samplers or other sources, all with the same number of tasks in an episode.
         weights: how often each is drawn, relative to the others; by default all equally.
-        seed: of the drawing; the sources have seeds of their own.
+        seed: random seed of the drawing; the sources have seeds of their own.
 
     Raises:
         ValueError: when there are no sources, or they do not fit together.

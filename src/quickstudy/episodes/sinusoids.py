@@ -23,7 +23,7 @@ class Sinusoids:
         shots: points to learn from.
         queries: points to be judged on.
         tasks: tasks in an episode.
-        seed: of the whole stream of episodes.
+        seed: random seed of the stream of episodes.
     """
 
     def __init__(self, shots: int = 10, queries: int = 10, tasks: int = 1, seed: int = 0) -> None:

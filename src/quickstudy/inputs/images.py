@@ -55,7 +55,7 @@ class ImageInputs:
     Args:
         size: height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
-        mean: of each channel, on the scale 0 to 1; subtracted.
+        mean: mean of each channel, on the scale 0 to 1; subtracted.
         std: of each channel, on the same scale; divided by.
         invert: exchange black and white first, so that ink is 1 and paper is 0.
 

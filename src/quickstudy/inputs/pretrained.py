@@ -28,7 +28,7 @@ class PretrainedImageInputs:
     than ``ImageInputs``, many models squeeze an image to a square or resample bicubically.
 
     Args:
-        name: of the model: a hub id or a local folder.
+        name: name of the model: a hub id or a local folder.
         revision: the hub's commit, tag or branch.
 
     Raises:
@@ -95,7 +95,7 @@ class PretrainedTextInputs:
     is never part of a text. A longer text is cut.
 
     Args:
-        name: of the model: a hub id or a local folder.
+        name: name of the model: a hub id or a local folder.
         revision: the hub's commit, tag or branch.
         length: tokens that are read of a text; None for the model's own limit, 512 at most.
 

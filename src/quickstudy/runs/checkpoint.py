@@ -35,9 +35,9 @@ class Checkpoint:
 
     Args:
         strategy: the strategy's description.
-        inputs: how raw things become its inputs, as ``Inputs.to_dict`` gives it.
+        inputs: how raw items become its inputs, as from ``Inputs.to_dict``.
         model: the strategy's state dict, for use.
-        raw: the state dict that training goes on from, where ``model`` is its moving average.
+        raw: the state dict from which training continues, if ``model`` is a moving average.
         optimizer: the optimiser's state by parameter and name, ``"encoder.weight.exp_avg"``; by the
             parameter's number in files of older versions.
         progress: where training stood, JSON-ready.
@@ -66,7 +66,7 @@ class Checkpoint:
     data: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path, keep: Path | None = None) -> None:
-        """Writes the file in one piece; what was at ``path`` before is moved to ``keep``."""
+        """Writes the file in one piece; a former file at ``path`` is moved to ``keep``."""
         tensors = {f"model.{k}": v for k, v in self.model.items()}
         tensors |= {f"raw.{k}": v for k, v in self.raw.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.items()}

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def as_tensor(rows: Sequence[Row]) -> Tensor:
-    """``[R, 7]`` float64, not a number where a row says nothing."""
+    """``[R, 7]`` float64, NaN for missing entries."""
     numbers = [[math.nan if (v := row[name]) is None else v for name in COLUMNS] for row in rows]
     return torch.tensor(numbers, dtype=torch.float64).view(-1, len(COLUMNS))
 

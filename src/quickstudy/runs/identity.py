@@ -1,7 +1,7 @@
 """The identity of data and sources of tasks, so that a run is resumed with those it began with.
 
 A checkpoint holds it, so it is small: sizes, and a digest of the examples. For large data, which
-may be on disk, the digest covers some thousand evenly spaced examples.
+can be on disk, the digest covers some thousand evenly spaced examples.
 """
 
 from __future__ import annotations

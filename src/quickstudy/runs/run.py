@@ -1,4 +1,4 @@
-"""Run directories: what a training run leaves behind, and how it is taken up again."""
+"""Run directories: the files of a training run, and how the run is resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Run:
 
     Args:
         strategy: with the φ of the best checkpoint, in evaluation mode.
-        inputs: how raw things become its inputs.
+        inputs: how raw items become its inputs.
         path: the run directory, or None for a run that was not saved.
         config: what the run was started with.
         progress: where training stood: ``step``, ``best_accuracy``, ``seconds``, ...
@@ -59,7 +59,7 @@ class Run:
 
 
 def checkpoint_file(path: str | os.PathLike[str], checkpoint: str = "best") -> Path:
-    """The file of a checkpoint: of a run directory, or ``path`` itself where it is one.
+    """The file of a checkpoint: in a run directory, or ``path`` itself if it is one.
 
     Raises:
         FileNotFoundError: when there is no such run.
@@ -87,7 +87,7 @@ def load(
 
     Args:
         path: a run directory or a ``.safetensors`` checkpoint.
-        checkpoint: "best" (by meta-validation; "last" where there was none) or "last".
+        checkpoint: "best" (by meta-validation; without one "last") or "last".
         trust: import paths of classes outside this package that it may use, such as
             ``["my_package.MyStrategy"]``. Importing runs their code. Strategies and encoders that
             are imported already need not be named.
@@ -139,7 +139,7 @@ def initialise_from(strategy: Strategy, path: str, to_learn: bool) -> list[str]:
 
     Args:
         strategy: whose φ is changed.
-        path: of the other run.
+        path: path of the other run.
         to_learn: whether ``strategy`` goes on learning. If not, a warning names what the other run
             has not learned, but for the classifier of training classes, which no task needs.
 
@@ -201,7 +201,7 @@ class RunDirectory:
         return self.config.exists() or self.last.exists() or self.previous.exists()
 
     def newest(self, say: bool = True) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None where there is none at all.
+        """The newest intact checkpoint; None if there is none.
 
         Args:
             say: log a warning when it is not the last.
@@ -245,7 +245,7 @@ class RunDirectory:
         return found
 
     def repair(self, newest: Checkpoint) -> None:
-        """Makes the files agree with the checkpoint from which the run goes on.
+        """Makes the files agree with the checkpoint from which the run continues.
 
         Only for the process that holds the run's lock: what killed processes left is removed, and
         the last checkpoint is again a whole one.
@@ -296,7 +296,7 @@ class RunDirectory:
         ) from problem
 
     def _changed_config(self, config: Mapping[str, Any]) -> str:
-        """Where ``config.yaml`` and the checkpoint's config differ; nothing where they agree."""
+        """The differences between ``config.yaml`` and the checkpoint's config."""
         try:
             return "; ".join(differences(self.read_config(), config))
         except ValueError:
@@ -307,7 +307,7 @@ class RunDirectory:
         write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.yaml`` says; empty when there is none.
+        """The content of ``config.yaml``; empty if there is none.
 
         Raises:
             ValueError: when it is not YAML, or not options.

@@ -19,7 +19,7 @@ MAY_CHANGE_ON_RESUME = {
 
 
 def check_same_run(saved: Checkpoint, now: Checkpoint, path: Path) -> None:
-    """Refuses to go on with the run in ``path`` with another strategy, other settings or data."""
+    """Refuses to resume the run in ``path`` with another strategy, other settings or data."""
     other = differences(saved.strategy, now.strategy)
     if other:
         raise InputError(
@@ -102,7 +102,7 @@ def _check_same_data(
 
 
 def _fixed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a resumed run may not change, whichever version wrote them."""
+    """The settings that a resumed run must not change, whichever version wrote them."""
     fixed = {k: v for k, v in settings.items() if k not in MAY_CHANGE_ON_RESUME}
     if fixed.get("validation_queries") is None:  # older versions wrote the number
         fixed["validation_queries"] = DEFAULT_QUERIES

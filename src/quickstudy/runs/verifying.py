@@ -63,7 +63,7 @@ def verified(module: nn.Module, answers: Answers) -> Description:
         raise _refusal(_blamed(module, difference[0]), difference[1])
     try:
         found = _answered(again, answers)
-    except Exception as error:  # a third-party module may raise anything
+    except Exception as error:  # a third-party module can raise anything
         raise _refusal(_blamed(module), "does not work") from error
     if difference := _other_classes(module, again):  # lazy modules have their final classes by now
         raise _refusal(_blamed(module, difference[0]), difference[1])
@@ -79,7 +79,7 @@ def _made_again(module: nn.Module, description: Description, state: dict[str, Te
         again = build(description)
     except MemoryError:
         raise
-    except Exception as error:  # a third-party constructor may raise anything
+    except Exception as error:  # a third-party constructor can raise anything
         raise _refusal(_maker(error, module), _UNMADE) from error
     if type(again) is not type(module):
         raise _refusal(_blamed(module), f"is a {type(again).__name__}")
@@ -113,7 +113,7 @@ def _difference(module: nn.Module, again: nn.Module) -> tuple[str, str] | None:
     )
     for name, buffer in unsaved.items():
         there = others.get(name)
-        # Buffers of another shape are caches that grew; whether they matter the answers tell.
+        # Buffers of another shape are caches that grew; the outputs show whether they matter.
         if there is not None and there.shape == buffer.shape and not _same(buffer, there):
             return name, (
                 f"has other values in {name!r}, a buffer that is not saved (persistent=False)"
@@ -307,7 +307,7 @@ def _blamed(module: nn.Module, path: str = "") -> str:
 
 
 def _maker(error: Exception, module: nn.Module) -> str:
-    """The class whose constructor failed, as far as the error tells."""
+    """The class whose constructor failed, as far as the error shows."""
     known = {type(each).__name__ for each in described_modules(module)}
     first = str(error).partition(" ")[0]
     return first if first in known else _blamed(module)

@@ -26,7 +26,7 @@ class Entry:
     """One strategy in a few words.
 
     Args:
-        name: of the class.
+        name: name of the class.
         family: its folder.
         summary: its idea in one line.
         paper: authors and year; empty where there is none.
@@ -75,7 +75,7 @@ class Argument:
     """One argument of a strategy's constructor.
 
     Args:
-        name: of the argument.
+        name: name of the argument.
         type: its annotation; empty if it has none.
         default: as Python writes it; None where a value must be given.
         help: the sentence about it in the docstring of the class, or of the class it inherits from.

@@ -1,4 +1,4 @@
-"""What must hold before a run begins or goes on."""
+"""Checks before a run starts or resumes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
 
 
 def check_rotations(strategy: Strategy, rotations: int) -> None:
-    """Refuses support rotations where there are no tasks, or no vectors to share (ValueError)."""
+    """Refuses support rotations without tasks, or without vectors to share (ValueError)."""
     if rotations == 1:
         return
     if not (isinstance(strategy, EmbeddingStrategy) and strategy.episodic):

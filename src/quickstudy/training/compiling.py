@@ -1,4 +1,4 @@
-"""A strategy's forward pass through ``torch.compile``, or uncompiled where that fails."""
+"""A strategy's forward pass through ``torch.compile``, or uncompiled if that fails."""
 
 from __future__ import annotations
 

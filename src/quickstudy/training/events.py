@@ -18,7 +18,7 @@ class Events:
     TensorBoard's own writer keeps them for up to two minutes, and its thread dies of a full disk.
 
     Args:
-        folder: where TensorBoard shall find them.
+        folder: where TensorBoard looks for them.
         step: what earlier files there say of later steps no longer holds.
 
     Raises:
@@ -44,7 +44,7 @@ class Events:
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=begun))
 
     def add(self, row: Row) -> None:
-        """Adds what a row of metrics says."""
+        """Adds the values of a row of metrics."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
             Summary,

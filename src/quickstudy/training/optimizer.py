@@ -145,9 +145,9 @@ def state_after_a_step(
     Args:
         name: as for :func:`make_optimizer`, like all other arguments.
         parameters: stay as they are.
-        learning_rate: of the step.
-        weight_decay: of the step.
-        options: of the optimiser.
+        learning_rate: learning rate of the step.
+        weight_decay: weight decay of the step.
+        options: options of the optimiser.
 
     Returns:
         Tensors and numbers named as by :func:`optimizer_tensors`, parameters by their numbers.
@@ -181,7 +181,7 @@ def state_after_a_step(
 
 
 def _entries(optimizer: torch.optim.Optimizer, names: Sequence[str] | None) -> dict[str, Any]:
-    """The values of an optimiser's state; what is None is left out."""
+    """The values of an optimiser's state, without those that are None."""
     state = optimizer.state_dict()
     found = {
         f"{number if names is None else names[number]}.{name}": value
@@ -215,7 +215,7 @@ def optimizer_tensors(
     Args:
         optimizer: of one group of parameters; what changes in the group itself is under
             ``".name"``.
-        names: of its parameters, in their order; by default their numbers.
+        names: names of its parameters, in their order; by default their numbers.
     """
     return {name: torch.as_tensor(value) for name, value in _entries(optimizer, names).items()}
 
@@ -232,7 +232,7 @@ def restore_optimizer(
         optimizer: of one group of parameters.
         saved: as :func:`optimizer_tensors` gave it; by the parameters' numbers in files of older
             versions.
-        names: of the parameters, in their order; needed where the state is saved by name.
+        names: names of the parameters, in their order; needed if the state is saved by name.
         expected: of :func:`state_after_a_step`; by default values of the parameters' own shapes.
 
     Raises:

@@ -18,10 +18,10 @@ def seed_all(
 
     Args:
         device: where the task is computed.
-        seed: of the run.
-        step: of the run.
+        seed: random seed of the run.
+        step: step of the run.
         task: its number in the step.
-        others: Python's and NumPy's generators too, from which networks of others may draw.
+        others: also seed Python's and NumPy's generators, which third-party networks can use.
     """
     state = int(np.random.SeedSequence([seed, step, task]).generate_state(1, np.uint64)[0])
     torch.default_generator.manual_seed(state)

@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds, and the files it is written to."""
+"""The state of a training run: the content of a checkpoint, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunState:
     """φ, the optimiser, the progress and the history of a run; written by rank 0 alone.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         strategy: on its device.
         optimizer: of its parameters.
         learned: the names of these parameters.

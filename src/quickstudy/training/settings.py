@@ -46,7 +46,7 @@ LEAST = {
 
 @dataclass(kw_only=True)
 class Settings:
-    """What a run directory records of how a run was trained; :class:`Trainer` explains each."""
+    """The training settings that a run directory records; :class:`Trainer` explains each."""
 
     ways: int | tuple[int, int] = 5
     shots: int | tuple[int, int] = 1

@@ -21,7 +21,7 @@ class _Held:
 
 
 def held_bytes(strategy: Strategy, task: Episode) -> int:
-    """What autograd holds after the loss of ``task``, until its gradient is computed."""
+    """The memory that autograd holds between the loss of ``task`` and its gradient."""
     alive: weakref.WeakSet[_Held] = weakref.WeakSet()
 
     def hold(tensor: Tensor) -> _Held:

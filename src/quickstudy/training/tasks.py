@@ -20,7 +20,7 @@ from quickstudy.strategies.state import StrategyState, random_state, untouched
 from quickstudy.training.workers import Autocast, Result, Sums, Threads, Worker, added, agree
 
 MEMORY_SHARE = 0.5
-"""Of the memory that is free: how much may go to tasks that run side by side."""
+"""Share of the free memory that is available to tasks side by side."""
 
 
 class MetaGradient:
@@ -40,7 +40,7 @@ class MetaGradient:
     random numbers; if it does, tasks run one after another, so that each draws its own.
 
     Args:
-        strategy: on the device where it is to be computed.
+        strategy: the strategy, on the device where it is computed.
         autocast: enters the precision in which losses are computed.
         at_once: tasks side by side or in one call; by default as many as cores and memory allow.
         compiled: compile the strategy's forward pass.
@@ -79,7 +79,7 @@ class MetaGradient:
 
     @property
     def compile_seconds(self) -> float | None:
-        """What compilation took at the first use; nothing if nothing is compiled, or not yet."""
+        """Seconds that compilation took at the first use; None if nothing is compiled."""
         return self.worker.compiled.seconds if self.worker.compiled else None
 
     def close(self) -> None:
@@ -107,17 +107,17 @@ class MetaGradient:
                 else self._together(tasks, weight, start)
             )
             if torch.equal(before, self._random_state()):
-                after.restore(self.worker.strategy)  # another worker may have had the last task
+                after.restore(self.worker.strategy)  # another worker can have taken the last task
                 return sums
             self.at_once = 1  # it draws random numbers after all: start again
         return added(self.worker(prepare(number), weight, start) for number in range(count))[0]
 
     def _random_state(self) -> Tensor:
-        """The state of the generators that a strategy may draw from."""
+        """The state of the generators that a strategy can draw from."""
         return random_state(self.device, others=self.foreign)
 
     def _fitting(self, task: Episode, weight: float, start: StrategyState) -> int:
-        """How many tasks may run at once, from what a first one takes; its result is not used."""
+        """The number of tasks that can run at once, from the memory that a first one takes."""
         joins = self._joins(task)
         if self.device.type != "cpu" and not joins:
             return 1

@@ -26,7 +26,7 @@ class Trainer(Settings):
     """Learns a strategy's φ over many tasks.
 
     A run is a function of its settings and its seed. The tasks of each step are drawn from
-    (seed, step), and so is whatever a strategy draws at random. Processes share the tasks of a step
+    (seed, step), and so are all random numbers of a strategy. Processes share the tasks of a step
     and average their gradients, so their number changes the result by rounding only.
 
     The metrics of a saved run are in its ``metrics.csv``, and in TensorBoard's events if the extra
@@ -44,7 +44,7 @@ class Trainer(Settings):
         tasks: number of tasks per step (the meta-batch).
         batch_size: number of examples per batch, for strategies that learn from ordinary batches of
             all classes instead of tasks; ``tasks`` is then the number of batches per step.
-        steps: number of updates of φ. With 0, what ``start_from`` learned is used unchanged.
+        steps: number of updates of φ. With 0, the result of ``start_from`` is used unchanged.
         optimizer: "adam", "adamw", "sgd" (with Nesterov momentum 0.9), or any subclass of
             ``torch.optim.Optimizer``, as a class or by its import path.
         optimizer_options: further keyword arguments of the optimizer, such as ``{"momentum": 0}``.

@@ -27,7 +27,7 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 @dataclass
 class Sums:
-    """What the tasks of a meta-batch add up to.
+    """The sums over the tasks of a meta-batch.
 
     Tensors are float64, where the device has it: numbers of float32 are added up there without
     rounding, but for the rare that are half a billion times smaller than their neighbour, so that

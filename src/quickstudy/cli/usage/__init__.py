@@ -1,4 +1,4 @@
-"""What every command takes. Nothing here imports what does the work, so that help starts at once.
+"""The arguments of every command. Nothing here imports their code, so that help starts at once.
 
 To add a command, declare it in a module here, list it in ``COMMANDS``, and write its function
 ``run(given: Given) -> int`` in ``quickstudy/cli/NAME.py``, which begins with

@@ -1,4 +1,4 @@
-"""What the commands take that make and use classifiers' files."""
+"""The arguments of the commands that make and use classifiers' files."""
 
 from __future__ import annotations
 

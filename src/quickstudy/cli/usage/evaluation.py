@@ -1,4 +1,4 @@
-"""What the commands take that show what was learned."""
+"""The arguments of the commands that show results."""
 
 from __future__ import annotations
 

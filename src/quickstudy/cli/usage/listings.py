@@ -1,4 +1,4 @@
-"""What the commands take that list data sets and strategies."""
+"""The arguments of the commands that list data sets and strategies."""
 
 from __future__ import annotations
 

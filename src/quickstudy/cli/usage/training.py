@@ -1,4 +1,4 @@
-"""What the commands take that train and evaluate strategies."""
+"""The arguments of the commands that train and evaluate strategies."""
 
 from __future__ import annotations
 

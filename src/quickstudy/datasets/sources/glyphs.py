@@ -137,7 +137,7 @@ def draw_glyphs(seed: int = 0, per_class: int = 20, classes_per_split: int | Non
     """Draws the data set, the same for the same seed to the last bit.
 
     Args:
-        seed: of all chance; not negative.
+        seed: random seed; not negative.
         per_class: images of each class.
         classes_per_split: draw only so many classes of each split, evenly spread over it, for a
             quick look; the images are those that the whole data set has. All classes if None.

@@ -236,7 +236,7 @@ def same_names(names: Collection[str], data: str) -> tuple[dict[str, str], list[
     "A").
 
     Args:
-        names: of the classes.
+        names: names of the classes.
         data: what messages call the data.
 
     Returns:

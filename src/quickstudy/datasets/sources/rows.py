@@ -126,7 +126,7 @@ class _Chosen:
         found: the columns.
         split: the split of each row of the tables.
         numbers: the numbers of the requested rows that have a class.
-        names: of the classes.
+        names: names of the classes.
         classes: the class number of each requested row.
         notes: warnings.
     """

@@ -31,7 +31,7 @@ class SplitOfRows:
     """The split of each row.
 
     Args:
-        names: of the splits.
+        names: names of the splits.
         codes: the number of each row's split, ``[N]``; -1 for a row in no split.
     """
 

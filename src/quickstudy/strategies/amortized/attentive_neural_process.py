@@ -46,8 +46,8 @@ class AttentiveNeuralProcess(NeuralProcess):
     Args:
         latent: whether there is a z. Without it tasks of a meta-batch can be trained in one call,
             as nothing is drawn.
-        width: of all representations and hidden layers; a multiple of ``heads``.
-        heads: of the attention; 8 in the paper.
+        width: width of all representations and hidden layers; a multiple of ``heads``.
+        heads: number of heads of the attention; 8 in the paper.
         layers: of h and h'.
     """
 

@@ -46,7 +46,7 @@ class CNAPS(EmbeddingStrategy):
             set encoder begins as a copy of it.
         frozen: the encoder keeps its weights and its running averages, which it then also uses in
             training; only what adapts it is learned.
-        width: of the hidden layers of ψ.
+        width: width of the hidden layers of ψ.
     """
 
     paper = "Requeima, Gordon, Bronskill, Nowozin, Turner, 2019"
@@ -61,7 +61,7 @@ class CNAPS(EmbeddingStrategy):
         self.modulations = Modulations(
             perceptron(size, width, width, 2 * wide, activation=nn.ELU) for wide in channels
         )
-        # What all classes share would cancel in the softmax: the last layers have no bias.
+        # A bias shared by all classes would cancel in the softmax, so the last layers have none.
         self.rows = perceptron(size, width, width, size, activation=nn.ELU, last_bias=False)
         self.biases = perceptron(size, width, width, 1, activation=nn.ELU, last_bias=False)
         if frozen:

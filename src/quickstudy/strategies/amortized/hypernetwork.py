@@ -93,7 +93,7 @@ class Hypernetwork(EmbeddingStrategy):
         return theta
 
     def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
-        """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``, modulated as θ says."""
+        """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``, modulated by θ."""
         if not self.modulate:
             return super().encode(inputs, theta)
         return modulated_features(self.encoder, inputs, theta)

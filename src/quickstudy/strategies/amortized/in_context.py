@@ -156,8 +156,8 @@ class LabelledAttention(nn.Module):
     Labels ``[T, M, K]`` enter by their inner products, and are passed on in each head's shares.
 
     Args:
-        width: of the features.
-        heads: of the attention.
+        width: width of the features.
+        heads: number of heads of the attention.
     """
 
     def __init__(self, width: int, heads: int) -> None:

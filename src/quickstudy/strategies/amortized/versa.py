@@ -40,7 +40,7 @@ class VERSA(EmbeddingStrategy):
         samples: L in meta-training; 0 for the mean weights alone, without a distribution.
         test_samples: L in use; as many as in training by default, 0 for the mean weights.
         width: of g's two hidden layers; by default D, as in the paper.
-        seed: of the noise in use.
+        seed: random seed of the noise in use.
     """
 
     paper = "Gordon, Bronskill, Bauer, Nowozin, Turner, 2019"

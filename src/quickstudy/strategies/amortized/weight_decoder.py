@@ -31,7 +31,7 @@ class WeightDecoder(nn.Module):
         shapes: of the tensors to write, by name; the first axis of each counts its rows.
         width: of tokens and slots.
         change: the size of the first changes, relative to usual weights.
-        heads: of the attention.
+        heads: number of heads of the attention.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class NeuralProcess(EmbeddingStrategy):
         encoder: f, maps inputs ``[B, *shape]`` to vectors ``[B, D]``; states ``out_features``.
         target_size: length of a target in regression; None for classification.
         summary: the length of r.
-        width: of the decoder.
+        width: width of the decoder.
         decoder_layers: number of layers of the decoder.
         least_deviation: ε, the smallest standard deviation of an answer.
     """

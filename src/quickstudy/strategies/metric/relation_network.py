@@ -34,7 +34,7 @@ class RelationNetwork(EmbeddingStrategy):
     Args:
         encoder: maps inputs ``[B, *shape]`` to vectors ``[B, D]``. Its maps before that are
             compared if it has any (see ``feature_maps``), else the vectors as maps of one place.
-        channels: of the relation module's two convolutions; 64 in the paper.
+        channels: channels of the relation module's two convolutions; 64 in the paper.
         hidden: the width of its hidden linear layer; 8 in the paper.
         objective: "squared error" of the scores, as in the paper, or "cross-entropy" of the logits.
     """
@@ -102,7 +102,7 @@ class RelationModule(nn.Module):
 
     Args:
         map_shape: (C, H, W) of the maps that are compared.
-        channels: of the convolutions.
+        channels: channels of the convolutions.
         hidden: the width of the first linear layer.
         bias: whether the second has one.
     """

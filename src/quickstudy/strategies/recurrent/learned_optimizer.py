@@ -32,7 +32,7 @@ class CoordinatewiseLSTM(nn.Module):
 
     Args:
         hidden: units of each layer.
-        layers: of the LSTM.
+        layers: number of layers of the LSTM.
         scale: multiplies the outputs, which begin at a size of about 0.1.
     """
 

@@ -90,7 +90,7 @@ class Classifiers(Problems):
         hidden: units.
         ways: classes.
         batch_size: examples of a step.
-        seed: of their draw.
+        seed: random seed of the draw.
     """
 
     start: Tensor
@@ -140,7 +140,7 @@ def classifiers(
     Args:
         examples: of C classes M examples each, ``[C, M, D]``.
         problems: how many.
-        seed: of the draw, and of that of the steps' examples.
+        seed: random seed of the draw and of the examples in each step.
         ways: classes of a problem.
         hidden: units of the network's hidden layer.
         batch_size: examples of a step.
