@@ -55,7 +55,7 @@ def watching(ended):
     return watching
 
 
-def test_a_rank_that_beats_is_left_alone_and_one_that_is_silent_ends_all(watching, ended, capsys):
+def test_a_rank_that_beats_is_left_alone_and_one_that_is_silent_ends_all(watching, ended, caplog):
     ticks = watching.left
     with watching:
         ticks.tick(3 * watch.SILENT_TICKS, lambda: watching.store.add("beat/1", 1))
@@ -63,17 +63,15 @@ def test_a_rank_that_beats_is_left_alone_and_one_that_is_silent_ends_all(watchin
         assert not ended.is_set()
         ticks.tick(2)  # the one too many, and the time of grace
         assert ended.wait(HANG)
-    assert (
-        "Rank 1 gave no sign of life for 40 seconds. All processes end" in capsys.readouterr().err
-    )
+    assert "Rank 1 gave no sign of life for 40 seconds. All processes end" in caplog.text
 
 
-def test_the_error_of_another_rank_is_shown(watching, ended, capsys):
+def test_the_error_of_another_rank_is_shown(watching, ended, caplog):
     with watching:
         watching.store.set("failure", "Rank 1 failed: ValueError: all too much")
         watching.left.tick(2)
         assert ended.wait(HANG)
-    assert "quickstudy: Rank 1 failed: ValueError: all too much" in capsys.readouterr().err
+    assert "quickstudy: Rank 1 failed: ValueError: all too much" in caplog.text
 
 
 def test_failures_of_an_earlier_time_are_over(ended):
@@ -112,7 +110,7 @@ def test_without_the_store_rank_0_has_ended(watching, ended, capsys, monkeypatch
         monkeypatch.setattr(PrefixStore, "add", gone)
         watching.left.tick(2)
         assert ended.wait(HANG)
-    assert "Rank 0 has ended" in capsys.readouterr().err
+    assert "Rank 0 has ended" in caplog.text
 
 
 def test_a_process_by_itself_watches_nobody():

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from quickstudy.sweeps.executors import Here, Processes
+from quickstudy.sweeps.executors import InProcess, Processes
 
 DYING = """
 import os, pathlib, signal
@@ -37,7 +37,7 @@ def dying(tmp_path, monkeypatch):
     return dying_calls
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(2)], ids=["here", "processes"])
+@pytest.mark.parametrize("executor", [InProcess(), Processes(2)], ids=["here", "processes"])
 def test_each_argument_gets_its_result_or_its_error(executor):
     found = dict(executor.run(math.sqrt, [4.0, -1.0, 9.0, 16.0]))
     assert (found[0], found[2], found[3]) == (2.0, 3.0, 4.0)

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from quickstudy.errors import InputError
 from quickstudy.messages import UsageError
-from quickstudy.sweeps.executors import Executor, Here, Processes
+from quickstudy.sweeps.executors import Executor, InProcess, Processes
 
 
 def executor(options: Namespace) -> Executor:
@@ -26,7 +26,7 @@ def executor(options: Namespace) -> Executor:
             "one job is needed, and neither CPUs nor GPUs can be fewer than none."
         )
     if options.ray is None:
-        return Here() if options.jobs == 1 else Processes(options.jobs)
+        return InProcess() if options.jobs == 1 else Processes(options.jobs)
     if options.jobs != 1:
         raise UsageError(
             "Say --jobs to train on this machine or --ray to train on Ray, not both: on Ray as "

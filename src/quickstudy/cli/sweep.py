@@ -33,7 +33,7 @@ from quickstudy.sweeps.results import (
     describe_values,
     results_table,
 )
-from quickstudy.sweeps.search import Standing, ranked, search
+from quickstudy.sweeps.search import TrialState, ranked, search
 from quickstudy.sweeps.space import Values, distinct, draws, grid, read_space
 from quickstudy.sweeps.trial import Outcome, Trial, outcome
 
@@ -89,8 +89,8 @@ def _search(
 ) -> int:
     """Trains the trials and writes what was found; returns the exit code."""
 
-    def tell(standings: Sequence[Standing], changed: Standing) -> None:
-        directory.write(standings, parameters)
+    def report(states: Sequence[TrialState], changed: TrialState) -> None:
+        directory.write(states, parameters)
         about = f"trial {changed.trial.number:03} ({describe_values(changed.trial.values)})"
         steps = changed.outcome.steps if changed.outcome else 0
         said = changed.error or f"{accuracy_of(changed)} after {steps} steps"
@@ -98,14 +98,14 @@ def _search(
 
     complain(f"{len(trials)} trials, in {directory.path}.")
     try:
-        standings, complete = search(trials, rungs, runner, train_trial, _recall, tell)
+        states, complete = search(trials, rungs, runner, train_trial, _lookup, report)
     except KeyboardInterrupt:
         complete = False
     if not complete:
         complain("Stopped. Run the same command again to continue.")
         return 130
-    directory.write(standings, parameters)
-    return _say(standings, parameters, directory)
+    directory.write(states, parameters)
+    return _say(states, parameters, directory)
 
 
 def train_trial(trial: Trial) -> Outcome:
@@ -127,7 +127,7 @@ def train_trial(trial: Trial) -> Outcome:
     return found
 
 
-def _recall(trial: Trial) -> Outcome | None:
+def _lookup(trial: Trial) -> Outcome | None:
     return outcome(trial.out, trial.until)
 
 
@@ -230,15 +230,15 @@ def _config(base: Namespace, space: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _say(standings: list[Standing], parameters: list[str], directory: SweepDirectory) -> int:
+def _say(states: list[TrialState], parameters: list[str], directory: SweepDirectory) -> int:
     try:
-        show(results_table(standings, parameters))
+        show(results_table(states, parameters))
     finally:
-        for standing in standings:
-            if standing.error:
-                say(f"Trial {standing.trial.number:03} failed: {standing.error}")
+        for state in states:
+            if state.error:
+                say(f"Trial {state.trial.number:03} failed: {state.error}")
         say(f"Written to {directory.csv} and {directory.json}.")
-    best = ranked(standings)[0]
+    best = ranked(states)[0]
     if best.score is None:
         complain("quickstudy: every trial failed.")
         return 1

@@ -89,7 +89,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_after_fork)
 
 
-def _compute_alone() -> None:
+def _use_one_thread() -> None:
     """Makes torch compute in one thread; waiting for its others, which were not forked, hangs."""
     _forked.clear()
     if torch.get_num_threads() > 1:
@@ -145,7 +145,7 @@ class Answering(Generic[Module]):
     def one(self) -> Iterator[Module]:
         """The module for one call, in evaluation mode and without gradients."""
         if _forked:
-            _compute_alone()
+            _use_one_thread()
         try:
             mine = self._idle.pop()
         except IndexError:

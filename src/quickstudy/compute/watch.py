@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
-import sys
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from quickstudy.compute.ranks import LostContactError, barrier, rank, ranks
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
+
+logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 SILENT_TICKS = 40
@@ -105,7 +107,7 @@ class Watch:
             found = _posted(store)
         if found and not self.left.wait(GRACE_SECONDS):
             Console(stderr=True).show_cursor()
-            print(f"quickstudy: {found} {_ADVICE}", file=sys.stderr, flush=True)
+            logger.error("%s %s", found, _ADVICE)
             os._exit(1)  # the main thread can hang in a sum
 
 

@@ -121,18 +121,19 @@ def check_source(strategy: Strategy, source: TaskSource, to_train: bool = True) 
     if to_train and strategy.episodic == is_of_batches(source):
         wanted = "tasks" if strategy.episodic else "ordinary batches of all training classes"
         raise InputError(
-            f"{name} learns from {wanted}, which {_name(source)} does not provide. Train it on a "
-            "ClassDataset."
+            f"{name} learns from {wanted}, which {source_name(source)} does not provide. Train it "
+            "on a ClassDataset."
         )
     task = source.episode(0, slice(1))
     if (strategy.episodic or not to_train) and not task.support.inputs.shape[1]:
-        raise InputError(f"The tasks of {_name(source)} have no support to learn from.")
+        raise InputError(f"The tasks of {source_name(source)} have no support to learn from.")
     if task.query.targets.is_floating_point() and not strategy.regression:
         raise InputError(
-            f"The targets of {_name(source)} are numbers, but {name} learns classes. Use a "
+            f"The targets of {source_name(source)} are numbers, but {name} learns classes. Use a "
             "strategy for regression, such as MAML or ConditionalNeuralProcess."
         )
 
 
-def _name(source: TaskSource) -> str:
+def source_name(source: TaskSource) -> str:
+    """What messages call a source: the class of the object that was given."""
     return type(getattr(source, "given", source)).__name__

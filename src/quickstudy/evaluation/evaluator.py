@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,12 +22,7 @@ from quickstudy.episodes.sampler import QueryBalance
 from quickstudy.errors import InputError
 from quickstudy.evaluation.arguments import check_source, checked_strategy, classes_or_tasks
 from quickstudy.evaluation.observing import Observed, normalization_policy
-from quickstudy.evaluation.outcomes import (
-    Outcome,
-    mean_and_interval,
-    outcomes,
-    outcomes_of_tasks,
-)
+from quickstudy.evaluation.outcomes import Outcome, mean_and_interval, outcomes_on
 from quickstudy.evaluation.protocol import Protocol
 from quickstudy.evaluation.report import Estimate, Report
 from quickstudy.runs.run import Run
@@ -100,6 +94,7 @@ def evaluate(
     episodes, seed = checked_episodes(episodes), whole_number(seed, "seed")
     if run is not None:
         _check_inputs(run, data)
+    protocol: Protocol | None = None
     if isinstance(data, ClassDataset):
         if run is not None:
             _warn_of_seen_classes(run, data)
@@ -109,14 +104,14 @@ def evaluate(
     else:
         check_source(strategy, data, to_train=False)
         strategy.check_ways(data.ways)
-        given: dict[str, Any] = {
-            "ways": ways,
-            "shots": shots,
-            "queries": queries,
-            "seed": seed or None,
+        given = {
+            "ways": ways is not None,
+            "shots": shots is not None,
+            "queries": queries is not None,
+            "seed": seed != 0,
+            "query_balance": query_balance != "balanced",
         }
-        given["query_balance"] = None if query_balance == "balanced" else query_balance
-        if named := [name for name, value in given.items() if value is not None]:
+        if named := [name for name, chosen in given.items() if chosen]:
             raise InputError(
                 f"{', '.join(named)} cannot be chosen here, because {_name(data)} makes its own "
                 "tasks; choose them where you create that source of tasks."
@@ -130,23 +125,17 @@ def evaluate(
     with Watch(), Progress(console=console, disable=hidden, transient=True) as bar:
         embedding = bar.add_task("embedding the examples", total=None, visible=False)
         task = bar.add_task(f"evaluating {type(strategy).__name__}", total=episodes // ranks())
-        found = (
-            outcomes(
-                strategy,
-                data,
-                ways=protocol.ways,
-                shots=protocol.shots,
-                queries=protocol.queries,
-                episodes=episodes,
-                seed=seed,
-                device=device,
-                query_balance=query_balance,
-                embedded=lambda done, all_: bar.update(
-                    embedding, completed=done, total=all_, visible=True
-                ),
-            )
-            if isinstance(data, ClassDataset)
-            else outcomes_of_tasks(strategy, data, episodes, device)
+        found = outcomes_on(
+            strategy,
+            data,
+            protocol,
+            episodes=episodes,
+            seed=seed,
+            device=device,
+            embedded=lambda done, all_: bar.update(
+                embedding, completed=done, total=all_, visible=True
+            ),
+            query_balance=query_balance,
         )
         for outcome in found:
             own.add(outcome)
@@ -155,7 +144,7 @@ def evaluate(
         seconds = sum_over_ranks([], [own.adapt_seconds, own.predict_seconds], device)
     accuracies = everything["accuracies"].float().cpu()
     errors = everything["errors"]
-    if not isinstance(data, ClassDataset):
+    if protocol is None:
         protocol = _protocol_of(everything["counts"].view(-1, 4))
     unknown = Estimate(math.nan, math.nan)
     return Report(

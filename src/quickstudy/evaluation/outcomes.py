@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import TypeGuard
@@ -31,6 +31,9 @@ from quickstudy.evaluation.protocol import Protocol
 from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import Strategy
 from quickstudy.strategies.strategy import EmbeddingStrategy, Theta
+
+Adapt = Callable[[Examples, int], Theta]
+Predict = Callable[[Theta, Tensor], Tensor]
 
 IMAGES_AT_ONCE = 640
 """Examples passed through a strategy at once; more would leave a processor's cache."""
@@ -148,8 +151,8 @@ def outcomes(
     sampler = EpisodeSampler(
         data, ways, shots, queries, tasks=drawn, seed=seed, query_balance=query_balance
     )
-    adapt: Callable[[Examples, int], Theta] = strategy.adapt
-    predict: Callable[[Theta, Tensor], Tensor] = strategy.predict
+    adapt: Adapt = strategy.adapt
+    predict: Predict = strategy.predict
     seconds = 0.0
     examples = sampler.ways[1] * (sampler.shots[1] + queries)
     at_once = IMAGES_AT_ONCE // examples
@@ -165,19 +168,7 @@ def outcomes(
                 budget = FEATURE_BYTES_AT_ONCE.get(torch.device(device).type, 2**28)
                 at_once = budget // (examples * source.features[0].nbytes)
         for batch in islice(_batches(sampler, episodes, at_once), rank(), None, ranks()):
-            episode = sampler.read(batch).to(device)
-            support, query = episode.support, episode.query
-            started = now(device)
-            theta = adapt(support, episode.ways)
-            adapted = now(device)
-            logits = predict(theta, query.inputs)
-            yield Outcome(
-                logits.float(),
-                query.targets,
-                adapted - started + seconds * support.targets.numel(),
-                now(device) - adapted + seconds * query.targets.numel(),
-                observed=seen,
-            )
+            yield _outcome(adapt, predict, sampler.read(batch).to(device), device, seen, seconds)
 
 
 def outcomes_of_tasks(
@@ -194,34 +185,42 @@ def outcomes_of_tasks(
             episode = source.episode(index, slice(min(left, source.tasks))).to(device)
             at_once = 1 if seen is not None and seen.by_batch else episode.tasks
             for first in range(0, episode.tasks, at_once):
-                yield _outcome(strategy, episode[first : first + at_once], device, seen)
+                part = episode[first : first + at_once]
+                found = _outcome(strategy.adapt, strategy.predict, part, device, seen)
+                targets = part.query.targets
+                if targets.is_floating_point() and found.logits.shape != targets.shape:
+                    raise InputError(
+                        f"{type(strategy).__name__} predicts {list(found.logits.shape)}, but the "
+                        f"targets are {list(targets.shape)}; in regression, predictions must have "
+                        "the shape of the targets."
+                    )
+                yield replace(found, support_targets=part.support.targets)
 
 
 def _outcome(
-    strategy: Strategy, episode: Episode, device: torch.device | str, seen: Observed | None
+    adapt: Adapt,
+    predict: Predict,
+    episode: Episode,
+    device: torch.device | str,
+    seen: Observed | None,
+    encoder_seconds: float = 0.0,
 ) -> Outcome:
+    """Adapts and predicts; ``encoder_seconds`` per example are added to the times."""
     support, query = episode.support, episode.query
     started = now(device)
-    theta = strategy.adapt(support, episode.ways)
+    theta = adapt(support, episode.ways)
     adapted = now(device)
-    predicted = strategy.predict(theta, query.inputs).float()
-    if query.targets.is_floating_point() and predicted.shape != query.targets.shape:
-        raise InputError(
-            f"{type(strategy).__name__} predicts {list(predicted.shape)}, but the targets are "
-            f"{list(query.targets.shape)}; in regression, predictions must have the shape of the "
-            "targets."
-        )
+    logits = predict(theta, query.inputs)
     return Outcome(
-        predicted,
+        logits.float(),
         query.targets,
-        adapted - started,
-        now(device) - adapted,
-        support.targets,
-        seen,
+        adapted - started + encoder_seconds * support.targets.numel(),
+        now(device) - adapted + encoder_seconds * query.targets.numel(),
+        observed=seen,
     )
 
 
-def validated(
+def outcomes_on(
     strategy: Strategy,
     data: ClassDataset | TaskSource,
     protocol: Protocol | None,
@@ -229,8 +228,13 @@ def validated(
     episodes: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    embedded: Callable[[int, int], None] | None = None,
+    query_balance: QueryBalance = "balanced",
 ) -> Iterator[Outcome]:
-    """The outcomes of tasks drawn from classes by a protocol, or of a source's own tasks."""
+    """The outcomes of tasks drawn from classes by a protocol, or of a source's own tasks.
+
+    The arguments are those of :func:`outcomes`; a source takes no seed and no balance.
+    """
     if not isinstance(data, ClassDataset):
         return outcomes_of_tasks(strategy, data, episodes, device)
     assert protocol is not None
@@ -243,6 +247,8 @@ def validated(
         episodes=episodes,
         seed=seed,
         device=device,
+        embedded=embedded,
+        query_balance=query_balance,
     )
 
 

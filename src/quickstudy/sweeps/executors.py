@@ -34,7 +34,7 @@ class Executor(Protocol):
     """Whether calls run at the same time in separate processes, so that their output would mix."""
 
     def run(
-        self, work: Callable[[A], R], arguments: Sequence[A]
+        self, function: Callable[[A], R], arguments: Sequence[A]
     ) -> Iterator[tuple[int, R | Exception]]:
         """Yields each argument's number with its result or its error, in the order of completion.
 
@@ -43,18 +43,18 @@ class Executor(Protocol):
         """
 
 
-class Here:
+class InProcess:
     """One call after another, in this process."""
 
     side_by_side = False
 
     def run(
-        self, work: Callable[[A], R], arguments: Sequence[A]
+        self, function: Callable[[A], R], arguments: Sequence[A]
     ) -> Iterator[tuple[int, R | Exception]]:
         for number, argument in enumerate(arguments):
             result: R | Exception
             try:
-                result = work(argument)
+                result = function(argument)
             except Exception as error:
                 result = error
             yield number, result
@@ -78,7 +78,7 @@ class Processes:
         self.retries = retries
 
     def run(
-        self, work: Callable[[A], R], arguments: Sequence[A]
+        self, function: Callable[[A], R], arguments: Sequence[A]
     ) -> Iterator[tuple[int, R | Exception]]:
         waiting = deque((number, 0) for number in range(len(arguments)))  # and deaths
         idle: list[_Worker] = []
@@ -90,7 +90,7 @@ class Processes:
                         number, deaths = waiting.popleft()
                         worker = idle.pop() if idle else _Worker(self.jobs)
                         busy[worker.connection] = worker, number, deaths
-                        worker.begin(work, arguments[number])
+                        worker.begin(function, arguments[number])
                     for connection in wait(list(busy)):
                         assert isinstance(connection, Connection)
                         worker, number, deaths = busy[connection]
@@ -122,9 +122,9 @@ class _Worker:
         self.process.start()
         other.close()  # so that the pipe ends with the process
 
-    def begin(self, work: Callable[[A], Any], argument: A) -> None:
+    def begin(self, function: Callable[[A], Any], argument: A) -> None:
         try:
-            self.connection.send((work, argument))
+            self.connection.send((function, argument))
         except BrokenPipeError:  # it is dead: so will the pipe say when it is read
             return
 
@@ -163,8 +163,8 @@ def _serve(connection: Connection, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
-            work, argument = connection.recv()
-            connection.send(answer(work, argument))
+            function, argument = connection.recv()
+            connection.send(answer(function, argument))
         except (EOFError, OSError):
             return
 
@@ -176,10 +176,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def answer(work: Callable[[A], R], argument: A) -> R | Exception:
-    """Calls ``work``; an error becomes a value, of a kind that every process can read."""
+def answer(function: Callable[[A], R], argument: A) -> R | Exception:
+    """Calls ``function``; an error becomes a value, of a kind that every process can read."""
     try:
-        return work(argument)
+        return function(argument)
     except Exception as error:
         return ValueError(sentence(error))
 

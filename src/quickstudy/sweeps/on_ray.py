@@ -55,7 +55,7 @@ class OnRay:
         self.retries = retries
 
     def run(
-        self, work: Callable[[A], R], arguments: Sequence[A]
+        self, function: Callable[[A], R], arguments: Sequence[A]
     ) -> Iterator[tuple[int, R | Exception]]:
         if not arguments:
             return
@@ -72,7 +72,7 @@ class OnRay:
                 max_retries=self.retries,
                 runtime_env={"env_vars": _environment()},
             )
-            numbers = {task.remote(work, each): number for number, each in enumerate(arguments)}
+            numbers = {task.remote(function, each): number for number, each in enumerate(arguments)}
             with terminable():
                 while numbers:
                     (done,), _ = ray.wait(list(numbers), num_returns=1)

@@ -18,7 +18,7 @@ from quickstudy.evaluation import Estimate
 from quickstudy.saving.description import differences
 from quickstudy.saving.files import write_text_atomically
 from quickstudy.saving.yaml_text import read_yaml_file
-from quickstudy.sweeps.search import Standing, ranked
+from quickstudy.sweeps.search import TrialState, ranked
 
 
 class SweepDirectory:
@@ -64,9 +64,9 @@ class SweepDirectory:
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
         write_text_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
-    def write(self, standings: Sequence[Standing], parameters: Sequence[str]) -> None:
+    def write(self, states: Sequence[TrialState], parameters: Sequence[str]) -> None:
         """Writes the results so far, best first."""
-        rows = [_row(standing) for standing in ranked(standings)]
+        rows = [_row(state) for state in ranked(states)]
         write_text_atomically(self.json, json.dumps(rows, indent=2) + "\n")
         text = io.StringIO()
         columns = [key for key in rows[0] if key != "values"] if rows else []
@@ -79,8 +79,8 @@ class SweepDirectory:
         write_text_atomically(self.csv, text.getvalue())
 
 
-def _row(standing: Standing) -> dict[str, Any]:
-    trial, found = standing.trial, standing.outcome
+def _row(state: TrialState) -> dict[str, Any]:
+    trial, found = state.trial, state.outcome
     return {
         "trial": trial.number,
         "values": trial.values,
@@ -88,15 +88,15 @@ def _row(standing: Standing) -> dict[str, Any]:
         "ci95": found.ci95 if found else None,
         "best_step": found.best_step if found else None,
         "steps": found.steps if found else 0,
-        "rung": standing.rung,
+        "rung": state.rung,
         "seconds": found.seconds if found else 0.0,
-        "state": standing.state,
-        "error": standing.error,
+        "state": state.status,
+        "error": state.error,
         "run": trial.out,
     }
 
 
-def results_table(standings: Sequence[Standing], parameters: Sequence[str]) -> Table:
+def results_table(states: Sequence[TrialState], parameters: Sequence[str]) -> Table:
     """The results for a terminal, best first."""
     table = Table(title="meta-validation accuracy, mean ± 95 % interval over episodes")
     table.add_column("trial", no_wrap=True)
@@ -107,22 +107,22 @@ def results_table(standings: Sequence[Standing], parameters: Sequence[str]) -> T
     for column in ("accuracy", "steps", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for standing in ranked(standings):
-        found = standing.outcome
+    for state in ranked(states):
+        found = state.outcome
         table.add_row(
-            f"{standing.trial.number:03}",
-            *(_text(standing.trial.values.get(name, "")) for name in parameters),
-            accuracy_of(standing),
+            f"{state.trial.number:03}",
+            *(_text(state.trial.values.get(name, "")) for name in parameters),
+            accuracy_of(state),
             str(found.steps) if found else "0",
             f"{found.seconds:.0f} s" if found else "",
-            standing.state,
+            state.status,
         )
     return table
 
 
-def accuracy_of(standing: Standing) -> str:
+def accuracy_of(state: TrialState) -> str:
     """The objective with its interval, if there is one."""
-    found = standing.outcome
+    found = state.outcome
     if found is None or found.accuracy is None or found.ci95 is None:
         return ""
     return str(Estimate(found.accuracy, found.ci95))

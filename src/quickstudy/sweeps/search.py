@@ -10,16 +10,16 @@ from quickstudy.sweeps.executors import Executor, sentence
 from quickstudy.sweeps.halving import Rung, promoted
 from quickstudy.sweeps.trial import Outcome, Trial
 
-State = Literal["waiting", "paused", "left", "finished", "failed"]
+Status = Literal["waiting", "paused", "left", "finished", "failed"]
 
 
 @dataclass
-class Standing:
+class TrialState:
     """How far a trial has come.
 
     Args:
         trial: the trial.
-        state: "waiting" for its first rung, "paused" after a rung that is still running, "left" if
+        status: "waiting" for its first rung, "paused" after a rung that is still running, "left" if
             other trials were promoted instead, "finished", or "failed".
         rung: the latest rung that it began, from 0.
         outcome: outcome of the latest rung that it completed.
@@ -27,7 +27,7 @@ class Standing:
     """
 
     trial: Trial
-    state: State = "waiting"
+    status: Status = "waiting"
     rung: int = 0
     outcome: Outcome | None = None
     error: str = ""
@@ -35,17 +35,17 @@ class Standing:
     @property
     def score(self) -> float | None:
         """The objective, for trials that have not failed."""
-        return None if self.outcome is None or self.state == "failed" else self.outcome.accuracy
+        return None if self.outcome is None or self.status == "failed" else self.outcome.accuracy
 
 
 def search(
     trials: Sequence[Trial],
     rungs: Sequence[Rung],
     executor: Executor,
-    work: Callable[[Trial], Outcome],
-    recall: Callable[[Trial], Outcome | None],
-    tell: Callable[[Sequence[Standing], Standing], Any],
-) -> tuple[list[Standing], bool]:
+    train: Callable[[Trial], Outcome],
+    lookup: Callable[[Trial], Outcome | None],
+    report: Callable[[Sequence[TrialState], TrialState], Any],
+) -> tuple[list[TrialState], bool]:
     """Trains trials rung after rung.
 
     All trials of a rung are trained before any is promoted, and equal trials are promoted in their
@@ -54,57 +54,57 @@ def search(
     Args:
         trials: all trials of the first rung.
         rungs: the stages; a single one without a limit of steps if nothing is halved.
-        executor: where ``work`` is done.
-        work: trains a trial as far as its ``until`` says. An error that it raises is its trial's;
-            the others go on.
-        recall: what is known of a trial that was trained so far already; it is not trained again.
-        tell: called with all and with the one that changed.
+        executor: where ``train`` runs.
+        train: trains a trial until its step ``until``. If it raises an error, that trial has
+            failed, and the others go on.
+        lookup: returns the outcome of a trial that was trained earlier, which is not repeated.
+        report: called with the states of all trials and the one that changed.
 
     Returns:
-        Where each trial stands, in their order, and whether the search came to its end: it does
-        not when a trial is interrupted.
+        The state of each trial, in their order, and whether the search was completed: it is not
+        when a trial is interrupted.
     """
-    standings = [Standing(trial) for trial in trials]
-    running = standings
+    states = [TrialState(trial) for trial in trials]
+    running = states
     for level, rung in enumerate(rungs):
         if level:
-            scores = [standing.score for standing in running]
+            scores = [state.score for state in running]
             chosen = [running[number] for number in promoted(scores, rung.trials)]
-            going_on = {standing.trial.number for standing in chosen}
-            for standing in running:
-                if standing.state == "paused" and standing.trial.number not in going_on:
-                    standing.state = "left"
+            going_on = {state.trial.number for state in chosen}
+            for state in running:
+                if state.status == "paused" and state.trial.number not in going_on:
+                    state.status = "left"
             running = chosen
-        done: State = "finished" if level == len(rungs) - 1 else "paused"
-        waiting: list[Standing] = []
-        for standing in running:
-            standing.rung = level
-            standing.trial = replace(standing.trial, until=rung.steps)
+        done: Status = "finished" if level == len(rungs) - 1 else "paused"
+        waiting: list[TrialState] = []
+        for state in running:
+            state.rung = level
+            state.trial = replace(state.trial, until=rung.steps)
             try:
-                known = recall(standing.trial)
+                known = lookup(state.trial)
             except ValueError as error:
-                standing.state, standing.error = "failed", str(error)
-                tell(standings, standing)
+                state.status, state.error = "failed", str(error)
+                report(states, state)
                 continue
             if known is None or not known.reached:
-                waiting.append(standing)
+                waiting.append(state)
             else:
-                standing.outcome, standing.state = known, done
-        for number, found in executor.run(work, [standing.trial for standing in waiting]):
-            standing = waiting[number]
+                state.outcome, state.status = known, done
+        for number, found in executor.run(train, [state.trial for state in waiting]):
+            state = waiting[number]
             if isinstance(found, Exception):
-                standing.state, standing.error = "failed", sentence(found)
+                state.status, state.error = "failed", sentence(found)
             elif found.reached:
-                standing.outcome, standing.state = found, done
+                state.outcome, state.status = found, done
             else:
-                return standings, False
-            tell(standings, standing)
-    return standings, True
+                return states, False
+            report(states, state)
+    return states, True
 
 
-def ranked(standings: Sequence[Standing]) -> list[Standing]:
+def ranked(states: Sequence[TrialState]) -> list[TrialState]:
     """Best first: by the rung that was reached, then by the objective; those that failed last."""
     return sorted(
-        standings,
+        states,
         key=lambda one: (one.score is None, -one.rung, -(one.score or 0.0), one.trial.number),
     )

@@ -10,7 +10,7 @@ import torch
 from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import TaskSource
 from quickstudy.errors import InputError
-from quickstudy.evaluation.arguments import is_regression
+from quickstudy.evaluation.arguments import is_regression, source_name
 from quickstudy.inputs import Augmentation, Inputs
 from quickstudy.saving.description import differences
 from quickstudy.strategies import EmbeddingStrategy, Strategy
@@ -31,7 +31,7 @@ def check_validation(
         if not is_regression(train):
             kind = "which have classes, so they cannot be validated on numbers"
         raise InputError(
-            f"The training tasks are {_source_name(train)}, {kind}. Validate on another source of "
+            f"The training tasks are {source_name(train)}, {kind}. Validate on another source of "
             "such tasks, or leave the validation data out."
         )
     if other:
@@ -45,7 +45,7 @@ def check_validation(
         a, b = first.query.inputs, same.query.inputs
         if a.shape == b.shape and torch.equal(a, b.to(a.device)):
             raise InputError(
-                f"The validation tasks are the training tasks: episode 0 of {_source_name(train)} "
+                f"The validation tasks are the training tasks: episode 0 of {source_name(train)} "
                 "is the same in both. Use another seed for validation."
             )
     if not (isinstance(train, ClassDataset) and isinstance(validation, ClassDataset)):
@@ -59,10 +59,6 @@ def check_validation(
             "them. Validate on others, or not at all (--validation-split null; in Python no "
             "validation data)."
         )
-
-
-def _source_name(source: TaskSource) -> str:
-    return type(getattr(source, "given", source)).__name__
 
 
 def check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:

@@ -30,7 +30,7 @@ from quickstudy.encoders.task_normalization import check_materialized
 from quickstudy.episodes import Episode, TaskSource
 from quickstudy.errors import InputError, MissingFileError
 from quickstudy.evaluation.arguments import check_source
-from quickstudy.evaluation.outcomes import mean_and_interval, validated
+from quickstudy.evaluation.outcomes import mean_and_interval, outcomes_on
 from quickstudy.evaluation.protocol import Protocol
 from quickstudy.runs.history import Row
 from quickstudy.runs.run import Run, RunDirectory
@@ -337,7 +337,7 @@ class TrainingLoop:
         assert self.validation is not None
         average = self.state.average
         with average.in_place(self.strategy) if average else nullcontext():
-            own = validated(
+            own = outcomes_on(
                 self.strategy,
                 self.validation,
                 self.validation_protocol,

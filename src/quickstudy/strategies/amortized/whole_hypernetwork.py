@@ -83,7 +83,7 @@ class WholeHypernetwork(Strategy):
         if target_size is not None:
             check_positive("WholeHypernetwork", target_size=target_size)
         self.encoder = encoder
-        learner = usual_learner(encoder) if learner is None else learner
+        learner = default_learner(encoder) if learner is None else learner
         self.learner = self.lend(learner, with_task_batch_norm(learner))
         self.strategy_network = strategy_network
         self.target_size = self.ways = target_size
@@ -201,7 +201,7 @@ class WholeHypernetwork(Strategy):
             )
 
 
-def usual_learner(encoder: nn.Module) -> Encoder:
+def default_learner(encoder: nn.Module) -> Encoder:
     """A small network for the inputs that ``encoder`` reads.
 
     Raises:
