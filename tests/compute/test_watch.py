@@ -71,7 +71,7 @@ def test_the_error_of_another_rank_is_shown(watching, ended, caplog):
         watching.store.set("failure", "Rank 1 failed: ValueError: all too much")
         watching.left.tick(2)
         assert ended.wait(HANG)
-    assert "quickstudy: Rank 1 failed: ValueError: all too much" in caplog.text
+    assert "Rank 1 failed: ValueError: all too much" in caplog.text
 
 
 def test_failures_of_an_earlier_time_are_over(ended):
@@ -102,7 +102,7 @@ def test_a_sum_that_fails_says_why_the_other_has_ended(ended, told):
         raise LostContactError("Connection closed by peer")
 
 
-def test_without_the_store_rank_0_has_ended(watching, ended, capsys, monkeypatch):
+def test_without_the_store_rank_0_has_ended(watching, ended, caplog, monkeypatch):
     def gone(*_):
         raise RuntimeError("Connection reset by peer")
 

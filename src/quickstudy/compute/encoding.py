@@ -81,6 +81,11 @@ def encoded(encoder: nn.Module, x: Tensor, *arguments: object) -> Tensor:
     return vectors
 
 
+def encoded_tasks(encoder: nn.Module, inputs: Tensor) -> Tensor:
+    """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``, encoded as one batch."""
+    return encoded(encoder, inputs.flatten(0, 1)).view(*inputs.shape[:2], -1)
+
+
 def encode_batches(encoder: nn.Module, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, float]]:
     """Encodes batches one by one, in evaluation mode and without gradients.
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import check_encoder, encoded
+from quickstudy.compute.encoding import check_encoder, encoded_tasks
 from quickstudy.counts import Count, whole_range
 from quickstudy.deprecated import RenamedAttribute
 from quickstudy.encoders.task_normalization import check_keeps_statistics, follow
@@ -259,7 +259,7 @@ class EmbeddingStrategy(Strategy):
 
     def encode(self, inputs: Tensor, theta: Theta) -> Tensor:
         """Vectors ``[T, N, D]`` of inputs ``[T, N, *shape]``."""
-        return encoded(self.encoder, inputs.flatten(0, 1)).view(*inputs.shape[:2], -1)
+        return encoded_tasks(self.encoder, inputs)
 
     def adapt(self, support: Examples, ways: int) -> Theta:
         theta = self.condition(support, ways)

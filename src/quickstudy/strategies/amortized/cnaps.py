@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import encoded
+from quickstudy.compute.encoding import encoded_tasks
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.strategies.bases.modulation import (
@@ -69,8 +69,7 @@ class CNAPS(EmbeddingStrategy):
 
     def condition(self, support: Examples, ways: int) -> Theta:
         """The modulation: ``[T, channels]`` scale and shift of each layer."""
-        features = encoded(self.set_encoder, support.inputs.flatten(0, 1))
-        features = features.view(*support.inputs.shape[:2], -1)
+        features = encoded_tasks(self.set_encoder, support.inputs)
         task = class_means(features, torch.zeros_like(support.targets), 1)[:, 0]
         theta: Theta = self.modulations(task)
         return theta

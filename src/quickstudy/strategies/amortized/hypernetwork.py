@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import encoded
+from quickstudy.compute.encoding import encoded_tasks
 from quickstudy.encoders.encoder import feature_size
 from quickstudy.episodes import Examples
 from quickstudy.errors import InputError
@@ -86,8 +86,7 @@ class Hypernetwork(EmbeddingStrategy):
         """The modulation, when there is one: ``[T, channels]`` scale and shift of each layer."""
         if not self.modulate:
             return {}
-        features = encoded(self.first_encoder, support.inputs.flatten(0, 1))
-        features = features.view(*support.inputs.shape[:2], -1)
+        features = encoded_tasks(self.first_encoder, support.inputs)
         _, task = self.first_reader(features, support.targets, ways)
         theta: Theta = self.modulations(task)
         return theta

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from quickstudy.compute.encoding import Encoded, encoded
+from quickstudy.compute.encoding import Encoded, encoded_tasks
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.encoders.encoder import Encoder, feature_size
 from quickstudy.encoders.task_normalization import (
@@ -124,8 +124,7 @@ class WholeHypernetwork(Strategy):
 
         In regression a token is of an input and its target, and all examples are of one class.
         """
-        features = encoded(self.encoder, support.inputs.flatten(0, 1))
-        features = features.view(*support.inputs.shape[:2], -1)
+        features = encoded_tasks(self.encoder, support.inputs)
         targets = support.targets
         if self.target_size is not None:
             features = torch.cat([features, targets.to(features.dtype)], dim=-1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, TypedDict, get_type_hints
 
 from torch import Tensor, nn
@@ -158,11 +157,14 @@ class GradientStrategy(Strategy):
 
     def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
         """θ_{s+1} from θ_s and its gradient; ``learned`` is what :meth:`learned` gave."""
-        rate = self.inner_learning_rate
-        return {name: each - rate * gradients[name] for name, each in theta.items()}
+        rates: Sequence[float | Tensor] = learned or [self.inner_learning_rate] * len(theta)
+        return {
+            name: each - rate * gradients[name]
+            for (name, each), rate in zip(theta.items(), rates, strict=True)
+        }
 
     def learned(self) -> Sequence[Tensor]:
-        """The parameters that :meth:`update` depends on beside θ."""
+        """The parameters that :meth:`update` depends on beside θ: step sizes, unless overridden."""
         return ()
 
     def inner_loss(self, theta: Theta, inputs: Tensor, targets: Tensor, step: int) -> Tensor:
@@ -181,7 +183,7 @@ class GradientStrategy(Strategy):
         network = self.network()
         if self._writes is None and not transformed():
             self._writes = not is_known(self) and writes_inputs(network, theta, inputs)
-        with KERNELS[self._kernels]() if self._kernels else nullcontext():
+        with KERNELS[self._kernels]():
             found: Tensor = call_with(network, theta, self._kept(inputs))
         check_uses(self._norms)
         return found

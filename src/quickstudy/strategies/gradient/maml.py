@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
-from quickstudy.strategies.strategy import Theta
 
 
 class MAML(GradientStrategy):
@@ -59,10 +58,3 @@ class MAML(GradientStrategy):
 
     def learned(self) -> Sequence[Tensor]:
         return () if self.rates is None else tuple(self.rates)
-
-    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
-        rates: Sequence[float | Tensor] = learned or [self.inner_learning_rate] * len(theta)
-        return {
-            name: each - rate * gradients[name]
-            for (name, each), rate in zip(theta.items(), rates, strict=True)
-        }

@@ -109,13 +109,9 @@ class MAMLPlusPlus(GradientStrategy):
         return () if self.rates is None else (self.rates,)
 
     def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
-        if not learned or not len(learned[0]):
-            return super().update(theta, gradients, step, learned)
-        rates = learned[0][min(step, len(learned[0]) - 1)]
-        return {
-            name: each - rate * gradients[name]
-            for (name, each), rate in zip(theta.items(), rates, strict=True)
-        }
+        table = learned[0] if learned else ()
+        rates = tuple(table[min(step, len(table) - 1)]) if len(table) else ()
+        return super().update(theta, gradients, step, rates)
 
     def _step_norms(self) -> Iterator[tuple[str, StepNorm]]:
         for name, norm in zip(self._norm_names, self.step_norms, strict=True):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from quickstudy.errors import InputError
 from quickstudy.strategies.bases.gradient_strategy import GradientStrategy, RecomputableLoop
-from quickstudy.strategies.strategy import Theta
 
 
 class MetaSGD(GradientStrategy):
@@ -58,9 +57,3 @@ class MetaSGD(GradientStrategy):
 
     def learned(self) -> Sequence[Tensor]:
         return tuple(self.rates)
-
-    def update(self, theta: Theta, gradients: Theta, step: int, learned: Sequence[Tensor]) -> Theta:
-        return {
-            name: each - rate * gradients[name]
-            for (name, each), rate in zip(theta.items(), learned, strict=True)
-        }
