@@ -7,7 +7,7 @@ import re
 import torch.nn.functional as F
 from torch import Tensor
 
-from quickstudy.classifier.labels import Labels
+from quickstudy.datasets.spelling import Labels
 
 LEAST_SHARE = 1 / 3
 """Of the examples whose nearest name must be their own class's, for names to be of use."""

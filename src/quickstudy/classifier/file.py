@@ -27,7 +27,6 @@ from quickstudy.classifier.embedded_encoder import (
     renamed,
     unpacked,
 )
-from quickstudy.classifier.labels import Labels
 from quickstudy.classifier.learner import Learner, seeded
 from quickstudy.classifier.model import Model, Settings
 from quickstudy.classifier.out_of_distribution import OutOfDistributionScore
@@ -36,6 +35,7 @@ from quickstudy.classifier.reader import Reader
 from quickstudy.classifier.support import Support
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.evaluation_mode import evaluating
+from quickstudy.datasets.spelling import Labels
 from quickstudy.deprecated import once_positional
 from quickstudy.encoders.feature_cache import encoder_identity
 from quickstudy.episodes import Examples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,8 @@ def incoming(words: Sequence[str], modality: str, input_column: str | None = Non
             sources += _files_in(Path(word), modality)
         elif Path(word).suffix.lower() in TABLE_ENDINGS and Path(word).is_file():
             path = Path(word)
-            sources.append(
-                Table(path, column_of(path, table_columns(path), modality, input_column))
-            )
+            column = column_of(path, table_columns(path), modality, input_column)
+            sources.append(Table(path, column))
         else:
             sources.append(_existing(Path(word), modality))
     if not sources:
@@ -177,13 +177,9 @@ def _existing(path: Path, modality: str) -> Path:
 
 def _is_path(word: str) -> bool:
     """Whether it names something that is there, or is meant to: no blanks, and ends as files do."""
-    path = Path(word)
-    try:
-        if path.exists():
-            return True
-    except OSError:  # too long for a path
-        return False
-    ends_so = modality_of_file(word) is not None or path.suffix.lower() in TABLE_ENDINGS
+    if os.path.exists(word):  # noqa: PTH110 # Path.exists would raise where it is too long
+        return True
+    ends_so = modality_of_file(word) is not None or Path(word).suffix.lower() in TABLE_ENDINGS
     return ends_so and len(word.split()) == 1
 
 

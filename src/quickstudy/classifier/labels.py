@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from quickstudy.datasets.spelling import Labels, spelt_as
 from quickstudy.errors import InputError
 
-__all__ = ["Labels", "as_typed", "classes_and_targets"]
-
 
 def classes_and_targets(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
     """The sorted classes ``[K]``, and the number ``[N]`` of each label's class.

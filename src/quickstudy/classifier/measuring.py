@@ -16,9 +16,6 @@ from quickstudy.datasets.spelling import spelt_as
 from quickstudy.errors import InputError
 from quickstudy.evaluation.evaluator import calibration_error
 
-Z_95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -45,10 +42,10 @@ def wilson_interval(right: int, of: int) -> tuple[float, float]:
     """
     if not of:
         return math.nan, math.nan
-    share, square = right / of, Z_95**2 / of
-    centre = share + square / 2
-    half = Z_95 * math.sqrt(share * (1 - share) / of + square / (4 * of))
-    return (centre - half) / (1 + square), (centre + half) / (1 + square)
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def measured(

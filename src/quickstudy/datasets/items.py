@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.datasets.sources.columns import LABEL_COLUMNS
+from quickstudy.datasets.sources.columns import LABEL_COLUMNS, by_usual_names
 from quickstudy.errors import InputError
 from quickstudy.inputs.audio import is_recording
 from quickstudy.inputs.modalities import MODALITIES
@@ -150,10 +150,10 @@ def _of_records(
     records: list[Any], modality: str | None, labels: Any, one_by_one: bool
 ) -> tuple[list[Any], Any]:
     first = records[0]
-    items = _by_usual_names(
+    items = by_usual_names(
         first, [name for each in _modalities(modality) for name in MODALITIES[each].columns]
     )
-    classes = _by_usual_names(first, LABEL_COLUMNS)
+    classes = by_usual_names(first, LABEL_COLUMNS)
     lacking = "example" if not items else "label"
     if not items or (not classes and labels is None and not one_by_one):
         keys = ", ".join(map(repr, first)) or "no keys"
@@ -168,12 +168,6 @@ def _of_records(
 
 def _modalities(modality: str | None) -> list[str]:
     return [*MODALITIES] if modality is None else [each for each in MODALITIES if each == modality]
-
-
-def _by_usual_names(names: Iterable[str], usual: Iterable[str]) -> list[str]:
-    """Those names that are usual, the most usual first; capitals do not matter."""
-    by_name = {str(name).lower(): name for name in names}
-    return [by_name[name] for name in usual if name in by_name]
 
 
 def _named(labels: list[Any], names: Any) -> Any:
@@ -215,7 +209,7 @@ def _column_of_items(features: Mapping[str, Any], modality: str | None) -> str:
     chosen = [name for name, each in features.items() if type(each).__name__ in of_modality]
     if len(chosen) != 1:
         usual = [name for each in _modalities(modality) for name in MODALITIES[each].columns]
-        chosen = _by_usual_names(chosen or features, usual)
+        chosen = by_usual_names(chosen or features, usual)
     if not chosen:
         raise InputError(
             f"It is not clear which column holds the examples: {', '.join(features)}. Give the "
@@ -228,7 +222,7 @@ def _labels_of_library(table: Any) -> Any:
     features = table.features
     classes = [name for name, each in features.items() if hasattr(each, "names")]
     if len(classes) != 1:
-        classes = _by_usual_names(features, LABEL_COLUMNS)
+        classes = by_usual_names(features, LABEL_COLUMNS)
     if not classes:
         raise InputError(
             f"It is not clear which column holds the labels: {', '.join(features)}. Give them: "

@@ -52,14 +52,11 @@ class Remarks:
     """
 
     def __init__(self, found: dict[str, tuple[int, str]] | None = None) -> None:
-        self.found: dict[str, tuple[int, str]] = {}
-        if found:
-            self.update(found)
+        self.found = dict(found or {})
 
     def add(self, text: str, called: str) -> None:
         """Counts one more remark."""
-        count, first = self.found.get(text, (0, called))
-        self.found[text] = (count + 1, first)
+        self.update({text: (1, called)})
 
     def update(self, found: dict[str, tuple[int, str]]) -> None:
         """Counts the remarks on other inputs, which come later."""

@@ -169,7 +169,5 @@ def test_new_inputs_in_a_folder_leave_out_no_file_in_silence(tmp_path):
     (tmp_path / "b.m4a").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"1 files .* \(1 \.m4a\): 'b\.m4a' .* Convert them"):
         assert len(new_inputs([str(tmp_path)], "audio")) == 1
-    with pytest.raises(
-        ValueError, match=r"no files of modality 'image'. It holds 1 \.m4a, 1 \.wav"
-    ):
+    with pytest.raises(ValueError, match=r"no images. It holds 1 \.m4a, 1 \.wav"):
         new_inputs([str(tmp_path)], "image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +165,9 @@ def _modality_of_paths(tables: Tables, column: str) -> str | None:
     modalities = {modality_of_file(path) for path in paths}
     modality = modalities.pop() if len(modalities) == 1 else None
     # A text can happen to end like a file name.
-    return None if modality == "text" and not _is_file(tables.roots[0], paths[0]) else modality
-
-
-def _is_file(root: Path, path: str) -> bool:
-    try:
-        return (root / path).is_file()
-    except (OSError, ValueError):  # too long for a path, or with a zero byte
-        return False
+    if modality == "text" and not os.path.isfile(tables.roots[0] / paths[0]):  # noqa: PTH113
+        return None  # Path.is_file would raise where a text is too long for a path
+    return modality
 
 
 def _input_column(
@@ -209,8 +205,8 @@ def _label_column(tables: Tables, found_input: str) -> str:
     others = {key: each for key, each in tables.features.items() if key != found_input}
     classes = [key for key, feature in others.items() if isinstance(feature, datasets.ClassLabel)]
     found = _the_only_or_usual(classes, LABEL_COLUMNS)
-    if found is None and not classes:
-        found = _the_only_or_usual([], LABEL_COLUMNS, others)
+    if not classes:
+        found = next(iter(by_usual_names(others, LABEL_COLUMNS)), None)
     if found is None:
         # Published class splits show which column the classes are in.
         strings = [key for key, each in others.items() if getattr(each, "dtype", None) == "string"]
@@ -229,13 +225,15 @@ def _label_column(tables: Tables, found_input: str) -> str:
     return found
 
 
-def _the_only_or_usual(
-    candidates: Sequence[str], usual: Sequence[str], among: Iterable[str] | None = None
-) -> str | None:
-    if len(candidates) == 1:
-        return candidates[0]
-    known = {each.lower(): each for each in (among or candidates)}
-    return next((known[name] for name in usual if name in known), None)
+def _the_only_or_usual(candidates: Sequence[str], usual: Iterable[str]) -> str | None:
+    found = candidates if len(candidates) == 1 else by_usual_names(candidates, usual)
+    return next(iter(found), None)
+
+
+def by_usual_names(names: Iterable[str], usual: Iterable[str]) -> list[str]:
+    """Those names that are usual, the most usual first; upper and lower case do not matter."""
+    known = {str(each).lower(): each for each in names}
+    return [known[name] for name in usual if name in known]
 
 
 def _plural(modality: str | None) -> str:

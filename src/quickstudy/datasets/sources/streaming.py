@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from quickstudy.datasets.sources.columns import LABEL_COLUMNS
+from quickstudy.datasets.sources.columns import LABEL_COLUMNS, by_usual_names
 from quickstudy.datasets.sources.rows import file_inside
 from quickstudy.datasets.sources.tables import SEPARATORS, opened_separated
 from quickstudy.errors import InputError
-from quickstudy.inputs.modalities import MODALITIES
+from quickstudy.inputs.modalities import MODALITIES, is_text
 from quickstudy.messages import did_you_mean, reason
 
 ROWS_AT_ONCE = 1024
@@ -25,20 +27,8 @@ def table_columns(path: Path) -> list[str]:
     Raises:
         InputError: when it cannot be read as a table.
     """
-    try:
-        ending = path.suffix.lower()
-        if ending == ".parquet":
-            from pyarrow import parquet  # type: ignore[import-untyped]
-
-            names = parquet.read_schema(path).names
-        elif separator := SEPARATORS.get(ending):
-            with opened_separated(path, separator) as reader:
-                names = reader.schema.names
-        else:
-            names = list(next(_objects(path), {}))
-    except _BROKEN as error:
-        raise InputError(_unreadable(path, error)) from error
-    return list(names)
+    with _opened(path) as (names, _):
+        return names
 
 
 def column_of(path: Path, names: Sequence[str], modality: str, wanted: str | None) -> str:
@@ -62,21 +52,20 @@ def column_of(path: Path, names: Sequence[str], modality: str, wanted: str | Non
     candidates = [name for name in names if name.lower() not in LABEL_COLUMNS] or list(names)
     if len(candidates) == 1:
         return candidates[0]
-    known = {name.lower(): name for name in candidates}
-    usual = next((known[name] for name in MODALITIES[modality].columns if name in known), None)
-    if usual is None:
+    usual = by_usual_names(candidates, MODALITIES[modality].columns)
+    if not usual:
         raise InputError(
             f"It is not clear which column of {path} holds the inputs. {listed} Name it with "
             "--input-column."
         )
-    return usual
+    return usual[0]
 
 
 def number_of_rows(path: Path) -> int | None:
     """The number of rows, where the table states it."""
     if path.suffix.lower() != ".parquet":
         return None
-    from pyarrow import parquet
+    from pyarrow import parquet  # type: ignore[import-untyped]
 
     return int(parquet.read_metadata(path).num_rows)
 
@@ -90,38 +79,53 @@ def table_cells(path: Path, column: str, modality: str) -> Iterator[Any]:
     Raises:
         InputError: when the table turns out to be broken, or a path leads out of the folder.
     """
-    for cell in _raw_cells(path, column):
-        content = cell
-        if isinstance(cell, dict):
-            content = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
-        if modality == "text":
-            yield "" if content is None else str(content)
-        elif isinstance(content, str):
-            yield file_inside(content, [path.parent])
-        else:
-            yield b"" if content is None else content
+    with _opened(path) as (_, cells):
+        for cell in cells(column):
+            content = cell
+            if isinstance(cell, dict):
+                content = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
+            if is_text(modality):
+                yield "" if content is None else str(content)
+            elif isinstance(content, str):
+                yield file_inside(content, [path.parent])
+            else:
+                yield b"" if content is None else content
 
 
-def _raw_cells(path: Path, column: str) -> Iterator[Any]:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], Iterator[Any]]]]:
+    """The names of a table's columns, and a function that gives the cells of one of them."""
     ending = path.suffix.lower()
     try:
         if ending == ".parquet":
             from pyarrow import parquet
 
-            file = parquet.ParquetFile(path)
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
-                yield from batch.column(0).to_pylist()
+            with parquet.ParquetFile(path) as file:
+                yield (
+                    file.schema_arrow.names,
+                    lambda column: _cells(
+                        file.iter_batches(ROWS_AT_ONCE, columns=[column]), column
+                    ),
+                )
         elif separator := SEPARATORS.get(ending):
             with opened_separated(path, separator) as reader:
-                for batch in reader:
-                    yield from batch.column(column).to_pylist()
+                yield reader.schema.names, lambda column: _cells(reader, column)
         else:
-            for row in _objects(path):
-                yield row.get(column)
+            rows = _objects(path)
+            first = next(rows, {})
+            yield list(first), lambda column: (row.get(column) for row in chain([first], rows))
+    except InputError:
+        raise
     except _BROKEN as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(
+            f"The table {path} cannot be read: {reason(error)} A table is in UTF-8 and names its "
+            "columns: in the first line (.csv, .tsv), in each line (.jsonl) or as parquet."
+        ) from error
+
+
+def _cells(batches: Iterable[Any], column: str) -> Iterator[Any]:
+    for batch in batches:
+        yield from batch.column(column).to_pylist()
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
@@ -136,10 +140,3 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError("not every row is an object, {column: value}")
             yield row
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    return (
-        f"The table {path} cannot be read: {reason(error)} A table is in UTF-8 and names its "
-        "columns: in the first line (.csv, .tsv), in each line (.jsonl) or as parquet."
-    )
