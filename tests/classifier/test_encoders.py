@@ -6,7 +6,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 import quickstudy as qs
@@ -14,6 +13,8 @@ from quickstudy.classifier.encoders import load_encoder
 from quickstudy.datasets import ClassDataset
 from quickstudy.inputs import AudioInputs, ImageInputs
 from quickstudy.saving import model_files
+
+from ..builders import write_pictures
 
 TINY = {"ways": 2, "shots": 1, "queries": 1, "tasks": 1, "steps": 1}
 
@@ -155,12 +156,7 @@ def test_the_missing_extra_is_named(folders, monkeypatch):
 @needs_transformers
 def test_a_folder_of_images_is_read_and_learned_from(folders, tmp_path):
     """Data made by the encoder's inputs, a strategy trained on it, and its encoder by name."""
-    generator = np.random.default_rng(0)
-    for label in "abcd":
-        (tmp_path / "data" / label).mkdir(parents=True)
-        for number in range(4):
-            pixels = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    write_pictures(tmp_path / "data", classes=4, each=4)
     encoder, inputs = load_encoder(folders["vit"])
     before = encoder.network.embeddings.cls_token.clone()
     data = qs.load_dataset(tmp_path / "data", inputs=inputs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ..builders import command
 from .conftest import TINY
 
 
@@ -16,12 +17,8 @@ def copy(pictures, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
-    from quickstudy.cli.main import main
-
     run = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--data", str(pictures), *TINY, "--out", str(run)])
-    assert ended.value.code == 0
+    assert command("train", "--data", pictures, *TINY, "--out", run) == 0
     return run
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from quickstudy.strategies.catalogue import strategies
 
+from ..builders import command
 from .conftest import TINY
 
 
@@ -78,8 +79,8 @@ def test_every_strategy_of_the_catalogue_says_what_it_is():
 def test_help_and_version(quickstudy):
     code, out, _ = quickstudy("--help")
     assert code == 0
-    for command in ("train", "evaluate", "compare", "demo", "datasets"):
-        assert command in out
+    for name in ("train", "evaluate", "compare", "demo", "datasets"):
+        assert name in out
     assert quickstudy("--version")[1].startswith("quickstudy ")
 
 
@@ -105,14 +106,10 @@ def test_demo_writes_its_picture_and_numbers(quickstudy, tmp_path):
 @pytest.fixture(scope="module")
 def runs(pictures, tmp_path_factory):
     """Two runs on the same data, of different lengths."""
-    from quickstudy.cli.main import main
-
     folder = tmp_path_factory.mktemp("runs")
     for name, steps in (("one", 2), ("two", 3)):
-        words = ["train", "--data", str(pictures), *TINY, "--steps", str(steps)]
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--validation-split", "null", "--out", str(folder / name)])
-        assert not ended.value.code
+        words = ["train", "--data", pictures, *TINY, "--steps", steps]
+        assert command(*words, "--validation-split", "null", "--out", folder / name) == 0
     return folder
 
 

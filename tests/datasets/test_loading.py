@@ -23,13 +23,6 @@ from quickstudy.inputs import FeatureInputs, ImageInputs
 SMALL = ImageInputs(size=6, channels=1)
 
 
-@pytest.fixture
-def data(data_root, monkeypatch):
-    """Makes the real data known to ``load_dataset``."""
-    monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
-    return data_root
-
-
 def repository(folder, columns, splits=("train",)):
     """Writes a folder laid out like a repository: six images a data split."""
     folder.mkdir(exist_ok=True)

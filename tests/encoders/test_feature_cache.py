@@ -17,22 +17,11 @@ from quickstudy.encoders.embedding import embed, embed_stored
 from quickstudy.encoders.feature_cache import FeatureCache, encoder_identity
 from quickstudy.inputs import FeatureInputs, ImageInputs, UnreadableError
 
+from ..builders import CountingBatches
+
 
 def rows(count, size=3, first=0):
     return torch.arange(first, first + count)[:, None] + torch.arange(size) / 10
-
-
-class Counting(nn.Module):
-    """A linear encoder that remembers how many inputs each call brought."""
-
-    def __init__(self, size=3):
-        super().__init__()
-        self.linear = nn.Linear(size, 4)
-        self.batches = []
-
-    def forward(self, x):
-        self.batches.append(len(x))
-        return self.linear(x)
 
 
 def same(found, expected):
@@ -168,7 +157,7 @@ def put_many(folder, first):
 
 def test_a_folder_that_cannot_be_made_costs_the_caching_only(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    cache, encoder = FeatureCache("a", tmp_path / "file"), Counting()
+    cache, encoder = FeatureCache("a", tmp_path / "file"), CountingBatches(3, 4)
     with pytest.warns(UserWarning, match="cannot be kept") as warned:  # when looking
         features = embed_stored(encoder, FeatureInputs(3), rows(5), cache)
     assert len(warned) == 1  # and not once more when keeping
@@ -267,7 +256,7 @@ def test_the_weights_are_read_once(monkeypatch):
 
 
 def test_features_are_in_order_and_computed_once(tmp_path):
-    encoder, inputs = Counting(), FeatureInputs(3)
+    encoder, inputs = CountingBatches(3, 4), FeatureInputs(3)
     cache = FeatureCache(encoder_identity(encoder, inputs), tmp_path)
     raws = [row.tolist() for row in rows(600)]
     repeated = [*raws, *raws[:10]]

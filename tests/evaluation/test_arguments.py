@@ -8,28 +8,10 @@ import torch
 from torch import nn
 
 import quickstudy as qs
-from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import BatchSampler, Episode, EpisodeSampler, Examples, Mixture, Sinusoids
 from quickstudy.inputs import FeatureInputs
 
-SETTINGS = {"queries": 3, "steps": 2, "show_progress": False, "validation_episodes": 4}
-
-
-def vectors(classes=12, each=20, size=16, spread=1.5, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    means = torch.randn(classes, size, generator=draw) * spread
-    points = means[:, None] + torch.randn(classes, each, size, generator=draw)
-    names = [f"c{number:02d}" for number in range(classes) for _ in range(each)]
-    return ClassDataset.from_arrays(points.flatten(0, 1), names, FeatureInputs(size))
-
-
-def fit(strategy, train, validation=None, **settings):
-    return qs.fit(strategy, train, validation, **SETTINGS | settings)
-
-
-def prototypes():
-    torch.manual_seed(0)
-    return qs.strategies.PrototypicalNetwork(qs.encoders.MLP((16,)))
+from ..builders import fit, prototypes, vectors
 
 
 def waves():

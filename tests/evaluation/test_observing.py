@@ -13,7 +13,8 @@ from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.observing import BY_AVERAGES, BY_BATCH, needs_a_look, observed
 from quickstudy.strategies import MAML, TIM, FineTuning, PrototypicalNetwork, SimpleShot
 
-from ..strategies.foreign import encoder_of, episode, vectors
+from ..builders import vectors
+from ..strategies.foreign import encoder_of, episode
 
 
 class Net(nn.Module):

@@ -4,23 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP, Conv4
 from quickstudy.episodes import EpisodeSampler
 from quickstudy.evaluation import outcomes as validation
 from quickstudy.evaluation.outcomes import has_fixed_encoder, outcomes
-from quickstudy.inputs import ImageInputs
 from quickstudy.strategies import MAML, Hypernetwork, NearestNeighbor, PrototypicalNetwork
+
+from ..builders import make_blobs
 
 PROTOCOL = {"ways": 4, "shots": 2, "queries": 3}
 
 
-def dataset(classes=10, each=8):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (classes * each, 1, 8, 8), generator=generator)
-    names = [f"class{number}" for number in range(classes)]
-    inputs = ImageInputs(8, 1)
-    return ClassDataset.contiguous(images.to(torch.uint8), [each] * classes, names, inputs)
+def dataset(classes=10):
+    return make_blobs(classes, each=8)
 
 
 def use_images(monkeypatch):

@@ -10,24 +10,18 @@ import torch
 from scipy import stats
 from torch import nn
 
-from quickstudy.datasets import ClassDataset
 from quickstudy.encoders import MLP
 from quickstudy.evaluation import Estimate, Report, evaluate
 from quickstudy.evaluation.outcomes import mean_and_interval, students_t
 from quickstudy.evaluation.report import as_json
-from quickstudy.inputs import FeatureInputs
 from quickstudy.strategies import NearestNeighbor, PrototypicalNetwork
 from quickstudy.training import Trainer
 
+from .. import builders
 
-def vectors(classes=8, each=20, spread=0.4):
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(classes, 1, 16, generator=generator) / 4
-    features = centres + spread * torch.randn(classes, each, 16, generator=generator)
-    names = [f"class{number}" for number in range(classes)]
-    return ClassDataset.contiguous(
-        features.flatten(0, 1), [each] * classes, names, FeatureInputs((16,)), "vectors"
-    )
+
+def vectors():
+    return builders.vectors(classes=8, spread=0.6)
 
 
 def measured(**protocol):

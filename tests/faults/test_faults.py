@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from quickstudy import FewShotClassifier, load_dataset
 from quickstudy.classifier.file import FORMAT as CLASSIFIER
-from quickstudy.cli.main import main, sentence
+from quickstudy.cli.main import sentence
 from quickstudy.cli.options import choose_part
 from quickstudy.datasets.sources.notes import remembered
 from quickstudy.encoders import MLP
@@ -35,6 +34,7 @@ from quickstudy.saving import tensor_file
 from quickstudy.strategies import PrototypicalNetwork
 from quickstudy.training import Trainer
 
+from ..builders import command, write_pictures
 from .damage import damages
 
 STEPS, LONGER = 4, 6
@@ -93,24 +93,23 @@ def loaded(checkpoint):
     return read
 
 
-def command(capsys, *words):
-    """Runs a command in this process; an exit with an error is a ValueError of what it said."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
+def output(capsys, *words):
+    """What a command prints; an exit with an error is a ValueError of what it said."""
+    code = command(*words)
     printed = capsys.readouterr()
-    if ended.value.code:
+    if code:
         raise ValueError(printed.err)
     return printed.out
 
 
 def resumed_by_command(capsys, folder):
-    command(capsys, "train", "--resume", folder / "run")
+    output(capsys, "train", "--resume", folder / "run")
     directory = RunDirectory(folder / "run")
     return plain_model(directory.newest().model), directory.config.read_text()
 
 
 def printed(capsys, folder):
-    return command(capsys, "train", "--config", folder / "mine.yaml", "--print_config")
+    return output(capsys, "train", "--config", folder / "mine.yaml", "--print_config")
 
 
 def examples_of(pictures, monkeypatch):
@@ -158,13 +157,8 @@ def _blobs():
 
 
 def make_pictures(folder):
-    generator = np.random.default_rng(0)
-    for number in range(8):
-        (folder / f"thing{number}").mkdir(parents=True)
-        for example in range(4):
-            noise = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(folder / f"thing{number}" / f"{example}.png")
-    names = [f"thing{number}" for number in range(8)]
+    write_pictures(folder, classes=8, each=4, side=6)
+    names = [f"thing{number:02}" for number in range(8)]
     splits = {"mine": {"train": names[:5], "test": names[5:]}}
     (folder / "class_splits.json").write_text(json.dumps(splits))
 
@@ -183,8 +177,7 @@ def made(parts, tmp_path_factory):
             "--split", "0.5,0.5", "--ways", 3, "--queries", 2, "--steps", STEPS, "--out",
             root / "command" / "run", "--validation-split", "null",
         ]  # fmt: skip
-        with pytest.raises(SystemExit):
-            main([str(word) for word in words])
+        assert command(*words) == 0
         examples_of(root / "pictures", patch)(root / "cache")
         note(patch, root / "note")
     FeatureCache("encoder", root / "features").put(STORED, VECTORS)

@@ -14,26 +14,14 @@ from quickstudy.inputs import FeatureInputs
 from quickstudy.runs import Checkpoint, identity
 from quickstudy.runs.run import RunDirectory
 
+from .. import builders
 from .. import own_encoders as own
-from ..builders import make_blobs
+from ..builders import fit, make_blobs, vectors
 from ..own_encoders import TwoLayers
 
 
-def vectors(seed=0, each=12, classes=10):
-    draw = torch.Generator().manual_seed(seed)
-    points = torch.randn(classes * each, 16, generator=draw)
-    names = [f"class{number}" for number in range(classes)]
-    return ClassDataset.contiguous(points, [each] * classes, names, FeatureInputs(16))
-
-
 def prototypes():
-    torch.manual_seed(0)
-    return qs.strategies.PrototypicalNetwork(TwoLayers())
-
-
-def fit(strategy, data, validation=None, **settings):
-    usual = {"queries": 3, "steps": 2, "show_progress": False, "validation_episodes": 4}
-    return qs.fit(strategy, data, validation, **usual | settings)
+    return builders.prototypes(TwoLayers())
 
 
 def resumed(strategy, data, out, validation=None, **settings):
@@ -42,7 +30,7 @@ def resumed(strategy, data, out, validation=None, **settings):
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [({"seed": 9}, "other examples"), ({"each": 37}, "120 examples there and 370 here")],
+    [({"seed": 9}, "other examples"), ({"each": 37}, "240 examples there and 444 here")],
 )
 def test_a_run_is_not_resumed_with_other_data_of_the_same_class_names(other, said, tmp_path):
     fit(prototypes(), vectors(), out=tmp_path / "run")

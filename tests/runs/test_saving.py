@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -12,24 +13,14 @@ from quickstudy.episodes import Episode, Examples
 from quickstudy.inputs import FeatureInputs, ImageInputs
 from quickstudy.runs import Checkpoint
 
+from .. import builders
 from .. import own_encoders as own
+from ..builders import vectors
 
 TRUST = [f"{own.__name__}.*"]
 
 
-def vectors(seed=0, each=12, classes=10, dtype=torch.float32):
-    draw = torch.Generator().manual_seed(seed)
-    points = torch.randn(classes, 1, 16, generator=draw) + torch.randn(
-        classes, each, 16, generator=draw
-    )
-    names = [f"class{number}" for number in range(classes)]
-    stored = points.flatten(0, 1).to(dtype)
-    return ClassDataset.contiguous(stored, [each] * classes, names, FeatureInputs(16))
-
-
-def fit(strategy, data, **settings):
-    usual = {"queries": 3, "steps": 2, "tasks": 2, "learning_rate": 0.01, "show_progress": False}
-    return qs.fit(strategy, data, **usual | settings)
+fit = partial(builders.fit, tasks=2, learning_rate=0.01)
 
 
 def answers(strategy, dtype=torch.float32):

@@ -10,7 +10,6 @@ import torch
 import yaml
 
 import quickstudy as qs
-from quickstudy.cli.main import main
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import read
 from quickstudy.cli.usage import COMMANDS
@@ -21,6 +20,8 @@ from quickstudy.saving import tensor_file, trust
 from quickstudy.saving.description import describe
 from quickstudy.saving.rebuilding import build_to_fit
 from quickstudy.saving.trust import check_config, check_trusted, is_trusted, trusting
+
+from ..builders import command
 
 MODULE = """
 from pathlib import Path
@@ -52,18 +53,12 @@ def checkpoint(tmp_path):
     return path
 
 
-def run(*words):
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return ended.value.code
-
-
 def test_a_checkpoint_from_elsewhere_imports_nothing(somebodys, checkpoint, capsys):
     with pytest.raises(ValueError, match=r"'somebodys\.Own', which is not quickstudy's own"):
         load(checkpoint)
-    assert run("evaluate", checkpoint, "--data", "glyphs") == 1
+    assert command("evaluate", checkpoint, "--data", "glyphs") == 1
     assert "--trust somebodys.Own" in capsys.readouterr().err
-    assert run("train", "--start_from", checkpoint, "--steps", 1, "--resume", "nowhere") == 1
+    assert command("train", "--start_from", checkpoint, "--steps", 1, "--resume", "nowhere") == 1
     assert not somebodys.exists()
 
 
@@ -86,7 +81,7 @@ def test_the_users_list_holds_for_good(somebodys, checkpoint, monkeypatch, liste
 def test_on_the_command_line_the_option_is_enough(somebodys, checkpoint, capsys):
     path = list(sys.path)
     words = ["--data", "glyphs", "--ways", 2, "--episodes", 2, "--queries", 1]
-    run("evaluate", checkpoint, *words, "--trust", "somebodys.Own")
+    command("evaluate", checkpoint, *words, "--trust", "somebodys.Own")
     assert somebodys.exists()
     assert "not quickstudy's own" not in capsys.readouterr().err
     assert sys.path == path
@@ -126,7 +121,7 @@ def test_on_the_command_line_the_option_is_enough(somebodys, checkpoint, capsys)
 )
 def test_a_configuration_from_elsewhere_imports_nothing(somebodys, config, capsys):
     (somebodys.parent / "a.yaml").write_text(yaml.safe_dump(config))
-    assert run("train", "--config", "a.yaml", "--out", "out") == 1
+    assert command("train", "--config", "a.yaml", "--out", "out") == 1
     assert "'somebodys.Own', which is not quickstudy's own" in capsys.readouterr().err
     assert not somebodys.exists()
     assert not (somebodys.parent / "out").exists()
@@ -135,7 +130,7 @@ def test_a_configuration_from_elsewhere_imports_nothing(somebodys, config, capsy
 @pytest.mark.parametrize("value", ["somebodys.Own", '{"class_path": "somebodys.Own"}'])
 def test_a_sweep_from_elsewhere_imports_nothing(somebodys, value, capsys):
     (somebodys.parent / "a.yaml").write_text(yaml.safe_dump({"sweep": {"strategy": [value]}}))
-    assert run("sweep", "--config", "a.yaml", "--data", "glyphs", "--out", "out") == 1
+    assert command("sweep", "--config", "a.yaml", "--data", "glyphs", "--out", "out") == 1
     assert "'somebodys.Own', which is not quickstudy's own" in capsys.readouterr().err
     assert not somebodys.exists()
 
@@ -144,7 +139,7 @@ def test_a_configuration_may_not_lead_to_another_one(somebodys, capsys):
     (somebodys.parent / "b.yaml").write_text("class_path: somebodys.Own\n")
     for named in ("b.yaml", "./b.yaml"):
         (somebodys.parent / "a.yaml").write_text(f"strategy: {named}\n")
-        assert run("train", "--config", "a.yaml", "--out", "out") == 1
+        assert command("train", "--config", "a.yaml", "--out", "out") == 1
     assert not somebodys.exists()
 
 
@@ -272,7 +267,7 @@ def test_a_layout_with_gaps_in_a_file_takes_no_memory(tmp_path, monkeypatch, str
 )
 def test_configurations_that_make_no_sense_are_refused_by_name(somebodys, text, capsys):
     (somebodys.parent / "a.yaml").write_text(text)
-    assert run("train", "--config", "a.yaml", "--out", "out") == 1
+    assert command("train", "--config", "a.yaml", "--out", "out") == 1
     assert "configuration file a.yaml" in capsys.readouterr().err
     assert not somebodys.exists()
 

@@ -3,9 +3,7 @@
 import torch
 from torch import nn
 
-from quickstudy.datasets import ClassDataset
 from quickstudy.episodes import Episode, Examples
-from quickstudy.inputs import FeatureInputs
 
 
 def encoder_of(*layers, features=None):
@@ -25,12 +23,3 @@ def episode(size=16, ways=5, shots=2, queries=3, tasks=1, seed=0, dtype=torch.fl
         targets = torch.arange(ways).repeat(number).expand(tasks, -1)
         parts.append(Examples(inputs.to(dtype), targets))
     return Episode(*parts, ways)
-
-
-def vectors(classes=12, each=12, size=16):
-    """Classes of points around means of their own."""
-    draw = torch.Generator().manual_seed(0)
-    means = torch.randn(classes, 1, size, generator=draw) * 1.5
-    points = means + torch.randn(classes, each, size, generator=draw)
-    names = [f"c{number:02d}" for number in range(classes) for _ in range(each)]
-    return ClassDataset.from_arrays(points.flatten(0, 1), names, FeatureInputs(size))

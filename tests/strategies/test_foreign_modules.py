@@ -33,7 +33,8 @@ from quickstudy.strategies import (
 from quickstudy.strategies.foreign import KNOWN, is_known, plain_attention
 from quickstudy.training import fit
 
-from .foreign import encoder_of, episode, vectors
+from ..builders import vectors
+from .foreign import encoder_of, episode
 from .meta_gradients import as_on_a_gpu
 
 QUICK = {"queries": 3, "steps": 2, "show_progress": False, "validation_episodes": 4}

@@ -30,7 +30,8 @@ from quickstudy.strategies import (
 )
 from quickstudy.training import fit
 
-from .foreign import encoder_of, episode, vectors
+from ..builders import vectors
+from .foreign import encoder_of, episode
 
 ADAPTING = [ANIL, BOIL, CAVIA, FOMAML, IMAML, LearnedOptimizer, MAML, MAMLPlusPlus, MetaCurvature]
 ADAPTING += [MetaLSTM, MetaSGD, ProtoMAML, Reptile, TNet]

@@ -6,14 +6,12 @@ import tempfile
 import time
 from contextlib import suppress
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from quickstudy.cli.main import main
 from quickstudy.runs.checkpoint import Checkpoint
 
+from ..builders import command
 from ..conftest import HANG
 
 STEPS, DIES_IN, SAVED_BEFORE = 200, 110, 100
@@ -100,21 +98,6 @@ def ray(mortal):
         ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """16 classes of 6 noisy 8x8 PNGs, a sub-folder each."""
-    root = tmp_path_factory.mktemp("data") / "pictures"
-    generator = np.random.default_rng(0)
-    for number in range(16):
-        folder = root / f"thing{number:02}"
-        folder.mkdir(parents=True)
-        picture = generator.integers(0, 256, (8, 8, 3))
-        for example in range(6):
-            noisy = (picture + generator.integers(-90, 90, picture.shape)).clip(0, 255)
-            Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{example}.png")
-    return root
-
-
 def sweep(pictures, out, *words):
     """Eight tiny trials; returns the exit code."""
     options = [
@@ -124,9 +107,7 @@ def sweep(pictures, out, *words):
         "--validate_every", 100, "--validation_episodes", 10, "--validation_queries", 3,
         "--log_every", 20, "--checkpoint_every", 20, "--out", out, *words,
     ]  # fmt: skip
-    with pytest.raises(SystemExit) as ended:
-        main(["sweep", *map(str, options)])
-    return ended.value.code or 0
+    return command("sweep", *options)
 
 
 def results(out):

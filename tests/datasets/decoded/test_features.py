@@ -14,6 +14,8 @@ from quickstudy.datasets.decoded.features import (
 )
 from quickstudy.inputs import ImageInputs
 
+from ...builders import CountingBatches
+
 
 def pictures(sizes=(5, 3, 4)):
     generator = torch.Generator().manual_seed(0)
@@ -21,21 +23,8 @@ def pictures(sizes=(5, 3, 4)):
     return ClassDataset.contiguous(images, sizes, list("abc"), ImageInputs(4, 1), "pictures")
 
 
-class Counting(nn.Module):
-    """A linear encoder that remembers how many images each call brought."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(16, 7)
-        self.batches = []
-
-    def forward(self, x):
-        self.batches.append(len(x))
-        return self.linear(x.flatten(1))
-
-
 def test_each_example_has_its_own_features_and_is_encoded_once():
-    data, encoder = pictures(), Counting()
+    data, encoder = pictures(), CountingBatches(16, 7)
     features = data.embed(encoder)
     assert sum(encoder.batches) == len(data) == len(features)
     assert features.examples.shape == (12, 7)
@@ -50,7 +39,7 @@ def test_each_example_has_its_own_features_and_is_encoded_once():
 def test_a_view_is_embedded_as_it_is_seen():
     """Of rotated classes in another order: only theirs, and of the turned images."""
     data = pictures().expand(4).select(["c@270", "a", "b@90"], name="some")
-    encoder = Counting()
+    encoder = CountingBatches(16, 7)
     features = data.embed(encoder)
     assert sum(encoder.batches) == 4 + 5 + 3
     assert features.class_names == data.class_names
@@ -100,7 +89,7 @@ def test_features_that_would_take_too_much_memory_are_refused_after_one_batch():
     data = ClassDataset.contiguous(
         torch.zeros(count, 1, 4, 4, dtype=torch.uint8), [count], ["a"], ImageInputs(4, 1)
     )
-    encoder, told = Counting(), []
+    encoder, told = CountingBatches(16, 7), []
 
     def embed(most_bytes):
         return embed_examples(

@@ -11,13 +11,10 @@ from quickstudy.datasets import load_dataset
 from quickstudy.datasets.sources.catalogue import BENCHMARKS
 from quickstudy.inputs import AudioInputs, ImageInputs, TextInputs
 
+pytestmark = pytest.mark.usefixtures("data")
+
+
 HERE = ("clinc150", "banking77", "fsdd", "dspspeech20")
-
-
-@pytest.fixture(autouse=True)
-def data(data_root, monkeypatch):
-    monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
-    return data_root
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -11,16 +11,11 @@ from quickstudy.episodes import Episode, Examples, Sinusoids
 from quickstudy.strategies import AttentiveNeuralProcess
 from quickstudy.strategies.amortized.attentive_neural_process import divergence, set_attention
 
+from ...builders import Raw
 from ..meta_gradients import finite_differences, gradients_of
 
 # Two ways to write one computation in float64 differ by rounding only.
 SAME = {"rtol": 1e-9, "atol": 1e-10}
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def tiny(target_size=None, **arguments):

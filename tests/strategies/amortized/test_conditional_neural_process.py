@@ -13,16 +13,11 @@ from quickstudy.episodes import Episode, Examples, Sinusoids
 from quickstudy.strategies import ConditionalNeuralProcess
 from quickstudy.strategies.bases.neural_process import log_likelihood
 
+from ...builders import Raw
 from ..meta_gradients import finite_differences, gradients_of
 
 # Two ways to write one computation in float64 differ by rounding only.
 SAME = {"rtol": 1e-9, "atol": 1e-10}
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def tiny(target_size=None, **arguments):

@@ -13,17 +13,12 @@ from quickstudy.episodes import Episode, Examples
 from quickstudy.strategies import LEO
 from quickstudy.strategies.amortized.leo import correlation_penalty, divergence_from_standard
 
+from ...builders import Raw
 from ..meta_gradients import finite_differences, gradients_of
 
 # Two ways to write one computation in float64 differ by rounding only.
 SAME = {"rtol": 1e-8, "atol": 1e-11}
 LATENT = 3
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def plain(**arguments):

@@ -14,14 +14,10 @@ from quickstudy.strategies.amortized.learners import LEAST_PENALTY, MEMBERS, STE
 from quickstudy.strategies.amortized.portfolio import LEAST_SCORE
 from quickstudy.strategies.solvers import ridge, ridge_left_out
 
+from ...builders import Raw
+
 NAMES = ["prototypes", "ridge", "neighbors", "gradient"]
 each_member = pytest.mark.parametrize("name", NAMES)
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def plain(members=tuple(NAMES), noise=0.3, **arguments):

@@ -11,21 +11,15 @@ from quickstudy.strategies import SimpleShot
 from quickstudy.training import Trainer
 from quickstudy.training.tasks import MetaGradient
 
-from ...builders import make_blobs
+from ...builders import Raw, make_blobs
 
 SUPPORT = Examples(torch.tensor([[[4.0, 5.0], [1.0, 2.0], [9.0, 1.0]]]), torch.tensor([[0, 1, 0]]))
 QUERY = torch.tensor([[[1.0, 6.0], [4.0, 1.0]]])
 MEAN = torch.tensor([1.0, 1.0])
 
 
-class Flat(nn.Flatten):
-    """Raw vectors of two numbers, so that features are what the case says."""
-
-    out_features = 2
-
-
 def plain(transformation, mean=MEAN, **arguments):
-    strategy = SimpleShot(Flat(), transformation=transformation, **arguments)
+    strategy = SimpleShot(Raw(2), transformation=transformation, **arguments)
     strategy.running_mean.copy_(mean)
     return strategy.eval()
 
@@ -75,7 +69,7 @@ def batches(count, size, seed=0):
 
 
 def test_training_keeps_the_mean_feature_of_all_batches():
-    strategy = SimpleShot(Flat(), classes=3).train()
+    strategy = SimpleShot(Raw(2), classes=3).train()
     strategy.running_mean.fill_(1e3)  # what it starts with must not matter
     seen = batches(5, 6)
     for batch in seen:
@@ -85,7 +79,7 @@ def test_training_keeps_the_mean_feature_of_all_batches():
 
 
 def test_the_mean_feature_forgets_an_encoder_of_long_ago():
-    strategy = SimpleShot(Flat(), classes=3).train()
+    strategy = SimpleShot(Raw(2), classes=3).train()
     for batch in batches(100, 6):
         strategy.loss(batch)
     before = strategy.running_mean.clone()
@@ -96,7 +90,7 @@ def test_the_mean_feature_forgets_an_encoder_of_long_ago():
 
 
 def test_neither_evaluation_nor_a_task_changes_the_mean_feature(make_episode):
-    strategy = SimpleShot(Flat(), classes=3)
+    strategy = SimpleShot(Raw(2), classes=3)
     batch = batches(1, 6)[0]
     strategy.train().loss(batch)
     before = strategy.running_mean.clone()
@@ -107,7 +101,7 @@ def test_neither_evaluation_nor_a_task_changes_the_mean_feature(make_episode):
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_the_batches_of_a_step_count_as_one_larger_batch(at_once):
-    strategy = SimpleShot(Flat(), classes=3).train()
+    strategy = SimpleShot(Raw(2), classes=3).train()
     for batch in batches(3, 6):
         strategy.loss(batch)
     before = strategy.running_mean.clone()
@@ -140,13 +134,13 @@ def test_a_run_saves_the_mean_feature_of_its_training_data(tmp_path):
 
 def test_a_batch_of_other_classes_is_refused():
     with pytest.raises(ValueError, match="classes=3"):
-        SimpleShot(Flat(), classes=4).loss(batches(1, 6)[0])
+        SimpleShot(Raw(2), classes=4).loss(batches(1, 6)[0])
 
 
 def test_unknown_transformations_and_bad_scales_are_refused():
     with pytest.raises(ValueError, match="choose UN, L2N or CL2N"):
-        SimpleShot(Flat(), transformation="centred")
+        SimpleShot(Raw(2), transformation="centred")
     with pytest.raises(ValueError, match="give more than 0"):
-        SimpleShot(Flat(), scale=0.0)
+        SimpleShot(Raw(2), scale=0.0)
     with pytest.raises(ValueError, match="out_features"):
         SimpleShot(nn.Flatten())

@@ -10,13 +10,8 @@ from quickstudy.strategies import MANN
 from quickstudy.strategies.bases.set_networks import reading_order
 from quickstudy.strategies.recurrent.mann import EMPTY, Memory, attention, least_used
 
+from ...builders import Raw
 from ..toy_tasks import accuracy_after_training
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def plain(ways=3, **arguments):

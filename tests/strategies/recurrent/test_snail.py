@@ -11,16 +11,11 @@ from quickstudy.strategies import SNAIL
 from quickstudy.strategies.bases.set_networks import reading_order
 from quickstudy.strategies.recurrent.snail import LABEL_SIZE, AttentionBlock, DenseBlock
 
+from ...builders import Raw
 from ..toy_tasks import accuracy_after_training
 
 # Two ways to write one computation in float64 differ by rounding only.
 SAME = {"rtol": 1e-9, "atol": 1e-10}
-
-
-class Raw(nn.Flatten):
-    """Raw vectors of four numbers, so that features are what the case says."""
-
-    out_features = 4
 
 
 def plain(ways=3, longest=6, filters=8):
