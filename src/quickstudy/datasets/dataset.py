@@ -251,8 +251,8 @@ class ClassDataset:
         if self.rotations is None:
             return self.class_names
         return tuple(
-            name.rpartition("@")[0] if turned else name
-            for name, turned in zip(self.class_names, self.rotations.tolist(), strict=True)
+            name.rpartition("@")[0] if quarter else name
+            for name, quarter in zip(self.class_names, self.rotations.tolist(), strict=True)
         )
 
     def gather(self, classes: Tensor, positions: Tensor) -> Tensor:
@@ -272,8 +272,8 @@ class ClassDataset:
         ):  # the features already come from rotated images
             rotations = self.rotations[classes].flatten().to(raw.device)
             for quarter in (1, 2, 3):
-                turned = rotations == quarter
-                raw[turned] = torch.rot90(raw[turned], quarter, dims=(-2, -1))
+                rotated = rotations == quarter
+                raw[rotated] = torch.rot90(raw[rotated], quarter, dims=(-2, -1))
         prepared = self.inputs.prepare(raw)
         return prepared.view(*classes.shape, *prepared.shape[1:])
 

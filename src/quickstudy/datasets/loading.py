@@ -175,8 +175,9 @@ def load_dataset(
         str(source) if benchmark else own_name,
         published.class_splits(decoded.class_splits, decoded.class_names),
     )
-    turned = bool(benchmark and benchmark.rotations) if rotations is None else rotations
-    return dataset.expand() if turned else dataset
+    if rotations is None:
+        rotations = bool(benchmark and benchmark.rotations)
+    return dataset.expand() if rotations else dataset
 
 
 def _check_source(source: Any) -> None:
@@ -187,7 +188,7 @@ def _check_source(source: Any) -> None:
         raise InputError(
             "The name of the data is empty; give a path, a benchmark's name or owner/name."
         )
-    kind = type(source).__name__
+    name = type(source).__name__
     if isinstance(source, ClassDataset):
         raise InputError(
             "The data are a ClassDataset, which is loaded already; use it as it is, or one "
@@ -196,10 +197,10 @@ def _check_source(source: Any) -> None:
     if isinstance(source, Mapping):
         keys = ", ".join(map(repr, list(source)[:5]))
         raise InputError(
-            f"The data are a {kind} of {keys}; load_dataset reads names and paths. Give examples "
+            f"The data are a {name} of {keys}; load_dataset reads names and paths. Give examples "
             "and labels in memory to ClassDataset.from_arrays(examples, labels, inputs)."
         )
-    given = "None" if source is None else f"a {kind}"
+    given = "None" if source is None else f"a {name}"
     raise InputError(
         f"The data are {given}; load_dataset reads names and paths, one at a time. Examples in "
         "memory, such as arrays, lists and data sets of other libraries, become a data set by "

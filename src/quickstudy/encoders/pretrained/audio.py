@@ -20,7 +20,7 @@ from quickstudy.errors import InputError
 from quickstudy.inputs.audio import AudioInputs
 from quickstudy.saving.model_files import ModelFolder
 
-USUAL_SECONDS = 10.0
+DEFAULT_SECONDS = 10.0
 """Read of a sound by models that have no window of their own."""
 
 
@@ -117,7 +117,7 @@ class PretrainedAudioEncoder(PretrainedEncoder):
                 + (f" and at most {window:g}." if window else ".")
             )
         self.rate = int(self.extractor.sampling_rate)
-        self.inputs = AudioInputs(self.rate, seconds or window or USUAL_SECONDS)
+        self.inputs = AudioInputs(self.rate, seconds or window or DEFAULT_SECONDS)
         self.input_shape = (self.inputs.samples,)
         network = load_weights(self.folder, self.tower.model)
         self.network = network.encoder if self.folder.model_type == "whisper" else network
