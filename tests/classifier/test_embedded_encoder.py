@@ -126,7 +126,7 @@ def test_a_module_without_a_folder_needs_no_embedding(blobs, tmp_path):
 def test_a_folder_that_is_gone(bert, tmp_path):
     one = FewShotClassifier(encoder=bert).fit(TEXTS, Y)
     with pytest.warns(
-        UserWarning, match=r"save with embed_encoder=True, or learn with --embed_enc"
+        UserWarning, match=r"save with embed_encoder=True, or learn with --embed-enc"
     ):
         one.save(tmp_path / "a.qs")
     bert.rename(tmp_path / "moved")

@@ -89,8 +89,8 @@ def contents(
         if folder.revision is None and name not in embedded:
             warn_caller(
                 f"{path} names its encoder by the folder {name} and does not hold it: on "
-                "another machine it works only where that folder is in the same place. To put "
-                "it into the file, save with embed_encoder=True, or learn with --embed_encoder. "
+                "another machine it works only if that folder is in the same place. To put it "
+                "into the file, save with embed_encoder=True, or learn with --embed-encoder. "
                 "A model named by its id on the Hugging Face hub is found anywhere."
             )
     files, placeholders = packed(embedded)
@@ -196,7 +196,7 @@ def load_model(
         raise MissingFileError(
             f"{error} The classifier {path} needs it. On a machine that has it, save the "
             "classifier together with it: save(..., embed_encoder=True) in Python, learn "
-            "--embed_encoder at the command line."
+            "--embed-encoder on the command line."
         ) from error
     except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise InputError(

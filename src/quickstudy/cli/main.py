@@ -69,7 +69,7 @@ def _run(words: list[str]) -> int:
         return failed(
             f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
             "(--tasks-at-once, --queries, --batch-size) or a smaller encoder "
-            "need less. A run that has begun goes on from its last checkpoint (--resume)."
+            "need less. A run that has started can be resumed from its last checkpoint (--resume)."
         )
     except KeyboardInterrupt:
         return failed("stopped.", code=130)

@@ -214,7 +214,7 @@ def _rungs(base: Namespace, trials: int) -> list[Rung]:
     if base.search != "halving":
         return [Rung(trials, None)]
     if base.max_minutes is not None:
-        raise UsageError("Halving counts steps: leave --max_minutes out and give --steps.")
+        raise UsageError("Halving counts steps: leave --max-minutes out and give --steps.")
     return halving_rungs(trials, base.steps, base.eta, base.rungs)
 
 

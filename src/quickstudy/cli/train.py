@@ -37,7 +37,7 @@ def run(given: Given) -> int:
     options = parsed(given, _config_of_run(resumed) if resumed else None)
     if options.resume and options.out:
         raise UsageError(
-            "Say --resume RUN to go on with a run or --out RUN to begin one, not both."
+            "Give --resume RUN to continue a run, or --out RUN to start one, but not both."
         )
     finished = train(
         options, options.resume or options.out or _default_out(options), bool(options.resume)

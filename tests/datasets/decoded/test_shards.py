@@ -104,7 +104,7 @@ def test_a_damaged_shard_and_those_after_it_are_decoded_again(small_shards, dama
         second.unlink()
     else:
         second.write_bytes(changed[damage])
-    with pytest.warns(UserWarning, match="decoding goes on from before them"):
+    with pytest.warns(UserWarning, match="decoding continues before them"):
         loaded = load()
     assert np.array_equal(numbers(loaded), IN_ORDER)
 

@@ -100,7 +100,7 @@ LEARN = Command(
 
 PREDICT = Command(
     "predict",
-    "say what new images, texts or sounds are",
+    "classify new images, texts or sounds",
     "Classify new inputs. Prints a row for each as soon as it is known: the input, its class and "
     "the probability of that class; as tab-separated values where the output is not a terminal.",
     arguments=(

@@ -46,7 +46,7 @@ EVALUATE = Command(
                 ),
                 Option(
                     "query_balance",
-                    "as many queries for each class, or unequally many (Dirichlet, α = 2)",
+                    "give all classes equally many queries, or unequal numbers (Dirichlet, α = 2)",
                     type=Literal["balanced", "dirichlet"],
                     default="balanced",
                 ),

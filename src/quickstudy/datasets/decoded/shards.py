@@ -145,7 +145,7 @@ class Shards:
                     raise InputError("it does not follow the one before it")
             except ValueError as error:
                 warnings.warn(
-                    f"The decoded data in {path} are damaged ({error}); decoding goes on from "
+                    f"The decoded data in {path} are damaged ({error}); decoding continues "
                     "before them.",
                     stacklevel=2,
                 )

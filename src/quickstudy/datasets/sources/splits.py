@@ -155,7 +155,7 @@ def pooling_note(data: str, classes: Mapping[str, Collection[str]]) -> str:
     return (
         f"The examples of {' and '.join(splits)} in {data} are pooled, because {which} are in more "
         f"than one of them. To read only one split, use split={splits[0]!r} (on the command line "
-        f"--data_split {splits[0]})."
+        f"--data-split {splits[0]})."
     )
 
 
@@ -175,5 +175,5 @@ def learning_note(data: str, used: Sequence[str], left: Sequence[str]) -> str:
     return (
         f"Only the examples of {' and '.join(used)} in {data} are used for learning; those of "
         f"{' and '.join(left)} are left alone, so that they can test the result. To learn from all "
-        f"of them, give --data_split {'+'.join([*used, *left])}."
+        f"of them, give --data-split {'+'.join([*used, *left])}."
     )
