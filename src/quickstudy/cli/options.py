@@ -129,10 +129,12 @@ def build_strategy(
         classes: in all of the training data, for strategies that classify them.
         inputs: inputs of the data, from which an encoder learns its vocabulary or rate.
     """
-    modality = inputs.modality if inputs else "image"
-    encoder, strategy = encoder_for(options, modality), plain(options.strategy)
+    strategy = plain(options.strategy)
+    strategy_class = described_class(strategy)
+    made_for = getattr(strategy_class, "modality", None) or "image"
+    encoder = encoder_for(options, inputs.modality if inputs else made_for)
     arguments = strategy.setdefault("init_args", {})
-    accepted = inspect.signature(described_class(strategy)).parameters
+    accepted = inspect.signature(strategy_class).parameters
     if "encoder" in accepted:
         fit_to_inputs(encoder, input_shape, inputs)
         arguments["encoder"] = encoder

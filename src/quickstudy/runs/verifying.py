@@ -25,7 +25,7 @@ from quickstudy.errors import InputError
 from quickstudy.saving.description import Description, build, describe, described_modules
 from quickstudy.saving.rebuilding import frozen_names, put_in
 from quickstudy.strategies import Strategy
-from quickstudy.strategies.state import StrategyState
+from quickstudy.strategies.state import StrategyState, random_numbers_kept
 from quickstudy.strategies.strategy import loss_and_logits
 
 Answers = Callable[[nn.Module], Sequence[Tensor]]
@@ -245,17 +245,12 @@ def _largest(numbers: Tensor) -> float:
 @contextmanager
 def _seeded() -> Iterator[None]:
     """Seeds all random numbers; afterwards the generators continue as if nothing had happened."""
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    try:
-        with torch.random.fork_rng(range(torch.cuda.device_count()) if in_use else ()):
-            torch.manual_seed(_SEED)
-            random.seed(_SEED)
-            np.random.seed(_SEED)  # noqa: NPY002 # somebody's module may draw from it
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+    with random_numbers_kept(range(torch.cuda.device_count()) if in_use else ()):
+        torch.manual_seed(_SEED)
+        random.seed(_SEED)
+        np.random.seed(_SEED)  # noqa: NPY002 # somebody's module may draw from it
+        yield
 
 
 def _check_storable(module: nn.Module, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,13 +129,10 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
     ]
     values = [(buffer, buffer.detach().clone()) for each in modules for buffer in each.buffers()]
     devices = sorted({p.device.index or 0 for m in modules for p in m.parameters() if p.is_cuda})
-    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices):
+        with random_numbers_kept(devices):
             yield
     finally:
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])  # noqa: NPY002
         for module, attributes, buffers in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
@@ -144,6 +141,22 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in values:
                 buffer.copy_(value)
+
+
+@contextmanager
+def random_numbers_kept(devices: Iterable[int]) -> Iterator[None]:
+    """Afterwards all generators, Python's and NumPy's too, continue as if nothing had been drawn.
+
+    Args:
+        devices: numbers of the CUDA devices whose generators are kept beside the CPU's.
+    """
+    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
 
 
 def random_state(device: torch.device, *, others: bool = True) -> Tensor:
