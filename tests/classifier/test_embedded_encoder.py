@@ -290,5 +290,5 @@ def test_learn_embeds_and_add_keeps_the_encoder(bert, tmp_path, elsewhere, quick
     shutil.rmtree(bert)
     run("add", path, "money", "open the account")
     shutil.rmtree(elsewhere)
-    assert run("predict", path, TEXTS[2]).startswith(f"{TEXTS[2]}: cat")
-    assert "encoder: my-model, in the file" in run("inspect", path)
+    assert f"\n{TEXTS[2]}\tcat\t" in run("predict", path, TEXTS[2])
+    assert "encoder\tmy-model, in the file" in run("inspect", path)
