@@ -291,4 +291,4 @@ def test_learn_embeds_and_add_keeps_the_encoder(bert, tmp_path, elsewhere, quick
     run("add", path, "money", "open the account")
     shutil.rmtree(elsewhere)
     assert f"\n{TEXTS[2]}\tcat\t" in run("predict", path, TEXTS[2])
-    assert "encoder\tmy-model, in the file" in run("inspect", path)
+    assert "my-model, in the file" in run("inspect", path, "--json")
