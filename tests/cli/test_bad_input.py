@@ -137,7 +137,7 @@ def test_unwritable_json(quickstudy, trained, tmp_path):
     target = tmp_path / "file"
     target.write_text("in the way")
     result = quickstudy(
-        "evaluate", trained, "--episodes", 5, "--queries", 3, "--json", target / "r.json"
+        "evaluate", trained, "--episodes", 5, "--queries", 3, "--report", target / "r.json"
     )
     assert refused(result, "file")
 

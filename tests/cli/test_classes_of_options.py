@@ -69,3 +69,9 @@ def test_one_parser_serves_several_times():
     assert arguments_of("--strategy", "MetaBaseline")[1] == {"scale": 10.0}
     assert arguments_of() == ("PrototypicalNetwork", {"distance": "euclidean", "scale": 1.0})
     assert arguments_of("--strategy.scale", 2)[1] == {"distance": "euclidean", "scale": 2.0}
+
+
+def test_of_two_classes_that_are_typed_the_last_counts_without_arguments_of_the_first():
+    words = ["--strategy", "MAML", "--strategy.inner_steps", 3, "--strategy", "MetaBaseline"]
+    assert arguments_of(*words) == ("MetaBaseline", {"scale": 10.0})
+    assert arguments_of("--strategy.scale", 2, "--strategy", "MetaBaseline")[1] == {"scale": 2.0}

@@ -129,6 +129,32 @@ def test_compare_evaluates_finished_runs(quickstudy, runs, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.is_file()} == before
 
 
+def test_tables_are_json_if_asked_and_tab_separated_in_a_pipe(quickstudy, runs, tmp_path):
+    words = ["compare", runs / "one", runs / "two", "--out", tmp_path / "both", *FEW]
+    code, out, err = quickstudy(*words)
+    assert code == 0, err
+    assert out.splitlines()[0].split("\t")[:2] == ["strategy", "3-way 1-shot"]
+    assert len(out.splitlines()) == 3
+    records = json.loads(quickstudy(*words, "--json")[1])
+    assert {(each["strategy"], each["steps"]) for each in records} == {("one", 2), ("two", 3)}
+    words = ["evaluate", runs / "one", "--test-split", "test", "--queries", 3, "--episodes", 5]
+    code, out, err = quickstudy(*words)
+    assert code == 0, err
+    assert dict(line.split("\t") for line in out.splitlines())["episodes"] == "5"
+    found = json.loads(quickstudy(*words, "--json")[1])
+    assert found["protocol"] == "3-way 1-shot"
+    assert "Measured on" in err
+
+
+@pytest.mark.parametrize("words", [["--json", "FILE"], ["--json=FILE"]])
+def test_a_report_is_still_written_where_json_names_a_file(quickstudy, runs, tmp_path, words):
+    words = [word.replace("FILE", str(tmp_path / "a.json")) for word in words]
+    code, _, err = quickstudy("evaluate", *words, runs / "one", "--queries", 3, "--episodes", 5)
+    assert code == 0, err
+    assert "--json FILE is now --report FILE" in err
+    assert json.loads((tmp_path / "a.json").read_text())["episodes"] == 5
+
+
 def test_a_run_is_compared_with_a_strategy_on_the_data_of_the_run(quickstudy, runs, tmp_path):
     words = ["compare", runs / "one", "NearestNeighbor", "--out", tmp_path, *FEW]
     code, _, err = quickstudy(*words, *TINY[4:10], "--steps", 1, "--validation-split", "null")
@@ -152,12 +178,12 @@ def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
     code, out, err = quickstudy("evaluate", runs / "one", *few)
     assert code == 0, err
     said = "Measured on 4 of the 16 classes (split test of: train 8, validation 4, test 4)."
-    assert said in " ".join(out.split())
+    assert said in " ".join(err.split())
     with pytest.warns(UserWarning, match="names of classes that the run"):
         code, out, err = quickstudy("evaluate", runs / "one", *few, "--test-split", "all")
     assert code == 0, err
     assert "Measured on 16 of the 16 classes" in out
-    assert "trained on classes with the same names as 8 of these" in out
+    assert "trained on classes with the same names as 8 of these" in err
 
 
 def test_what_cannot_be_tested_is_refused_before_training(quickstudy, pictures, tmp_path):

@@ -27,7 +27,7 @@ def options_of(config):
 @pytest.mark.parametrize("config", EVERY, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_config_makes_its_strategy_and_trainer(config):
     options = options_of(config)
-    encoder = options.encoder.class_path.rpartition(".")[2]
+    encoder = options.encoder["class_path"].rpartition(".")[2]
     shape = SHAPES.get(encoder, (3, 32, 32))
     strategy = build_strategy(options, shape, options.ways, classes=64)
     strategy.check_ways(options.ways)
@@ -36,7 +36,7 @@ def test_a_config_makes_its_strategy_and_trainer(config):
 
 def test_every_strategy_has_a_config_of_equal_cost():
     named = {
-        options_of(config).strategy.class_path.rpartition(".")[2]
+        options_of(config).strategy["class_path"].rpartition(".")[2]
         for config in (CONFIGS / "cifar-fs").glob("*.yaml")
     }
     assert {entry.name for entry in OF_IMAGES} <= named
@@ -44,7 +44,7 @@ def test_every_strategy_has_a_config_of_equal_cost():
 
 def test_every_strategy_of_texts_has_a_config():
     named = {
-        options_of(config).strategy.class_path.rpartition(".")[2]
+        options_of(config).strategy["class_path"].rpartition(".")[2]
         for folder in ("banking77", "clinc150")
         for config in (CONFIGS / folder).glob("*.yaml")
     }

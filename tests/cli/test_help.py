@@ -86,10 +86,11 @@ def test_former_names_are_accepted_with_one_line(quickstudy, tmp_path):
     config.write_text("turns: 3\nvalidation_part: null\nstrategy:\n  class_path: quickstudy.MAML\n")
     options = parsed(read(COMMANDS["train"], ["--config", str(config)]))
     assert (options.support_rotations, options.validation_split) == (3, None)
-    assert options.strategy.class_path == "quickstudy.strategies.MAML"
+    assert options.strategy["class_path"] == "quickstudy.strategies.MAML"
     given = read(COMMANDS["predict"], ["a.qs", "--reject", "b.png"])
-    assert (given.value("keep"), given.arguments) == ("0.95", ("a.qs", "b.png"))
-    assert read(COMMANDS["predict"], ["a.qs", "b", "--keep=0.8", "--reject"]).value("keep") == "0.8"
+    assert (given.options["keep"], given.arguments) == ("0.95", ("a.qs", "b.png"))
+    given = read(COMMANDS["predict"], ["a.qs", "b", "--keep=0.8", "--reject"])
+    assert given.options["keep"] == "0.8"
 
 
 def test_options_of_free_names_keep_their_types():

@@ -268,7 +268,7 @@ def test_after_kill_9_nothing_is_lost_or_twice(learned, pictures, tmp_path):
 
 
 def test_a_classifier_is_measured_on_labelled_files(quickstudy, learned, pictures, tmp_path):
-    words = ("evaluate", learned, "--data", pictures, "--json", tmp_path / "m.json")
+    words = ("evaluate", learned, "--data", pictures, "--report", tmp_path / "m.json")
     code, out, err = quickstudy(*words)
     assert code == 0, err
     found = json.loads((tmp_path / "m.json").read_text())

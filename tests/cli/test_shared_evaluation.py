@@ -13,7 +13,7 @@ def test_two_processes_write_the_report_of_one(quickstudy, pictures, tmp_path):
     run = tmp_path / "run"
     code, _, err = quickstudy("train", "--data", pictures, *TINY, "--out", run)
     assert code == 0, err
-    words = ["evaluate", run, "--ways", 3, "--queries", 3, "--episodes", 50, "--json"]
+    words = ["evaluate", run, "--ways", 3, "--queries", 3, "--episodes", 50, "--report"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two have
     code, out, err = quickstudy(*words, tmp_path / "one.json")

@@ -35,7 +35,7 @@ def test_texts_are_trained_on_resumed_and_evaluated(quickstudy, tmp_path):
     code, _, err = quickstudy("train", "--resume", run, "--steps", "6")
     assert code == 0, err
     assert load(run).progress["step"] in (2, 4, 6)  # of the best
-    code, out, err = quickstudy("evaluate", run, *TESTED, "--json", report)
+    code, out, err = quickstudy("evaluate", run, *TESTED, "--report", report)
     assert code == 0, err
     assert json.loads(report.read_text())["data"] == "banking77/test"
     # Other texts are read with the run's subwords.

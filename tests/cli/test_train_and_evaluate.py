@@ -42,7 +42,7 @@ def test_train_then_evaluate(quickstudy, pictures, tmp_path):
         3,
         "--episodes",
         30,
-        "--json",
+        "--report",
         report,
     )
     assert code == 0, err
@@ -68,14 +68,14 @@ def test_evaluate_on_other_data_of_the_same_kind(quickstudy, pictures, tmp_path)
 def test_evaluate_on_unbalanced_queries(quickstudy, pictures, tmp_path):
     run, report = tmp_path / "run", tmp_path / "report.json"
     quickstudy("train", "--data", pictures, *TINY, "--out", run)
-    words = ["--ways", 3, "--queries", 2, "--episodes", 10, "--json", report]
+    words = ["--ways", 3, "--queries", 2, "--episodes", 10, "--report", report]
     code, out, err = quickstudy("evaluate", run, *words, "--query_balance", "dirichlet")
     assert code == 0, err
     assert "unbalanced queries" in out
     assert json.loads(report.read_text())["query_balance"] == "dirichlet"
     code, _, err = quickstudy("evaluate", run, *words, "--query_balance", "even")
     assert code != 0
-    assert "query_balance" in err
+    assert "query-balance" in err
 
 
 def test_config_repeats_the_run(quickstudy, pictures, tmp_path):
@@ -271,7 +271,8 @@ def test_training_with_defaults_starts_where_validation_has_few_classes(
     with few:
         code, out, err = quickstudy("evaluate", tmp_path / "run", "--episodes", 3)
     assert code == 0, err
-    assert "3-way 1-shot, 5 queries" in " ".join(out.split())
+    facts = dict(line.split("\t") for line in out.splitlines())
+    assert (facts["protocol"], facts["queries"]) == ("3-way 1-shot", "5")
     code, _, err = quickstudy("evaluate", tmp_path / "run", "--episodes", 3, "--ways", 5)
     assert code != 0
     assert "only 3 classes" in " ".join(err.split())

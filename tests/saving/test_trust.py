@@ -147,9 +147,9 @@ def test_what_was_typed_before_the_configuration_is_trusted_in_it(somebodys, mon
     monkeypatch.syspath_prepend(somebodys.parent)
     (somebodys.parent / "a.yaml").write_text("strategy: somebodys.Own\n")
     given = read(COMMANDS["train"], ["--config", "a.yaml", "--trust", "somebodys.Own"])
-    with trusting(given.naming_classes()):
+    with trusting(given.classes):
         options = parsed(given)
-    assert options.strategy.class_path == "somebodys.Own"
+    assert options.strategy["class_path"] == "somebodys.Own"
 
 
 def test_the_configurations_of_the_repository_pass():
@@ -170,7 +170,7 @@ def test_the_configurations_of_the_repository_pass():
 )
 def test_only_options_that_name_classes_are_trusted(words, expected):
     given = read(COMMANDS[words[0]], words[1:])
-    assert sorted(trust.import_paths(given.naming_classes())) == expected
+    assert sorted(trust.import_paths(given.classes)) == expected
 
 
 def test_names_that_look_like_the_packages_own():

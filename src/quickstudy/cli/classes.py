@@ -6,7 +6,7 @@ import importlib
 import inspect
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
@@ -75,39 +75,40 @@ def described(option: str, base: Base, given: Mapping[str, Any]) -> Description:
         UsageError: there is no such class, or an argument is unknown, missing or does not fit.
     """
     cls = find_class(option, base, given.get("class_path"))
-    arguments = {
-        name.replace("-", "_"): value
-        for name, value in (given.get("init_args") or {}).items()
-        if name not in DERIVED[base]
-    }
-    hints = _hints(cls)
-    modules = {name for name, hint in hints.items() if _names_module(hint)} - DERIVED[base]
-    nested: dict[str, Description] = {}
-    for name in [each for each in arguments if each.partition(".")[0] in modules]:
+    modules = _module_arguments(cls) - DERIVED[base]
+    arguments: dict[str, Any] = {}
+    nested: dict[str, Description | None] = {}
+    for written, value in (given.get("init_args") or {}).items():
+        name = written.replace("-", "_")
         first, _, rest = name.partition(".")
-        found = joined(nested.get(first), rest, arguments.pop(name))
-        nested.update({first: found} if found else {})
-    parser = _parser(cls, modules | DERIVED[base])
-    names = argument_names(cls) - DERIVED[base]
-    for name in arguments:
-        if name.partition(".")[0] not in names:
+        if first in modules:
+            nested[first] = joined(nested.get(first), rest, value)
+        elif name not in DERIVED[base]:
+            arguments[name] = value
+    check_given(option, cls, {*arguments, *nested, *DERIVED[base]})
+    try:
+        values = _parser(cls, modules | DERIVED[base]).parse_object(arguments).as_dict()
+    except ArgumentError as error:
+        _refuse(option, base, cls, arguments)
+        raise UsageError(f"--{option}: {reason(error)}") from error
+    for name, description in nested.items():
+        if description:
+            values[name] = described(f"{option}.{name}", "encoder", description)
+    return {"class_path": class_path(cls), "init_args": values}
+
+
+def _refuse(option: str, base: Base, cls: type, arguments: Mapping[str, Any]) -> None:
+    """Refuses (UsageError) the first argument that the class does not have or accept."""
+    names, hints = argument_names(cls) - DERIVED[base], _hints(cls)
+    for name, value in arguments.items():
+        first = name.partition(".")[0]
+        if first not in names:
             raise UsageError(
                 f"{cls.__name__} has no argument {name!r}.{did_you_mean(name, names, str)} "
                 f"--{option}.help {cls.__name__} lists its arguments."
             )
-    check_given(option, cls, {*arguments, *nested}, DERIVED[base])
-    try:
-        values = parser.parse_object(arguments).as_dict()
-    except ArgumentError as error:
-        for name, value in arguments.items():
-            others = names - {name.partition(".")[0]}
-            check_value(
-                f"{option}.{name}", value, hints.get(name), _parser(cls, others), {name: value}
-            )
-        raise UsageError(f"--{option}: {reason(error)}") from error
-    for name, description in nested.items():
-        values[name] = described(f"{option}.{name}", "encoder", description)
-    return {"class_path": class_path(cls), "init_args": values}
+        alone = _parser(cls, (names | DERIVED[base]) - {first})
+        check_value(f"{option}.{name}", value, hints.get(name), alone, {name: value})
 
 
 def argument_names(cls: type) -> set[str]:
@@ -152,18 +153,14 @@ def check_value(
         ) from error
 
 
-def check_given(
-    option: str, cls: type, given: set[str], derived: frozenset[str] = frozenset()
-) -> None:
+def check_given(option: str, cls: type, given: Collection[str]) -> None:
     """Refuses (UsageError) a class whose arguments without defaults are not all given."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    missing = [
-        name
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind in by_name
-        and name not in given | derived
-    ]
+    missing = []
+    for name, parameter in inspect.signature(cls).parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in by_name
+        if required and name not in given:
+            missing.append(name)
     if missing:
         typed = " ".join(f"--{option}.{name} VALUE" for name in missing)
         several = len(missing) > 1
@@ -185,10 +182,14 @@ def _hints(cls: type) -> dict[str, Any]:
         return {}
 
 
-def _names_module(hint: Any) -> bool:
-    return any(
-        isinstance(each, type) and issubclass(each, nn.Module) for each in (hint, *get_args(hint))
-    )
+def _module_arguments(cls: type) -> set[str]:
+    """The arguments of a class that are modules, which are described like the class itself."""
+    found = set()
+    for name, hint in _hints(cls).items():
+        for each in (hint, *get_args(hint)):
+            if isinstance(each, type) and issubclass(each, nn.Module):
+                found.add(name)
+    return found
 
 
 def find_class(option: str, base: Base, path: Any) -> type[nn.Module]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Union, get_args, get_origin
 
 Base = Literal["strategy", "encoder"]
@@ -52,6 +53,7 @@ class Option:
         repeated: whether the option can be given several times, which makes a list.
         base: the option names a class of this kind, whose arguments are set by
             ``--name.ARGUMENT VALUE``.
+        classes: whether the value names classes, which are trusted then, as those of ``base`` are.
         free: any name can follow after a dot, as in ``--where.COLUMN VALUE``.
     """
 
@@ -66,6 +68,7 @@ class Option:
     flag: bool = False
     repeated: bool = False
     base: Base | None = None
+    classes: bool = False
     free: bool = False
 
     @property
@@ -117,9 +120,16 @@ class Command:
         for group in self.groups:
             yield from group.options
 
-    def find(self, name: str) -> Option | None:
-        """The option of this name."""
-        return next((each for each in self if name == each.name), None)
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """All options by their names."""
+        return {option.name: option for option in self}
+
+    @cached_property
+    def short(self) -> dict[str, Option]:
+        """The options that have a name of one letter, by that name; ``-h`` among them."""
+        help_ = Option("help", "show the options that people use", short="-h", flag=True)
+        return {option.short: option for option in (help_, *self) if option.short}
 
 
 def dashed(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from quickstudy.cli.options import (
     load_split,
     same_place,
 )
-from quickstudy.cli.output import complain, say, show
+from quickstudy.cli.output import complain
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import Given
 from quickstudy.cli.running import alone, check_storage, executor, output_to
+from quickstudy.cli.tables import accuracies, note, show_table
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.counts import Count
 from quickstudy.datasets import ClassDataset
@@ -53,17 +54,18 @@ def run(given: Given) -> int:
             "quickstudy compare PrototypicalNetwork MAML --max-minutes 2."
         )
     names = _names(contenders)
-    if given.value("max_minutes") and not given.value("steps"):
-        given = given.changed(steps=UNLIMITED_STEPS)  # the time is the budget then
+    typed = given.options
+    if "max_minutes" in typed:
+        typed.setdefault("steps", UNLIMITED_STEPS)  # the time is the budget then
     runs = {
         name: load(contender)
         for name, contender in zip(names, contenders, strict=True)
         if _is_run(contender)
     }
-    names_data = given.value("data") or given.value("config")
+    names_data = "data" in typed or "config" in typed
     data = _data_of(runs, parsed(given).data if names_data else None)
     options = {
-        name: parsed(given.changed(*_as_options(contender)), data)
+        name: parsed(replace(given, options=_with(typed, contender)), data)
         for name, contender in zip(names, contenders, strict=True)
     }
     for name, own in options.items():
@@ -87,7 +89,7 @@ def run(given: Given) -> int:
         run = str(Path(contender).resolve()) if name in runs else None
         contestants.append(Contestant(own, str(place), runner.side_by_side, run))
     with locked(Path(first.out)):
-        return _measure(names, contestants, runner, Path(first.out))
+        return _measure(names, contestants, runner, Path(first.out), first.json)
 
 
 def _check_test(options: Namespace, run: Run | None) -> None:
@@ -98,7 +100,9 @@ def _check_test(options: Namespace, run: Run | None) -> None:
         choose_part(load_split(options, run.inputs if run else None), options.test_split)
 
 
-def _measure(names: list[str], contestants: list[Contestant], runner: Executor, out: Path) -> int:
+def _measure(
+    names: list[str], contestants: list[Contestant], runner: Executor, out: Path, json: bool
+) -> int:
     """Trains and tests the contestants and writes the comparison; returns the exit code."""
     measured: dict[str, Measured] = {}
     for number, found in runner.run(train_and_test, contestants):
@@ -109,7 +113,7 @@ def _measure(names: list[str], contestants: list[Contestant], runner: Executor, 
         measured[names[number]] = found
         if runner.side_by_side:
             complain(f"{names[number]}: {found.reports[0].accuracy}")
-    _write({name: measured[name] for name in names}, out)
+    _write({name: measured[name] for name in names}, out, json)
     return 0
 
 
@@ -182,14 +186,15 @@ def _data_of(runs: Mapping[str, Run], data: str | None) -> dict[str, Any] | None
     return first
 
 
-def _as_options(contender: str) -> list[tuple[str, str]]:
+def _with(typed: dict[str, Any], contender: str) -> dict[str, Any]:
+    """What was typed for all contenders, and this one's own options, which it overrides."""
     if _is_run(contender):
-        return []
+        return typed
     if contender.endswith((".yaml", ".yml")):
         if not Path(contender).is_file():
             raise MissingFileError(f"There is no configuration file {contender}.")
-        return [("config", contender)]
-    return [("strategy", contender)]
+        return {**typed, "config": [contender, *typed.get("config", ())]}
+    return {"strategy": contender, **typed}
 
 
 def _names(contenders: list[str]) -> list[str]:
@@ -230,7 +235,7 @@ def _default_shots(part: ClassDataset) -> list[int]:
     return [shots for shots in DEFAULT_TEST_SHOTS if shots < int(part.sizes.min())] or [1]
 
 
-def _write(measured: dict[str, Measured], out: Path) -> None:
+def _write(measured: dict[str, Measured], out: Path, json: bool) -> None:
     reports = {name: own.reports for name, own in measured.items()}
     ranking = sorted(reports, key=lambda name: -reports[name][0].accuracy.mean)
     first = reports[ranking[0]]
@@ -258,6 +263,15 @@ def _write(measured: dict[str, Measured], out: Path) -> None:
         }
         for name in ranking
     ]
+    records = [
+        {
+            "strategy": name,
+            **accuracies(reports[name]),
+            "training_seconds": measured[name].progress["seconds"],
+            "steps": measured[name].progress["step"],
+        }
+        for name in ranking
+    ]
     write_text_atomically(out / "comparison.json", as_json(results))
     plot_comparison(
         {name: reports[name] for name in ranking},
@@ -265,6 +279,6 @@ def _write(measured: dict[str, Measured], out: Path) -> None:
         out / "comparison.png",
     )
     try:
-        show(table)
+        show_table(records, json=json, table=table)
     finally:
-        say(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")
+        note(f"Written to {out / 'comparison.json'} and {out / 'comparison.png'}.")

@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import Given
+from quickstudy.cli.tables import accuracies, note, show_table
 from quickstudy.datasets import ClassDataset, load_dataset
 from quickstudy.encoders import Conv4
 from quickstudy.episodes import EpisodeSampler
@@ -77,9 +77,10 @@ def run(given: Given) -> int:
     episode = EpisodeSampler(parts["test"], ways=5, shots=1, queries=6, seed=3).episode(0)
     plot_demo(strategy, episode, reports, {"trained": run.history}, out / "demo.png")
     try:
-        show(_table(reports))
+        records = [{"strategy": name, **accuracies(own)} for name, own in reports.items()]
+        show_table(records, json=options.json, table=_table(reports))
     finally:
-        say(_places(out))
+        note(_places(out))
     return 0
 
 

@@ -1,12 +1,16 @@
-"""``quickstudy evaluate``: measure a run on classes it never saw."""
+"""``quickstudy evaluate``: measures a run on classes it never saw, or a classifier on files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 
-from quickstudy.cli.measure import is_classifier, measure
+from quickstudy.classifier.collecting import labelled
+from quickstudy.classifier.file import SUFFIX, load_model
+from quickstudy.classifier.labels import as_typed
+from quickstudy.classifier.measuring import measured
 from quickstudy.cli.options import (
     WHICH_DATA,
     check_counts,
@@ -15,27 +19,29 @@ from quickstudy.cli.options import (
     measured_on,
     same_place,
 )
-from quickstudy.cli.output import say, show
 from quickstudy.cli.parsing import parsed
+from quickstudy.cli.progress import progress_shown
 from quickstudy.cli.reading import Given
+from quickstudy.cli.tables import as_text, note, show_table
 from quickstudy.compute.devices import usable_device
 from quickstudy.compute.ranks import check_started, rank
 from quickstudy.episodes.defaults import DEFAULT_SHOTS, DEFAULT_WAYS
 from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.protocol import Protocol
+from quickstudy.evaluation.report import as_json
 from quickstudy.messages import UsageError
 from quickstudy.runs import load
-from quickstudy.saving.files import check_writable
+from quickstudy.saving.files import check_writable, write_text_atomically
 
 
 def run(given: Given) -> int:
     """Evaluates; returns the exit code."""
     options = parsed(given)
-    if is_classifier(options.run):
-        return measure(options)
+    if options.run.endswith(SUFFIX):  # a classifier's file rather than a run
+        return _measure(options)
     check_counts(options, episodes=2, ways=1, shots=1, queries=1)
-    if options.json and rank() == 0:
-        check_writable(Path(options.json))
+    if options.report and rank() == 0:
+        check_writable(Path(options.report))
     trained = load(options.run, options.checkpoint)
     config = trained.config
     if options.data is None or same_place(options.data, config.get("data")):
@@ -72,14 +78,49 @@ def run(given: Given) -> int:
     )
     if rank() > 0:
         return 0
-    if options.json:
-        report.save(options.json)
+    if options.report:
+        report.save(options.report)
+    facts = {"protocol": report.protocol, **report.to_dict()}
+    records = [{"name": name, "value": value} for name, value in facts.items()]
     try:
-        show(report.table())
-        print(measured_on(part, parts, options.test_split, trained.classes.get("train", [])))
+        show_table(records, json=options.json, whole=facts, table=report.table())
+        note(measured_on(part, parts, options.test_split, trained.classes.get("train", [])))
     finally:
-        if options.json:
-            say(f"Written to {options.json}.")
+        if options.report:
+            note(f"Written to {options.report}.")
+    return 0
+
+
+def _measure(options: Namespace) -> int:
+    """Measures and prints; returns the exit code."""
+    if options.data is None:
+        raise UsageError(
+            "Name the labelled files to measure the classifier on: --data FOLDER, with one "
+            "sub-folder per class, or a table."
+        )
+    if options.report:
+        check_writable(Path(options.report))
+    model = load_model(Path(options.run), device=options.device)
+    skips = options.unreadable == "skip"
+    with progress_shown():
+        examples = labelled(
+            Path(options.data), options.input_column, options.label_column, skips,
+            options.data_split,
+        )  # fmt: skip
+        if skips:
+            examples = examples.readable(model.parts.reader)
+        labels = [as_typed(label, model.classes) for label in examples.labels]
+        found = measured(model, examples.raw, labels)
+    whole = {**found.facts, "classes": found.classes}
+    if options.report:
+        write_text_atomically(Path(options.report), as_json(whole))
+    try:
+        if not options.json:
+            note("\n".join(f"{name}: {as_text(value)}" for name, value in found.facts.items()))
+        show_table(found.classes, json=options.json, whole=whole)
+    finally:
+        if options.report:
+            note(f"Written to {options.report}.")
     return 0
 
 

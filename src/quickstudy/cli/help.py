@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 
 from quickstudy.cli.command import Argument, Command, Option
+from quickstudy.cli.reading import Given
 
 WIDTH = 80
 COLUMN = 26
@@ -25,6 +26,17 @@ commands:
 quickstudy help COMMAND shows what a command takes. Exit codes: 0 success,
 1 failure, 2 wrong usage, 130 stopped by Ctrl-C. -V prints the version,
 --print-completion {{bash,zsh,tcsh}} a script for the shell."""
+
+
+def help_asked_for(given: Given) -> str:
+    """What ``--help``, ``--help-all`` or ``--strategy.help`` prints."""
+    if given.help in ("main", "all"):
+        return help_of(given.command, complete=given.help == "all")
+    from quickstudy.cli.classes import help_of_class
+
+    option = given.command.options[given.help]
+    named = given.options.get(option.name) or option.default
+    return help_of_class(option.name, option.base or "encoder", named)
 
 
 def help_of(command: Command, complete: bool = False) -> str:

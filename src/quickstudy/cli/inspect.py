@@ -9,7 +9,6 @@ from quickstudy.classifier.embedded_encoder import is_unpacked
 from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.model import Model
-from quickstudy.cli.output import say
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import Given
 from quickstudy.cli.tables import as_text, note, show_table
@@ -35,7 +34,7 @@ def run(given: Given) -> int:
         )
     finally:
         if options.plot:
-            say(f"Written to {options.plot}.")
+            note(f"Written to {options.plot}.")
     return 0
 
 

@@ -20,8 +20,12 @@ from quickstudy.saving.files import check_apart, check_writable
 
 def run(given: Given) -> int:
     """Learns and writes the file; returns the exit code."""
-    options = parsed(given.without_arguments_of("encoder"))
-
+    arguments = {
+        name.partition(".")[2]: given.options.pop(name)
+        for name in list(given.options)
+        if name.startswith("encoder.")
+    }
+    options = parsed(given)
     started = time.perf_counter()
     skips = options.unreadable == "skip"
     out = Path(options.out)
@@ -36,9 +40,7 @@ def run(given: Given) -> int:
     )
     settings = Settings(options.calibrate, options.keep_examples, options.seed, options.class_names)
     with progress_shown():
-        encoder, inputs = own_encoder(
-            given.value("encoder"), given.arguments_of("encoder"), examples.raw
-        )
+        encoder, inputs = own_encoder(options.encoder, arguments, examples.raw)
         parts = assembled(
             encoder, options.strategy, inputs, examples.raw, options.device, cached=True
         )

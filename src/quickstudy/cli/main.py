@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from quickstudy.cli.log import show_log
+from quickstudy.cli.help import help_asked_for, usage
 from quickstudy.cli.output import (
     complain,
     drop,
@@ -17,6 +17,7 @@ from quickstudy.cli.output import (
     is_of_output,
     make_streams_forgiving,
     output_failed,
+    show_log,
 )
 from quickstudy.cli.reading import read
 from quickstudy.cli.usage import COMMANDS
@@ -31,54 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     2 if the command line is wrong, and 130 after Ctrl-C.
     """
     make_streams_forgiving()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    show_log()
+    if not debugging():
+        warnings.formatwarning = warning_sentence
     try:
-        code = _run(words)
-    except SystemExit as ended:  # of --help
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as ended:  # of --print-config
         code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException as error:
+        code = reported(error)
     sys.exit(finished(code))
 
 
-def _run(words: list[str]) -> int:
-    """Runs a command and reports its errors; returns the exit code."""
-    debugging = bool(os.environ.get("QUICKSTUDY_DEBUG"))
-    show_log()
-    if not debugging:
-        warnings.formatwarning = warning_sentence
-    try:
-        return _command(words)
-    except BrokenPipeError as error:
-        if not output_is_closed():
-            return failed(sentence(error))
-        drop(sys.stdout)  # the reader has stopped reading, as `| head` does
-        return 0
-    except UsageError as error:
-        if debugging:
-            raise
-        return failed(str(error), code=2)
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        if debugging:
-            raise
-        if isinstance(error, OSError) and is_of_output(error):
-            drop(sys.stdout)
-            return failed(output_failed(error))
-        return failed(sentence(error))
-    except (MemoryError, RuntimeError) as error:
-        if debugging or not ran_out_of_memory(error):
-            raise
-        return failed(
-            f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
-            "(--tasks-at-once, --queries, --batch-size) or a smaller encoder "
-            "need less. A run that has started can be resumed from its last checkpoint (--resume)."
-        )
-    except KeyboardInterrupt:
-        return failed("stopped.", code=130)
-
-
-def _command(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Runs the command that the words name; returns the exit code."""
-    from quickstudy.cli.help import help_of, usage
-
     first, rest = (words[0], words[1:]) if words else ("help", [])
     if first == "help" and rest:
         first, rest = rest[0], ["--help"]
@@ -99,12 +66,39 @@ def _command(words: list[str]) -> int:
         hint = did_you_mean(first, COMMANDS)
         raise UsageError(f"there is no command {first!r}.{hint} Commands: {', '.join(COMMANDS)}.")
     given = read(COMMANDS[first], rest)
-    if given.help:
-        print(help_of(given.command, complete=given.help == "all"))
+    with trusting(given.classes):
+        if given.help:
+            print(help_asked_for(given))
+            return 0
+        return int(importlib.import_module(f"quickstudy.cli.{first}").run(given))
+
+
+def debugging() -> bool:
+    """Whether errors are shown with their traceback."""
+    return bool(os.environ.get("QUICKSTUDY_DEBUG"))
+
+
+def reported(error: BaseException) -> int:
+    """Prints what ended a command, if that is no fault of this package; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return failed("stopped.", code=130)
+    if isinstance(error, BrokenPipeError) and output_is_closed():
+        drop(sys.stdout)  # the reader has stopped reading, as `| head` does
         return 0
-    command = importlib.import_module(f"quickstudy.cli.{first}")
-    with trusting(given.naming_classes()):
-        return int(command.run(given))
+    if debugging():
+        raise error
+    if isinstance(error, OSError) and is_of_output(error):
+        drop(sys.stdout)
+        return failed(output_failed(error))
+    if isinstance(error, ValueError | OSError | FloatingPointError | ImportError):
+        return failed(sentence(error), code=2 if isinstance(error, UsageError) else 1)
+    if isinstance(error, MemoryError | RuntimeError) and ran_out_of_memory(error):
+        return failed(
+            f"memory ran out ({reason(error)}) Fewer tasks or examples at a time "
+            "(--tasks-at-once, --queries, --batch-size) or a smaller encoder "
+            "need less. A run that has begun goes on from its last checkpoint (--resume)."
+        )
+    raise error
 
 
 def sentence(error: Exception) -> str:

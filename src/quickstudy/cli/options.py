@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
@@ -107,10 +108,9 @@ def measured_on(
     return text
 
 
-def encoder_for(options: Namespace, modality: str = "image") -> Description:
-    """The encoder that the options name, else the default for this modality."""
-    named: Description | None = plain(options.encoder)
-    return named or {"class_path": MODALITIES[modality].encoder}
+def encoder_for(named: Description | None, modality: str = "image") -> Description:
+    """A copy of the encoder that was named, else the default for this modality."""
+    return copy.deepcopy(named) or {"class_path": MODALITIES[modality].encoder}
 
 
 def build_strategy(
@@ -129,10 +129,10 @@ def build_strategy(
         classes: in all of the training data, for strategies that classify them.
         inputs: inputs of the data, from which an encoder learns its vocabulary or rate.
     """
-    strategy = plain(options.strategy)
+    strategy = copy.deepcopy(options.strategy)
     strategy_class = described_class(strategy)
     made_for = getattr(strategy_class, "modality", None) or "image"
-    encoder = encoder_for(options, inputs.modality if inputs else made_for)
+    encoder = encoder_for(options.encoder, inputs.modality if inputs else made_for)
     arguments = strategy.setdefault("init_args", {})
     accepted = inspect.signature(strategy_class).parameters
     if "encoder" in accepted:
@@ -215,7 +215,9 @@ def build_trainer(options: Namespace) -> Trainer:
     Raises:
         UsageError: when they are out of range.
     """
-    settings = {field.name: options[field.name] for field in fields(Settings)}
+    settings: dict[str, Any] = {}
+    for setting in fields(Settings):
+        settings[setting.name] = options[setting.name]
     try:
         settings["augmentation"] = Augmentation(**plain(options.augmentation))
         return Trainer(**settings)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -107,3 +109,49 @@ def drop(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+class _OnStandardError(logging.Handler):
+    """Prints messages as they are, on the standard error of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+_HANDLER = _OnStandardError()
+
+
+def show_log() -> None:
+    """Lets a command show what the library logs from INFO on."""
+    logger = logging.getLogger("quickstudy")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_HANDLER)  # a second time changes nothing
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Redirects printed text to standard error, so that standard output holds only the answer.
+
+    That includes what libraries and child processes write below Python.
+    """
+    own = _descriptor(sys.stdout) == 1 and _descriptor(sys.stderr) is not None
+    kept = os.dup(1) if own else -1
+    try:
+        if own:
+            sys.stdout.flush()
+            os.dup2(sys.stderr.fileno(), 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if own:
+            sys.stdout.flush()  # somebody may have kept a reference to it and printed there
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _descriptor(stream: object) -> int | None:
+    """A stream's file descriptor; None if it has none, as in tests and notebooks."""
+    try:
+        return int(stream.fileno())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from quickstudy.cli.classes import check_value, described, joined
 from quickstudy.cli.command import Command, Option
 from quickstudy.cli.reading import Given, unknown
 from quickstudy.deprecated import FORMER_OPTIONS
@@ -33,20 +35,17 @@ def parsed(given: Given, config: Mapping[str, Any] | None = None) -> Namespace:
         UsageError: naming the option that is wrong.
         ValueError: naming the configuration file that cannot be read.
     """
-    command, paths = given.command, given.values("config")
-    _show_help_of_classes(given)
+    command, paths = given.command, given.options.get("config", [])
     options: dict[str, Any] = {}
+    _merge(command, options, config or {})
     for path in paths:
         _merge(command, options, _read_config(Path(path)))
-    if config is not None:
-        options = _merge(command, _merge(command, {}, config), options)
     if options:
         where = f"configuration file {', '.join(paths)}" if paths else "run's config"
         check_config(f"The {where}", options)
-    classes_first = sorted(given.options, key=lambda each: "." in each[0])
     try:
-        _merge(command, options, dict(classes_first))
-        found = _parsed(command, options)
+        _merge(command, options, given.options)
+        found = _typed(command, options)
     except UsageError as error:
         where = f" (options typed and from {', '.join(paths)})" if paths else ""
         text = f"{error}{where}\nAll options: quickstudy {command.name} --help-all"
@@ -54,53 +53,36 @@ def parsed(given: Given, config: Mapping[str, Any] | None = None) -> Namespace:
     for place, argument in enumerate(command.arguments):
         words = given.arguments[place:]
         found[argument.name] = list(words) if argument.many else next(iter(words), None)
-    if given.value("print_config"):
+    if found.get("print_config"):
         print(yaml.safe_dump(config_of(command, found), sort_keys=False), end="")
         raise SystemExit(0)
     return found
 
 
-def _show_help_of_classes(given: Given) -> None:
-    """Prints what ``--strategy.help`` asks for, if it was given, and ends the command."""
-    for option in given.command:
-        asked = given.value(f"{option.name}.help")
-        if option.base and asked is not None:
-            from quickstudy.cli.classes import help_of_class
-
-            named = asked or given.value(option.name) or option.default
-            print(help_of_class(option.name, option.base, named))
-            raise SystemExit(0)
-
-
 def config_of(command: Command, options: Namespace) -> dict[str, Any]:
     """The options that a configuration file holds, as plain values."""
-    names = {each.name.partition(".")[0] for each in command if each.type is not None}
-    kept = {name: plain(options[name]) for name in options.__dict__ if name in names}
-    for name in ("config", "print_config", "trust"):  # do not reveal to others what is trusted
-        kept.pop(name, None)
+    kept: dict[str, Any] = plain(options)
+    saved = {name.partition(".")[0] for name in command.options}
+    # Do not reveal to others what is trusted.
+    for name in kept.keys() - (saved - {"config", "print_config", "trust"}):
+        del kept[name]
     return kept
 
 
 def plain(options: Any) -> Any:
-    """Namespaces and paths as dictionaries and strings."""
+    """Options as files hold them: dictionaries, lists and plain values."""
     if isinstance(options, Namespace):
         options = options.as_dict()
-    if isinstance(options, dict):
-        return {key: plain(value) for key, value in options.items()}
-    if isinstance(options, list | tuple):
-        return [plain(value) for value in options]
-    return str(options) if isinstance(options, Path) else options
+    return json.loads(json.dumps(options, default=str))
 
 
-def _merge(command: Command, into: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(command: Command, into: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Adds options, which override those there are; a class keeps its arguments if it stays."""
-    for written, value in more.items():
-        name = FORMER_OPTIONS.get(written, written)
+    for written in sorted(more):  # so that a class comes before its arguments
+        name, value = FORMER_OPTIONS.get(written, written), more[written]
         first, _, rest = name.partition(".")
-        option = command.find(first)
+        option = command.options.get(first)
         if option is not None and option.base:
-            from quickstudy.cli.classes import joined  # which imports torch
-
             into[first] = joined(into.get(first, option.default), rest, value)
         elif option is not None and rest and option.free:
             before = into.get(first)
@@ -113,44 +95,39 @@ def _merge(command: Command, into: dict[str, Any], more: Mapping[str, Any]) -> d
             into |= {f"{first}.{key}": each for key, each in value.items()}
         else:
             into[name] = value
-    return into
 
 
-def _parsed(command: Command, options: dict[str, Any]) -> Namespace:
+def _typed(command: Command, options: dict[str, Any]) -> Namespace:
     """All options with their types, those that are not given with their defaults."""
-    wrong = [name for name in options if command.find(name) is None]
-    if wrong:
-        raise UsageError(unknown([f"--{name}" for name in wrong], command))
-    plain_ones = [each for each in command if not each.base]
-    given = {each.name: options[each.name] for each in plain_ones if each.name in options}
-    try:
-        found: Namespace = _parser(plain_ones).parse_object(given)
-    except ArgumentError as error:
-        from quickstudy.cli.classes import check_value
-
-        for each in plain_ones:
-            if each.name in given:
-                value = given[each.name]
-                check_value(each.name, value, each.type, _parser([each]), {each.name: value})
-        raise UsageError(reason(error)) from error
+    for name in options:
+        if name not in command.options:
+            raise UsageError(unknown(f"--{name}", command))
     for option in command:
-        if option.base:
-            value = options.get(option.name, option.default)
-            found[option.name] = _class(option, value)
+        if option.required and option.name not in options:
+            both = "/".join(filter(None, (option.short, option.typed)))
+            raise UsageError(f"quickstudy {command.name} needs {both}: {option.help}.")
+    of_classes = [option for option in command if option.base]
+    given = dict(options)
+    for option in of_classes:
+        given.pop(option.name, None)
+    others = [option for option in command if not option.base]
+    try:
+        found: Namespace = _parser(others).parse_object(given)
+    except ArgumentError as error:
+        for name, value in given.items():
+            alone = command.options[name]
+            check_value(name, value, alone.type, _parser([alone]), {name: value})
+        raise UsageError(reason(error)) from error
+    for option in of_classes:
+        chosen = options.get(option.name, option.default)
+        if isinstance(chosen, str):
+            chosen = {"class_path": chosen}
+        base = option.base or "encoder"
+        found[option.name] = described(option.name, base, chosen) if chosen else None
     return found
 
 
-def _class(option: Option, value: Any) -> Namespace | None:
-    from quickstudy.cli.classes import described, joined
-
-    given = joined(None, "", value)
-    if given is None or option.base is None:
-        return None
-    description = described(option.name, option.base, given)
-    return Namespace(**description)  # type: ignore[no-untyped-call]
-
-
-def _parser(options: list[Option]) -> ArgumentParser:
+def _parser(options: Iterable[Option]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     for option in options:
         parser.add_argument(f"--{option.name}", type=option.type, default=option.default)

@@ -14,9 +14,8 @@ from quickstudy.classifier.file import load_model
 from quickstudy.classifier.hub import downloaded
 from quickstudy.classifier.incoming import Incoming, Named, in_groups, incoming
 from quickstudy.classifier.model import Model
-from quickstudy.cli.foreign_output import printing_to_stderr
 from quickstudy.cli.lines import lines_as_they_come
-from quickstudy.cli.output import complain, say
+from quickstudy.cli.output import complain, printing_to_stderr, say
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.progress import progress_shown
 from quickstudy.cli.reading import Given

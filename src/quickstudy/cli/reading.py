@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from quickstudy.cli.command import Command, Option, dashed
 from quickstudy.deprecated import FORMER_OPTIONS
@@ -15,10 +15,6 @@ FORMER_FLAGS = {"reject": "0.95"}
 """Former options without a value, and the value that they stand for unless another is given."""
 
 
-NAMING_CLASSES = ("trust", "strategy", "encoder", "optimizer")
-"""Options whose values name classes; typed values are trusted."""
-
-
 @dataclass(frozen=True)
 class Given:
     """The words that were typed after the name of a command.
@@ -26,48 +22,17 @@ class Given:
     Args:
         command: what the command takes.
         arguments: words that are no options, in their order.
-        options: name (with underscores) and value of each option, in their order. A flag's value is
-            True.
-        help: whether help was asked for, and how much.
+        options: value of each option by its name with underscores; True for a flag, a list for an
+            option that may be repeated. ``strategy.inner_steps`` is a name too.
+        classes: all that was typed in places that name classes; what is named there is trusted.
+        help: the help that was asked for: "main", "all", or the option whose class is explained.
     """
 
     command: Command
     arguments: tuple[str, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
-    help: Literal["", "main", "all"] = ""
-
-    def value(self, name: str) -> Any:
-        """The value that was typed last for an option; None if it was not given."""
-        return dict(self.options).get(name)
-
-    def values(self, name: str) -> list[Any]:
-        """All values that were typed for an option."""
-        return [value for each, value in self.options if each == name]
-
-    def arguments_of(self, name: str) -> dict[str, Any]:
-        """The values of ``--name.ARGUMENT``, by argument."""
-        return {
-            each.removeprefix(f"{name}."): value
-            for each, value in self.options
-            if each.startswith(f"{name}.")
-        }
-
-    def without_arguments_of(self, name: str) -> Given:
-        """The same words without ``--name.ARGUMENT``."""
-        kept = tuple(each for each in self.options if not each[0].startswith(f"{name}."))
-        return replace(self, options=kept)
-
-    def naming_classes(self) -> list[str]:
-        """All typed values that name classes; the user trusts these classes."""
-        typed = [value for name, value in self.options if name.partition(".")[0] in NAMING_CLASSES]
-        if any(argument.classes for argument in self.command.arguments):
-            # compare names classes, sweep writes strategy=CLASS,CLASS
-            typed += [word.rpartition("=")[2] for word in self.arguments if not Path(word).exists()]
-        return [value for value in typed if isinstance(value, str)]
-
-    def changed(self, *before: tuple[str, Any], **after: Any) -> Given:
-        """With further options: some that those typed override, some that override them."""
-        return replace(self, options=(*before, *self.options, *after.items()))
+    options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    help: str = ""
 
 
 def read(command: Command, words: Sequence[str]) -> Given:
@@ -79,71 +44,86 @@ def read(command: Command, words: Sequence[str]) -> Given:
     Raises:
         UsageError: an option is not known or has no value, or words are missing or too many.
     """
+    waiting = list(words)
     arguments: list[str] = []
-    options: list[tuple[str, Any]] = []
-    waiting = list(reversed(words))
+    options: dict[str, Any] = {}
+    classes: list[str] = []
+    help_ = ""
     while waiting:
-        word = waiting.pop()
+        word = waiting.pop(0)
         if word == "--":
-            arguments += reversed(waiting)
+            arguments += waiting
             break
-        if not _is_option(word, command):
+        if not word.startswith("--") and word not in command.short:
             arguments.append(word)
             continue
         typed, equals, value = word.partition("=")
+        alone = not equals and (
+            not waiting or waiting[0].startswith("--") or waiting[0] in command.short
+        )
         if typed in ("-h", "--help", "--help-all"):
             return Given(command, help="all" if typed == "--help-all" else "main")
         name, option = _known(typed, command)
         if typed[2:] in FORMER_FLAGS and name != typed[2:]:
-            options.insert(0, (name, FORMER_FLAGS[typed[2:]]))
+            options.setdefault(name, FORMER_FLAGS[typed[2:]])
             continue
-        if equals:
-            options.append((name, _not_empty(typed, value)))
-        elif option.flag or (
-            option.type is bool and (not waiting or _is_option(waiting[-1], command))
-        ):
-            options.append((name, True))
-        elif name.endswith(".help"):
-            named = bool(waiting) and not _is_option(waiting[-1], command)
-            options.append((name, waiting.pop() if named else ""))
-        elif not waiting or _is_option(waiting[-1], command):
+        if name == "json" and "report" in command.options and not alone:
+            # Earlier, the name of a file followed, which then is a word beyond the arguments.
+            complete = len(arguments) == len(command.arguments)
+            if equals or complete or waiting[0].endswith(".json"):
+                _note_former("json FILE", "report FILE")
+                name, option = "report", command.options["report"]
+        if name.endswith(".help"):
+            help_, name = option.name, option.name
+            if alone:
+                continue
+        if not equals and (option.flag or (alone and option.type is bool)):
+            options[name] = True
+            continue
+        if alone:
             raise UsageError(f"{typed} needs a value: {typed} {option.value_name}.")
-        else:
-            options.append((name, _not_empty(typed, waiting.pop())))
-    given = Given(command, tuple(arguments), tuple(options))
-    _check_arguments(given)
-    return given
+        value = value if equals else waiting.pop(0)
+        if not value:  # a path that is empty would be the current folder
+            raise UsageError(f"{typed} is empty; leave it out, or say what it is.")
+        if option.base and name == option.name and options.get(name, value) != value:
+            _forget_arguments(name, options)  # of the class that was named before
+        options[name] = [*options.get(name, ()), value] if option.repeated else value
+        if (option.base or option.classes) and "." in value:  # as an import path has
+            classes.append(value)
+    if not help_:
+        _check_arguments(command, arguments)
+    if any(argument.classes for argument in command.arguments):
+        # compare names classes, sweep writes strategy=CLASS,CLASS
+        classes += [word.rpartition("=")[2] for word in arguments if not Path(word).exists()]
+    return Given(command, tuple(arguments), options, tuple(classes), help_)
 
 
-def _is_option(word: str, command: Command) -> bool:
-    return (
-        word.startswith("--")
-        or word == "-h"
-        or word in [each.short for each in command if each.short]
-    )
+def _forget_arguments(name: str, options: dict[str, Any]) -> None:
+    for each in list(options):
+        if each.startswith(f"{name}."):
+            del options[each]
 
 
 def _known(typed: str, command: Command) -> tuple[str, Option]:
     """An option's present name, and what is known of it."""
-    for option in command:
-        if typed == option.short:
-            return option.name, option
+    if typed in command.short:
+        option = command.short[typed]
+        return option.name, option
     name = typed[2:]
     first, dot, rest = name.partition(".")
-    owner = command.find(first.replace("-", "_"))
+    owner = command.options.get(first.replace("-", "_"))
     if dot and owner is not None and owner.free:
         return f"{owner.name}.{rest}", owner
     name = name.replace("-", "_")
-    present = FORMER_OPTIONS.get(name)
-    if present is not None and command.find(present):
+    present = FORMER_OPTIONS.get(name, "")
+    if present in command.options:
         _note_former(name, present)
         name = present
-    option_ = command.find(name)
-    if option_ is not None:
-        return name, option_
+    if name in command.options:
+        return name, command.options[name]
     if dot and owner is not None and owner.base:
         return name, owner
-    raise UsageError(unknown([typed], command))
+    raise UsageError(unknown(typed, command))
 
 
 def _note_former(name: str, present: str) -> None:
@@ -155,25 +135,14 @@ def _note_former(name: str, present: str) -> None:
     )
 
 
-def unknown(names: Iterable[str], command: Command) -> str:
-    """The message about options that a command does not have."""
+def unknown(name: str, command: Command) -> str:
+    """The message about an option that a command does not have."""
     known = [option.typed for option in command]
-    return " ".join(
-        f"There is no option {name}.{did_you_mean(name.replace('_', '-'), known, str)}"
-        for name in names
-    )
+    return f"There is no option {name}.{did_you_mean(dashed(name), known, str)}"
 
 
-def _not_empty(typed: str, value: str) -> str:
-    """Refuses empty values: a path that is empty would be the current folder."""
-    if not value:
-        raise UsageError(f"{typed} is empty; leave it out, or say what it is.")
-    return value
-
-
-def _check_arguments(given: Given) -> None:
+def _check_arguments(command: Command, words: Sequence[str]) -> None:
     """Refuses words that are empty, missing or too many."""
-    command, words = given.command, given.arguments
     expected = command.arguments
     needed = [each for each in expected if not each.optional]
     names = " ".join(each.name.upper() for each in expected)
@@ -191,8 +160,3 @@ def _check_arguments(given: Given) -> None:
             f"quickstudy {command.name} needs {missing.name.upper()}: {missing.help}.\n"
             f"usage: quickstudy {command.name} {names} [options]"
         )
-    present = {name for name, _ in given.options}
-    for option in command:
-        if option.required and option.name not in present:
-            both = "/".join(filter(None, (option.short, option.typed)))
-            raise UsageError(f"quickstudy {command.name} needs {both}: {option.help}.")

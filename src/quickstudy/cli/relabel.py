@@ -8,11 +8,10 @@ from quickstudy.classifier.changes import numbers_of, relabelled
 from quickstudy.classifier.history import change_file
 from quickstudy.classifier.labels import as_typed
 from quickstudy.classifier.model import Model
-from quickstudy.cli.numbers import numbers
 from quickstudy.cli.output import say
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import Given
-from quickstudy.cli.remove import described
+from quickstudy.cli.remove import described, numbers
 from quickstudy.messages import UsageError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from quickstudy.classifier.changes import numbers_of, removed
 from quickstudy.classifier.history import change_file
 from quickstudy.classifier.labels import as_typed
 from quickstudy.classifier.model import Model
-from quickstudy.cli.numbers import numbers
 from quickstudy.cli.output import say
 from quickstudy.cli.parsing import parsed
 from quickstudy.cli.reading import Given
 from quickstudy.messages import UsageError
+
+_MOST = 10**7
 
 
 def run(given: Given) -> int:
@@ -55,3 +57,22 @@ def described(model: Model, some: Sequence[int]) -> str:
 def left(model: Model) -> str:
     """How much a classifier holds."""
     return f"{len(model.support)} examples of {len(model.classes)} classes are left"
+
+
+def numbers(typed: str) -> list[int]:
+    """The numbers that are meant by ``3,5-8``: 3, 5, 6, 7 and 8.
+
+    Raises:
+        UsageError: when it is anything else.
+    """
+    found: list[int] = []
+    for part in typed.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last > _MOST:
+            raise UsageError(
+                f"--examples is {typed!r}; give numbers and ranges as `quickstudy inspect FILE "
+                "--examples` lists them, such as 3,5-8."
+            )
+        found += range(first, last + 1)
+    return found

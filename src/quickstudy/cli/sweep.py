@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from jsonargparse import Namespace
 
 from quickstudy.cli.classes import DERIVED, argument_names, find_class, joined
 from quickstudy.cli.command import Base
-from quickstudy.cli.output import complain, say, show
+from quickstudy.cli.output import complain
 from quickstudy.cli.parsing import parsed, plain
 from quickstudy.cli.reading import Given
 from quickstudy.cli.running import alone, check_storage, executor, output_to
+from quickstudy.cli.tables import note, show_table
 from quickstudy.cli.train import data_from_anywhere, train
 from quickstudy.cli.usage.training import TRAIN
 from quickstudy.deprecated import FORMER_OPTIONS
@@ -31,7 +33,9 @@ from quickstudy.sweeps.results import (
     SweepDirectory,
     accuracy_of,
     describe_values,
+    flat_rows,
     results_table,
+    row_of,
 )
 from quickstudy.sweeps.search import TrialState, ranked, search
 from quickstudy.sweeps.space import Values, distinct, draws, grid, read_space
@@ -77,7 +81,7 @@ def run(given: Given) -> int:
     with locked(directory.path):
         may_grow = {"trials"} if base.search == "random" else set()
         directory.begin(_config(base, space), MAY_CHANGE | may_grow)
-        return _search(directory, trials, rungs, runner, list(space))
+        return _search(directory, trials, rungs, runner, list(space), base.json)
 
 
 def _search(
@@ -86,6 +90,7 @@ def _search(
     rungs: Sequence[Rung],
     runner: Executor,
     parameters: list[str],
+    json: bool,
 ) -> int:
     """Trains the trials and writes what was found; returns the exit code."""
 
@@ -105,7 +110,7 @@ def _search(
         complain("Stopped. Run the same command again to continue.")
         return 130
     directory.write(states, parameters)
-    return _say(states, parameters, directory)
+    return _say(states, parameters, directory, json)
 
 
 def train_trial(trial: Trial) -> Outcome:
@@ -203,7 +208,7 @@ def _values(space: dict[str, Any], base: Namespace) -> list[Values]:
 
 def _options(given: Given, values: Values) -> Namespace:
     """The options of a trial: the options of the sweep, overridden by the trial's values."""
-    options = parsed(given.changed(**values))
+    options = parsed(replace(given, options={**given.options, **values}))
     options.data = data_from_anywhere(options.data)
     if options.start_from and Path(options.start_from).exists():
         options.start_from = str(Path(options.start_from).resolve())
@@ -220,7 +225,7 @@ def _rungs(base: Namespace, trials: int) -> list[Rung]:
 
 def _config(base: Namespace, space: dict[str, Any]) -> dict[str, Any]:
     """The configuration that determines the sweep."""
-    elsewhere = {"config", "trust", "out", "jobs", "ray", "cpus", "gpus"}
+    elsewhere = {"config", "json", "trust", "out", "jobs", "ray", "cpus", "gpus"}
     config = {key: value for key, value in plain(base).items() if key not in elsewhere}
     config["data"] = data_from_anywhere(base.data)
     config["sweep"] = {
@@ -230,18 +235,25 @@ def _config(base: Namespace, space: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _say(states: list[TrialState], parameters: list[str], directory: SweepDirectory) -> int:
+def _say(
+    states: list[TrialState], parameters: list[str], directory: SweepDirectory, json: bool
+) -> int:
     try:
-        show(results_table(states, parameters))
+        show_table(
+            flat_rows(states, parameters),
+            json=json,
+            whole=[row_of(state) for state in ranked(states)],
+            table=results_table(states, parameters),
+        )
     finally:
         for state in states:
             if state.error:
-                say(f"Trial {state.trial.number:03} failed: {state.error}")
-        say(f"Written to {directory.csv} and {directory.json}.")
+                note(f"Trial {state.trial.number:03} failed: {state.error}")
+        note(f"Written to {directory.csv} and {directory.json}.")
     best = ranked(states)[0]
     if best.score is None:
         complain("quickstudy: every trial failed.")
         return 1
-    say(f"Best is trial {best.trial.number:03}. {TEST_HINT}")
-    say(f"quickstudy evaluate {best.trial.out}")
+    note(f"Best is trial {best.trial.number:03}. {TEST_HINT}")
+    note(f"quickstudy evaluate {best.trial.out}")
     return 0

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quickstudy.cli.output import complain, print_json, show
+from quickstudy.cli.output import complain, print_json, say, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from quickstudy.evaluation import Report
 
 Record = Mapping[str, Any]
 
@@ -28,6 +33,7 @@ def show_table(
     shown: Mapping[str, Callable[[Any], str]] | None = None,
     names: Mapping[str, str] | None = None,
     hidden: Sequence[str] = (),
+    table: RenderableType | None = None,
 ) -> None:
     """Prints records on standard output, in the form that suits whoever reads it.
 
@@ -39,12 +45,15 @@ def show_table(
         shown: how to write the values of a column on a terminal; by default as text.
         names: headings on a terminal, if they differ from the keys.
         hidden: columns that a terminal has no room for.
+        table: what a terminal gets instead of these records.
 
     Raises:
         OSError: when standard output cannot be written.
     """
     if json:
         print_json(list(records) if whole is None else whole)
+    elif to_terminal() and table is not None:
+        show(table)
     elif to_terminal():
         _show_on_terminal(records, title, shown or {}, names or {}, hidden)
     elif records:
@@ -74,7 +83,7 @@ def show_facts(facts: Record, *, json: bool = False, whole: Any = None, title: s
 def note(text: str) -> None:
     """Prints a remark beside a table: to standard error where standard output is for a program."""
     if to_terminal():
-        print(text)
+        say(text)
     else:
         complain(text)
 
@@ -83,6 +92,15 @@ def hint(text: str) -> None:
     """Prints a hint on a terminal; in a pipe it prints nothing."""
     if to_terminal():
         print(text)
+
+
+def accuracies(reports: Iterable[Report]) -> dict[str, float]:
+    """Columns of a table: the accuracy under each protocol, with its interval."""
+    found = {}
+    for report in reports:
+        found[report.protocol] = report.accuracy.mean
+        found[f"{report.protocol} ci95"] = report.accuracy.ci95
+    return found
 
 
 def to_terminal() -> bool:

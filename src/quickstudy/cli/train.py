@@ -33,7 +33,7 @@ from quickstudy.strategies import Strategy
 
 def run(given: Given) -> int:
     """Trains; returns the exit code."""
-    resumed = given.value("resume")
+    resumed = given.options.get("resume")
     options = parsed(given, _config_of_run(resumed) if resumed else None)
     if options.resume and options.out:
         raise UsageError(
@@ -58,7 +58,7 @@ def train(options: Namespace, out: str | Path, resume: bool, until: int | None =
     inputs = inputs_from_dict(saved.inputs) if saved is not None else None
     parts = load_split(options, inputs)
     training = choose_part(parts, options.train_split)
-    options.encoder = encoder_for(options, training.inputs.modality)
+    options.encoder = encoder_for(options.encoder, training.inputs.modality)
     config = config_of(TRAIN, options) | {"data": data_from_anywhere(options.data)}
     for name in ("out", "resume"):
         config.pop(name, None)
@@ -94,7 +94,7 @@ def data_from_anywhere(data: str) -> str:
 
 
 def _default_out(options: Namespace) -> str:
-    name = options.strategy.class_path.rpartition(".")[2]
+    name = options.strategy["class_path"].rpartition(".")[2]
     return str(Path("runs") / f"{name}-{options.data.strip('./').replace('/', '-')}")
 
 

@@ -136,7 +136,7 @@ class Report:
         except (ValueError, TypeError, KeyError, IsADirectoryError) as error:
             raise InputError(
                 f"{path} is not a report as quickstudy saves them ({error}). Reports are written "
-                "by Report.save and by `quickstudy evaluate --json`."
+                "by Report.save and by `quickstudy evaluate --report`."
             ) from error
 
     @classmethod

@@ -187,11 +187,11 @@ def build(description: Mapping[str, Any], made: Mapping[int, nn.Module] | None =
         return made[id(description)]
     cls = described_class(description)
     given = description.get("init_args") or {}
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+    arguments = _built(given, made)
+    if not isinstance(arguments, dict) or not set(map(type, arguments)) <= {str}:
         raise InputError(
             f"{cls.__name__} cannot be made from {_brief(given)}: arguments have names."
         )
-    arguments = {key: _built(value, made) for key, value in given.items()}
     try:
         return _called(cls, arguments)
     except (ValueError, OSError, ImportError, MemoryError):
@@ -207,7 +207,10 @@ def _built(value: Any, made: Mapping[int, nn.Module] | None) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
         return build(value, made)
     if isinstance(value, Mapping):
-        return {key: _built(entry, made) for key, entry in value.items()}
+        built = {}
+        for key, entry in value.items():
+            built[key] = _built(entry, made)
+        return built
     return [_built(entry, made) for entry in value] if isinstance(value, list) else value
 
 
@@ -215,7 +218,8 @@ def _called(cls: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
     """An object of the class; ``*sizes`` and ``**options`` are given under these names."""
     parameters = _parameters(cls)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    if all(name not in parameters or parameters[name].kind in by_name for name in arguments):
+    of_other_kinds = [name for name, each in parameters.items() if each.kind not in by_name]
+    if arguments.keys().isdisjoint(of_other_kinds):
         return cls(**arguments)
     known = {name: arguments[name] for name in parameters if name in arguments}
     others = {name: value for name, value in arguments.items() if name not in parameters}

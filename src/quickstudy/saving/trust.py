@@ -165,8 +165,8 @@ def trusting(typed: Iterable[str]) -> Iterator[None]:
     Modules in the current folder can be imported then; never in place of installed ones.
 
     Args:
-        typed: what was typed for options that name classes: import paths, lists of them, or
-            descriptions of classes as YAML.
+        typed: what was typed for options that name classes: import paths of classes or of all of a
+            package (``my_package.*``), lists of them, or descriptions of classes as YAML.
     """
     before = os.environ.get(TRUST_VARIABLE)
     listed = " ".join([*([before] if before else []), *import_paths(typed)])

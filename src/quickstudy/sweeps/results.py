@@ -66,20 +66,29 @@ class SweepDirectory:
 
     def write(self, states: Sequence[TrialState], parameters: Sequence[str]) -> None:
         """Writes the results so far, best first."""
-        rows = [_row(state) for state in ranked(states)]
+        rows = [row_of(state) for state in ranked(states)]
         write_text_atomically(self.json, json.dumps(rows, indent=2) + "\n")
         text = io.StringIO()
-        columns = [key for key in rows[0] if key != "values"] if rows else []
-        writer = csv.DictWriter(text, [columns[0], *parameters, *columns[1:]])
+        flat = flat_rows(states, parameters)
+        writer = csv.DictWriter(text, flat[0])
         writer.writeheader()
-        for row in rows:
-            values = row.pop("values")
-            cells = {name: _cell(values[name]) for name in parameters if name in values}
-            writer.writerow(row | cells)
+        writer.writerows(flat)
         write_text_atomically(self.csv, text.getvalue())
 
 
-def _row(state: TrialState) -> dict[str, Any]:
+def flat_rows(states: Sequence[TrialState], parameters: Sequence[str]) -> list[dict[str, Any]]:
+    """The results as a table with a column for each parameter, best first."""
+    rows = []
+    for state in ranked(states):
+        row = row_of(state)
+        number, values = row.pop("trial"), row.pop("values")
+        cells = {name: _cell(values[name]) if name in values else None for name in parameters}
+        rows.append({"trial": number, **cells, **row})
+    return rows
+
+
+def row_of(state: TrialState) -> dict[str, Any]:
+    """The result of one trial, JSON-ready."""
     trial, found = state.trial, state.outcome
     return {
         "trial": trial.number,

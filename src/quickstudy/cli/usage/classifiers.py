@@ -36,6 +36,7 @@ LEARN = Command(
                     "by default a pretrained model",
                     type=str | None,
                     main=True,
+                    classes=True,
                     free=True,
                 ),
                 Option(
@@ -44,6 +45,7 @@ LEARN = Command(
                     "regression",
                     type=str | None,
                     main=True,
+                    classes=True,
                 ),
                 Option(
                     "input_column",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quickstudy.cli.command import Argument, Command, Group, Option
-from quickstudy.cli.usage.shared import COUNT, DEVICE, TRUST, data_options, number
+from quickstudy.cli.usage.shared import COUNT, DEVICE, TRUST, data_options, flag, number
 
 EVALUATE = Command(
     "evaluate",
@@ -58,11 +58,11 @@ EVALUATE = Command(
                     type=Literal["best", "last"],
                     default="best",
                 ),
+                flag("json", "print the report as JSON"),
                 Option(
-                    "json",
-                    "also write the report to this file",
+                    "report",
+                    "write the report to this JSON file too",
                     type=str | None,
-                    main=True,
                     metavar="FILE",
                 ),
             ),
@@ -107,6 +107,7 @@ DEMO = Command(
                     metavar="MINUTES",
                 ),
                 number("episodes", "number of test tasks of each kind", 200, main=True),
+                flag("json", "print the table as JSON"),
             ),
         ),
     ),

@@ -12,6 +12,7 @@ TRUST = Option(
     type=str | list[str] | None,
     metavar="CLASS",
     repeated=True,
+    classes=True,
 )
 
 UNREADABLE = Option(

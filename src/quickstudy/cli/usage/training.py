@@ -10,8 +10,14 @@ from quickstudy.cli.usage.shared import COUNT, TRUST, data_options, flag, number
 
 STEPS = Option("steps", "training steps", type=int, default=1000, main=True, metavar="N")
 PRINT_CONFIG = flag("print_config", "print all options as a configuration and exit", main=False)
+JSON = flag("json", "print the table as JSON")
 CONFIG = Option(
-    "config", "YAML file of options; those typed override it", main=True, metavar="FILE"
+    "config",
+    "YAML file of options; those typed override it",
+    type=str | list[str] | None,
+    main=True,
+    metavar="FILE",
+    repeated=True,
 )
 
 MODEL = Group(
@@ -140,6 +146,7 @@ OPTIMIZATION = Group(
             "a class",
             default="adam",
             metavar="NAME",
+            classes=True,
         ),
         Option(
             "optimizer_options",
@@ -321,6 +328,7 @@ COMPARE = Command(
                 main=True,
                 metavar="FOLDER",
             ),
+            JSON,
             Option("test_split", "split of the classes to test on", default="test", metavar="NAME"),
             number(
                 "test_ways", "number of classes per test task; by default as in training, at most 5"
@@ -337,7 +345,17 @@ COMPARE = Command(
                 "number of query examples per class; by default at most 15",
             ),
             number("episodes", "number of test tasks", 1000),
-            main=("out", "test_shots", "config", "data", "ways", "shots", "steps", "max_minutes"),
+            main=(
+                "out",
+                "json",
+                "test_shots",
+                "config",
+                "data",
+                "ways",
+                "shots",
+                "steps",
+                "max_minutes",
+            ),
         ),
         RUNNING,
     ),
@@ -366,6 +384,7 @@ SWEEP = Command(
                 main=True,
                 metavar="FOLDER",
             ),
+            JSON,
             Option(
                 "sweep",
                 "parameters with their values or ranges",
@@ -382,7 +401,7 @@ SWEEP = Command(
             number("trials", "number of random trials", main=True),
             number("eta", "halving keeps one trial in this many", 3),
             number("rungs", "number of halvings plus one; by default down to one trial"),
-            main=("out", "search", "trials", "config", "data", "strategy", "steps"),
+            main=("out", "json", "search", "trials", "config", "data", "strategy", "steps"),
         ),
         RUNNING,
     ),
