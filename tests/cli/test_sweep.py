@@ -165,7 +165,7 @@ def test_a_damaged_sweep_is_said(quickstudy, pictures, tmp_path, content):
 def test_a_trial_that_fails_is_a_row_with_its_error(quickstudy, pictures, tmp_path):
     out = tmp_path / "out"
     words = ["--data", pictures, *TINY, "--out", out]
-    code, printed, err = quickstudy("sweep", "learning_rate=1e30,0.001", "shots=1,9", *words)
+    code, _, err = quickstudy("sweep", "learning_rate=1e30,0.001", "shots=1,9", *words)
     assert code == 0, err
     rows = {row["trial"]: row for row in results(out)}
     assert [rows[n]["state"] for n in range(4)] == ["failed", "failed", "finished", "failed"]
