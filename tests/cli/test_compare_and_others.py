@@ -175,14 +175,14 @@ def test_runs_on_different_data_need_to_be_told_which(quickstudy, runs, pictures
 
 def test_evaluate_says_which_classes_it_measured(quickstudy, runs, pictures):
     few = ["--queries", 3, "--episodes", 5]
-    code, out, err = quickstudy("evaluate", runs / "one", *few)
+    code, _, err = quickstudy("evaluate", runs / "one", *few)
     assert code == 0, err
     said = "Measured on 4 of the 16 classes (split test of: train 8, validation 4, test 4)."
     assert said in " ".join(err.split())
     with pytest.warns(UserWarning, match="names of classes that the run"):
-        code, out, err = quickstudy("evaluate", runs / "one", *few, "--test-split", "all")
+        code, _, err = quickstudy("evaluate", runs / "one", *few, "--test-split", "all")
     assert code == 0, err
-    assert "Measured on 16 of the 16 classes" in out
+    assert "Measured on 16 of the 16 classes" in err
     assert "trained on classes with the same names as 8 of these" in err
 
 

@@ -71,9 +71,11 @@ def config_of(command: Command, options: Namespace) -> dict[str, Any]:
 
 def plain(options: Any) -> Any:
     """Options as files hold them: dictionaries, lists and plain values."""
-    if isinstance(options, Namespace):
-        options = options.as_dict()
-    return json.loads(json.dumps(options, default=str))
+    return json.loads(json.dumps(options, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Namespace) else str(value)
 
 
 def _merge(command: Command, into: dict[str, Any], more: Mapping[str, Any]) -> None:
