@@ -275,7 +275,7 @@ def test_a_classifier_is_measured_on_labelled_files(quickstudy, learned, picture
     assert found["examples"] == 96
     assert f"accuracy: {found['accuracy']:.4g}" in err
     assert out.splitlines()[0] == "class\texamples\tanswered\taccuracy\tlow\thigh"
-    assert len(rows_of(out)) == 17  # and the line that says where it was written
+    assert len(rows_of(out)) == 16
     code, _, err = quickstudy("evaluate", learned)
     assert code == 2
     assert "--data FOLDER" in err

@@ -134,7 +134,7 @@ def test_standard_input_may_be_closed_or_begin_with_a_byte_order_mark(
     monkeypatch.setattr("sys.stdin", io.StringIO(f"\ufeff{image}\r\n"))
     code, out, err = quickstudy("predict", file, "-")
     assert code == 0, err
-    assert out.startswith(str(image))
+    assert out.splitlines()[1].startswith(str(image))
     monkeypatch.setattr("sys.stdin", None)
     code, _, err = quickstudy("predict", file, "-")
     assert (code, err) == (1, "quickstudy: There is nothing to classify: no inputs were given.\n")
@@ -179,7 +179,7 @@ def test_failures_exit_with_1(quickstudy, words):
 
 def test_options_may_be_written_with_dashes(quickstudy):
     words = [
-        "--query-balance", "dirichlet", "--where.speaker-id", "a-b", "--json=my-file", "my-run",
+        "--query-balance", "dirichlet", "--where.speaker-id", "a-b", "--report=my-file", "my-run",
         "--", "--a-b",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="'--a-b' is one word too many"):
@@ -187,7 +187,7 @@ def test_options_may_be_written_with_dashes(quickstudy):
     given = read(COMMANDS["evaluate"], words[:-1])
     assert given.arguments == ("my-run",)
     assert dict(given.options) == {
-        "query_balance": "dirichlet", "where.speaker-id": "a-b", "json": "my-file",
+        "query_balance": "dirichlet", "where.speaker-id": "a-b", "report": "my-file",
     }  # fmt: skip
     written = [
         quickstudy("train", "--strategy", "MAML", f"--strategy.inner{_}steps", "3",

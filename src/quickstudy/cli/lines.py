@@ -33,7 +33,8 @@ def lines_as_they_come() -> Iterator[list[str]]:
     buffer = getattr(stream, "buffer", None)
     try:
         if buffer is None:  # replaced by something that holds text
-            yield [line.rstrip("\n") for line in stream]
+            text = stream.read().removeprefix("\ufeff")
+            yield text.removesuffix("\n").split("\n") if text else []
             return
         decoder = codecs.getincrementaldecoder(stream.encoding)(stream.errors or "strict")
         rest, first = "", True

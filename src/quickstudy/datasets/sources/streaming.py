@@ -138,5 +138,5 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
         )
         for row in rows:
             if not isinstance(row, dict):
-                raise ValueError("not every row is an object, {column: value}")
+                raise InputError("not every row is an object, {column: value}")
             yield row
