@@ -18,7 +18,8 @@ from quickstudy.cli.usage.classifiers import (
 )
 from quickstudy.cli.usage.evaluation import DEMO, EVALUATE
 from quickstudy.cli.usage.listings import DATASETS, STRATEGIES
-from quickstudy.cli.usage.training import COMPARE, SWEEP, TRAIN
+from quickstudy.cli.usage.several_runs import COMPARE, SWEEP
+from quickstudy.cli.usage.training import TRAIN
 
 COMMANDS = {
     command.name: command

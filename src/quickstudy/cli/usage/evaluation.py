@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quickstudy.cli.command import Argument, Command, Group, Option
-from quickstudy.cli.usage.shared import COUNT, DEVICE, TRUST, data_options, flag, number
+from quickstudy.cli.usage.shared import COUNT, DEVICE, JSON, TRUST, data_options, flag, number, out
 
 EVALUATE = Command(
     "evaluate",
@@ -90,13 +90,7 @@ DEMO = Command(
         Group(
             "options",
             (
-                Option(
-                    "out",
-                    "folder for run, table and picture",
-                    default="demo",
-                    main=True,
-                    metavar="FOLDER",
-                ),
+                out("folder for run, table and picture", "demo"),
                 number("steps", "training steps", 600, main=True),
                 Option(
                     "max_minutes",
@@ -107,7 +101,7 @@ DEMO = Command(
                     metavar="MINUTES",
                 ),
                 number("episodes", "number of test tasks of each kind", 200, main=True),
-                flag("json", "print the table as JSON"),
+                JSON,
             ),
         ),
     ),

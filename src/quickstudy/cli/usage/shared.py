@@ -30,6 +30,9 @@ def flag(name: str, help: str, main: bool = True) -> Option:
     return Option(name, help, type=bool, default=False, flag=True, main=main)
 
 
+JSON = flag("json", "print the table as JSON")
+
+
 COUNT = int | tuple[int, int]
 """The type of a number or an inclusive range."""
 
@@ -38,6 +41,12 @@ def number(name: str, help: str, default: Any = None, **more: Any) -> Option:
     """An option for a whole number, optional where its default is None."""
     type_: Any = int | None if default is None else int
     return Option(name, help, type=type_, default=default, metavar="N", **more)
+
+
+def out(help: str, default: str | None = None) -> Option:
+    """The option for the folder that a command writes into."""
+    type_: Any = str | None if default is None else str
+    return Option("out", help, type=type_, default=default, main=True, metavar="FOLDER")
 
 
 INPUTS = Argument(
